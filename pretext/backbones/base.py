@@ -1,0 +1,167 @@
+"""The contract of a backbone: RGB photos in, features by layer name out."""
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from jaxtyping import Float, Shaped
+from torch import Tensor, nn
+
+from pretext.color.lab import rgb_to_lab, rgb_to_lightness
+from pretext.errors import InputError
+
+#: Default (mean, std) a channel: CIE units for lightness and Lab, 0..1 for RGB (the ImageNet statistics).
+INPUT_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
+    "lightness": ((50.0,), (25.0,)),
+    "lab": ((50.0, 0.0, 0.0), (25.0, 20.0, 20.0)),
+    "rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
+}
+
+
+@dataclass(frozen=True)
+class Layer:
+    """One tap of a backbone: its name, its channels, and its stride in pixels of the photo."""
+
+    name: str
+    channels: int
+    stride: int
+
+
+def check_choice(what: str, received: str, allowed: Iterable[str]) -> None:
+    """Raise InputError unless ``received`` is one of ``allowed``."""
+    allowed = list(allowed)
+    if received not in allowed:
+        raise InputError(f"unknown {what}: received {received!r}, allowed are {', '.join(allowed)}")
+
+
+class ConvBlock(nn.Module):
+    """Convolution, batch norm (or none), ReLU. The convolution has a bias only where no norm follows it."""
+
+    def __init__(self, conv: type[nn.Conv2d], in_channels: int, out_channels: int, norm: str, **kwargs: Any):
+        super().__init__()
+        self.conv = conv(in_channels, out_channels, bias=norm == "none", **kwargs)
+        self.norm = nn.Identity() if norm == "none" else nn.BatchNorm2d(out_channels, affine=norm == "batch")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (N, in_channels, H, W) to (N, out_channels, H', W')."""
+        return nn.functional.relu(self.norm(self.conv(x)), inplace=True)
+
+
+class Backbone(nn.Module):
+    """A network that takes RGB photos, does its own colour conversion, and returns features by layer name.
+
+    A photo tensor is (N, 3, H, W) with values 0..255: uint8, or floating point where a photo was resized.
+    No caller ever converts or normalises colours, so none can feed a backbone the wrong colour space.
+
+    Subclasses fill ``layers`` and implement :meth:`walk`; everything they need to be built again stands in
+    ``arguments``, which goes into the header of the backbone file.
+
+    Args:
+        input_space: ``lightness`` (CIE L alone), ``lab`` or ``rgb``.
+        geometry: ``pretrain`` (padded, as the paper pretrains) or ``evaluation`` (as the paper evaluates).
+            The weights are the same in both; architectures without such a difference ignore it.
+        norm: batch norm with affine parameters, without (as the paper's Caffe layers), or none (absorbed).
+        input_mean: What is subtracted from each input channel; the default stands in INPUT_STATISTICS.
+        input_std: What each input channel is divided by; likewise.
+
+    Raises:
+        InputError: An argument is none of the allowed values.
+    """
+
+    architecture: ClassVar[str]
+    layers: tuple[Layer, ...]
+    input_mean: Tensor
+    input_std: Tensor
+
+    def __init__(
+        self,
+        input_space: str,
+        geometry: str,
+        norm: str,
+        input_mean: Sequence[float] | None,
+        input_std: Sequence[float] | None,
+    ):
+        super().__init__()
+        check_choice("input_space", input_space, INPUT_STATISTICS)
+        check_choice("geometry", geometry, ("pretrain", "evaluation"))
+        check_choice("norm", norm, ("batch", "batch_no_affine", "none"))
+        mean, std = INPUT_STATISTICS[input_space]
+        mean, std = tuple(input_mean or mean), tuple(input_std or std)
+        self.in_channels = len(INPUT_STATISTICS[input_space][0])
+        if not len(mean) == len(std) == self.in_channels:
+            raise InputError(
+                f"input_mean and input_std need one number for each of the {self.in_channels} channels of"
+                f" {input_space}: received {len(mean)} and {len(std)}"
+            )
+        self.input_space: str = input_space
+        self.geometry: str = geometry
+        self.norm: str = norm
+        self.register_buffer("input_mean", torch.tensor(mean).view(1, -1, 1, 1), persistent=False)
+        self.register_buffer("input_std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
+        self.arguments: dict[str, Any] = {
+            "input_space": input_space,
+            "geometry": geometry,
+            "norm": norm,
+            "input_mean": mean,
+            "input_std": std,
+        }
+
+    @property
+    def layer_names(self) -> tuple[str, ...]:
+        """Names of all layers, from the photo upwards."""
+        return tuple(layer.name for layer in self.layers)
+
+    def layer(self, name: str) -> Layer:
+        """The layer of that name; InputError if there is none."""
+        check_choice(f"layer of {self.architecture}", name, self.layer_names)
+        return self.layers[self.layer_names.index(name)]
+
+    def prepare(self, photos: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
+        """Convert photos (values 0..255, uint8 or floating point) to normalised network input.
+
+        Raises:
+            InputError: The photos have another integer type.
+        """
+        if photos.dtype != torch.uint8 and not photos.is_floating_point():
+            raise InputError(
+                f"photos must be uint8 or floating point with values 0..255: received {photos.dtype}"
+            )
+        rgb = photos if photos.dtype == torch.uint8 else photos / 255
+        if self.input_space == "lightness":
+            return self.normalize(rgb_to_lightness(rgb))
+        if self.input_space == "lab":
+            return self.normalize(rgb_to_lab(rgb))
+        return self.normalize(rgb / 255 if rgb.dtype == torch.uint8 else rgb)
+
+    def normalize(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """Normalise values already in ``input_space`` (L 0..100 and ab in CIE units, or RGB 0..1)."""
+        return (values - self.input_mean) / self.input_std
+
+    def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
+        """Yield (layer name, features) from the photo upwards, computing no further than it is asked."""
+        raise NotImplementedError
+
+    def extract(self, x: Float[Tensor, "n c h w"], layers: Sequence[str]) -> dict[str, Tensor]:
+        """Features of ``layers`` from normalised input; stops at the last of them.
+
+        Returns:
+            Features (N, channels, H / stride, W / stride) by layer name, in the network's order.
+
+        Raises:
+            InputError: A layer is unknown, or no layer is asked for.
+        """
+        wanted = {self.layer(name).name for name in layers}
+        if not wanted:
+            raise InputError(f"no layer asked for: allowed are {', '.join(self.layer_names)}")
+        features: dict[str, Tensor] = {}
+        for name, value in self.walk(x):
+            if name in wanted:
+                features[name] = value
+            if len(features) == len(wanted):
+                break
+        return features
+
+    def forward(self, photos: Shaped[Tensor, "n 3 h w"], layers: Sequence[str]) -> dict[str, Tensor]:
+        """Features of ``layers`` from RGB photos with values 0..255; see :meth:`extract`."""
+        return self.extract(self.prepare(photos), layers)

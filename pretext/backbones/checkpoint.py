@@ -1,0 +1,308 @@
+"""The backbone file: safetensors weights, and a header with all that is needed to use and to trace them."""
+
+import hashlib
+import io
+import json
+import struct
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors import SafetensorError, safe_open
+from safetensors.torch import save
+from torch import Tensor, nn
+
+from pretext.backbones import ARCHITECTURES
+from pretext.backbones.base import Backbone, ConvBlock, check_choice
+from pretext.errors import InputError
+from pretext.files import write_whole
+from pretext.initializers import he_normal_
+
+FORMAT_VERSION = 1
+HEADER_KEY = "pretext_transfer"
+
+
+@dataclass(frozen=True)
+class Provenance:
+    """Where a backbone's weights come from.
+
+    Attributes:
+        method: Pretext method, for instance ``colorization``, or ``random``.
+        seed: Seed of the run; None if unknown.
+        step: Optimiser steps taken.
+        data: Name of the photos trained on; None if none were.
+        data_fingerprint: SHA-256 of their listing.
+        config: The resolved config.
+        versions: Versions of the packages, and the git commit, that wrote the weights.
+    """
+
+    method: str
+    seed: int | None = None
+    step: int = 0
+    data: str | None = None
+    data_fingerprint: str | None = None
+    config: dict[str, Any] = field(default_factory=dict)
+    versions: dict[str, str | None] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class LoadedBackbone:
+    """A backbone with its provenance and the SHA-256 of its architecture and weights."""
+
+    backbone: Backbone
+    provenance: Provenance
+    sha256: str
+
+
+def weights_sha256(backbone: Backbone) -> str:
+    """SHA-256 over the architecture, its arguments (but for the geometry) and every weight's bytes."""
+    arguments = {k: v for k, v in backbone.arguments.items() if k != "geometry"}
+    digest = hashlib.sha256(json.dumps([backbone.architecture, arguments], sort_keys=True).encode())
+    for name, value in sorted(_weights(backbone).items()):
+        digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
+        digest.update(value.numpy().tobytes())
+    return digest.hexdigest()
+
+
+def save_backbone(backbone: Backbone, path: Path | str, provenance: Provenance) -> str:
+    """Write a backbone file, whole or not at all.
+
+    Args:
+        backbone: Any backbone, on any device.
+        path: Where to; should end in ``.safetensors``.
+        provenance: What goes into the header beside the architecture.
+
+    Returns:
+        The SHA-256 that :func:`load_backbone` will report.
+    """
+    sha256 = weights_sha256(backbone)
+    header = {
+        "format_version": FORMAT_VERSION,
+        "architecture": backbone.architecture,
+        "arguments": backbone.arguments,
+        "input": {
+            "space": backbone.input_space,
+            "channels": backbone.in_channels,
+            "mean": backbone.arguments["input_mean"],
+            "std": backbone.arguments["input_std"],
+        },
+        "layers": [asdict(layer) for layer in backbone.layers],
+        "batch_norm": "absorbed" if backbone.norm == "none" else "kept",
+        "provenance": asdict(provenance),
+        "sha256": sha256,
+    }
+    write_whole(Path(path), save(_weights(backbone), metadata={HEADER_KEY: json.dumps(header)}))
+    return sha256
+
+
+def load_backbone(
+    spec: str | Path, *, geometry: str | None = None, seed: int = 0, norm: str = "keep"
+) -> LoadedBackbone:
+    """Load a backbone whole, or make an untrained one.
+
+    Args:
+        spec: Path of a backbone file; or ``random:NAME`` for an untrained backbone of that architecture; or
+            ``random:PATH`` for the untrained twin (same architecture and arguments) of a backbone file.
+        geometry: ``pretrain`` or ``evaluation``; None keeps the file's.
+        seed: Seed of an untrained backbone's weights; not used for a file.
+        norm: ``keep``, or ``absorb`` to fold batch norm into the convolutions.
+
+    Returns:
+        The backbone in eval mode, with provenance and hash. The hash is that of the weights as stored.
+
+    Raises:
+        InputError: The file is missing, not a backbone file, of a newer format, damaged, or its weights do
+            not match its architecture to the last key and shape; or the architecture is unknown.
+    """
+    check_choice("norm policy", norm, ("keep", "absorb"))
+    spec = str(spec)
+    if spec.startswith("random:"):
+        loaded = _random_backbone(spec.removeprefix("random:"), geometry, seed)
+    else:
+        loaded = _load_file(Path(spec), geometry)
+    if norm == "absorb":
+        loaded = LoadedBackbone(absorb_batch_norm(loaded.backbone), loaded.provenance, loaded.sha256)
+    loaded.backbone.eval()
+    return loaded
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """The header of a backbone file; InputError if the file is none. Pickles are never opened."""
+    header, _ = _read(path, with_weights=False)
+    return header
+
+
+def absorb_batch_norm(backbone: Backbone) -> Backbone:
+    """A copy of ``backbone`` without batch norm whose features in eval mode are the same.
+
+    Every convolution takes over its batch norm's scale ``s = weight / sqrt(running_var + eps)`` and shift
+    ``bias - running_mean * s``.
+
+    Raises:
+        InputError: Batch norm does not follow directly on a convolution (colornet: it follows the ReLU, and
+            the zero padding of the next convolution makes absorbing inexact).
+    """
+    if backbone.norm == "none":
+        return backbone
+    blocks = {name: m for name, m in backbone.named_modules() if isinstance(m, ConvBlock)}
+    if not blocks:
+        raise InputError(
+            f"batch norm of {backbone.architecture} cannot be absorbed: it follows the ReLU, not the convolution;"
+            " allowed are alexnet and vgg16"
+        )
+    absorbed = build(backbone.architecture, backbone.arguments | {"norm": "none"})
+    for name, block in blocks.items():
+        norm, conv = block.norm, absorbed.get_submodule(f"{name}.conv")
+        assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
+        assert isinstance(conv, nn.Conv2d)
+        assert norm.running_var is not None
+        assert norm.running_mean is not None
+        assert conv.bias is not None
+        scale = torch.rsqrt(norm.running_var.double() + norm.eps)
+        if norm.affine:
+            scale = scale * norm.weight.double()
+        shift = (norm.bias.double() if norm.affine else 0) - norm.running_mean.double() * scale
+        with torch.no_grad():
+            conv.weight.copy_(block.conv.weight * scale.view(-1, 1, 1, 1))
+            conv.bias.copy_(shift)
+    return absorbed.train(backbone.training).to(backbone.input_mean.device)
+
+
+def torchvision_state_dict(backbone: Backbone) -> dict[str, Tensor]:
+    """Weights under the keys of torchvision's ``alexnet``, ``vgg16`` or ``vgg16_bn`` (``features.*``).
+
+    AlexNet's batch norm is absorbed, since torchvision's has none; its channels stay 96-256-384-384-256
+    (those of torchvision are 64-192-384-256-256), and grouped convolutions stay grouped. Fully connected
+    layers are left out: torchvision's have other input sizes.
+
+    Raises:
+        InputError: torchvision has no such architecture (colornet).
+    """
+    if backbone.architecture not in ("alexnet", "vgg16"):
+        raise InputError(
+            f"torchvision has no counterpart: received {backbone.architecture}, allowed are alexnet, vgg16"
+        )
+    if backbone.architecture == "alexnet":
+        backbone = absorb_batch_norm(backbone)
+    weights: dict[str, Tensor] = {}
+    position, previous = 0, ""
+    for name, block in backbone.named_children():
+        if not name.startswith("conv"):
+            continue
+        assert isinstance(block, ConvBlock)
+        # A pool takes one place: between VGG's blocks, and after AlexNet's conv1 and conv2.
+        pooled = previous in ("conv1", "conv2") or ("_" in name and previous[:5] not in ("", name[:5]))
+        position += int(pooled)
+        weights |= {f"features.{position}.{k}": v for k, v in _weights(block.conv).items()}
+        if block.conv.bias is None:  # torchvision's always have one
+            weights[f"features.{position}.bias"] = torch.zeros(block.conv.out_channels)
+        if backbone.norm != "none":
+            weights |= {f"features.{position + 1}.{k}": v for k, v in _weights(block.norm).items()}
+            position += 1
+        position += 2
+        previous = name
+    return weights
+
+
+def save_state_dict(weights: dict[str, Tensor], path: Path) -> None:
+    """Write a plain state dict, whole or not at all, as ``.safetensors`` or as torch's ``.pth``.
+
+    Raises:
+        InputError: The file name ends otherwise, or the file cannot be written.
+    """
+    check_choice("ending of a state dict's file", path.suffix, (".safetensors", ".pth"))
+    if path.suffix == ".safetensors":
+        write_whole(path, save(weights))
+        return
+    buffer = io.BytesIO()
+    torch.save(weights, buffer)
+    write_whole(path, buffer.getvalue())
+
+
+def build(architecture: str, arguments: dict[str, Any], geometry: str | None = None) -> Backbone:
+    """Build the architecture of that name, with uninitialised weights.
+
+    Raises:
+        InputError: Unknown architecture, or arguments it does not take.
+    """
+    check_choice("architecture", architecture, ARCHITECTURES)
+    if geometry is not None:
+        arguments = arguments | {"geometry": geometry}
+    try:
+        return ARCHITECTURES[architecture](**arguments)
+    except TypeError as error:
+        raise InputError(f"{architecture} cannot be built from {arguments}: {error}") from error
+
+
+def _weights(module: nn.Module) -> dict[str, Tensor]:
+    return {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
+
+
+def _random_backbone(name: str, geometry: str | None, seed: int) -> LoadedBackbone:
+    if name in ARCHITECTURES:
+        backbone = build(name, {}, geometry)
+    elif name.endswith(".safetensors"):
+        header = read_header(Path(name))
+        backbone = build(header["architecture"], header["arguments"], geometry)
+    else:
+        raise InputError(
+            f"unknown untrained backbone: received 'random:{name}', allowed are random:NAME with NAME one of"
+            f" {', '.join(ARCHITECTURES)}, or random:FILE.safetensors for the twin of a backbone file"
+        )
+    he_normal_(backbone, seed)
+    return LoadedBackbone(backbone, Provenance("random", seed), weights_sha256(backbone))
+
+
+def _load_file(path: Path, geometry: str | None) -> LoadedBackbone:
+    header, weights = _read(path, with_weights=True)
+    backbone = build(header["architecture"], header["arguments"], geometry)
+    expected = {k: tuple(v.shape) for k, v in backbone.state_dict().items()}
+    received = {k: tuple(v.shape) for k, v in weights.items()}
+    missing, unexpected = sorted(expected.keys() - received), sorted(received.keys() - expected)
+    misshapen = [k for k in sorted(expected.keys() & received) if expected[k] != received[k]]
+    if missing or unexpected or misshapen:
+        shapes = [f"{k} {received[k]} instead of {expected[k]}" for k in misshapen]
+        raise InputError(
+            f"{path} does not hold the weights of {header['architecture']}: missing {_listed(missing)};"
+            f" unexpected {_listed(unexpected)}; of a wrong shape {_listed(shapes)}. Every key must match."
+        )
+    backbone.load_state_dict(weights, strict=True)
+    sha256 = weights_sha256(backbone)
+    if sha256 != header["sha256"]:
+        raise InputError(
+            f"{path} is damaged: its weights have SHA-256 {sha256[:12]}, its header says"
+            f" {header['sha256'][:12]}; copy it again"
+        )
+    return LoadedBackbone(backbone, Provenance(**header["provenance"]), sha256)
+
+
+def _read(path: Path, *, with_weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
+    if not path.is_file():
+        raise InputError(
+            f"no backbone file: received {path}; allowed are the path of a backbone.safetensors"
+            f" or random:NAME with NAME one of {', '.join(ARCHITECTURES)}"
+        )
+    try:
+        with safe_open(path, framework="pt") as file:
+            metadata = file.metadata() or {}
+            weights = {key: file.get_tensor(key) for key in file.keys()} if with_weights else {}  # noqa: SIM118
+        header = json.loads(metadata[HEADER_KEY])
+        version = header["format_version"]
+    except (SafetensorError, struct.error, json.JSONDecodeError, KeyError, OSError) as error:
+        raise InputError(
+            f"{path} is not a backbone file ({type(error).__name__}: {error}); expected safetensors with a"
+            f" {HEADER_KEY} header, as `pretext train` writes it. Pickled checkpoints are never opened."
+        ) from error
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path} is a backbone file of format {version}; this version reads format {FORMAT_VERSION}"
+        )
+    return header, weights
+
+
+def _listed(items: list[str], most: int = 8) -> str:
+    if not items:
+        return "none"
+    more = f" and {len(items) - most} more" if len(items) > most else ""
+    return ", ".join(items[:most]) + more

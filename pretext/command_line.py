@@ -1,0 +1,113 @@
+"""What both command lines share: options, overrides, exit codes, toy data, several processes."""
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from pretext.data.toyworld import render_toyworld
+from pretext.errors import InputError
+from pretext.hooks import TrainingDivergedError
+
+#: Where runs and the toy data go, relative to the current folder.
+WORK_DIRS = Path("work_dirs")
+
+
+def run_command(command: Callable[[], None]) -> int:
+    """Run a command and turn what it raises into an exit code.
+
+    Returns:
+        0; 2 for bad input; 1 for a run that diverged; 130 when interrupted. The messages go to stderr.
+    """
+    try:
+        command()
+    except InputError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2
+    except TrainingDivergedError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        return 130
+    return 0
+
+
+def add_run_options(parser: argparse.ArgumentParser) -> None:
+    """Add --data, --work-dir and --seed."""
+    parser.add_argument("--data", help="the data, in place of the config's: a path, or a name below PRETEXT_DATA")
+    parser.add_argument("--work-dir", type=Path, help="folder of the run (default: work_dirs/<config name>)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of every draw (default: 0)")
+
+
+def split_overrides(words: Sequence[str], most: int, expected: str) -> tuple[list[str], list[str]]:
+    """Part positional words into names and ``key=value`` overrides.
+
+    Raises:
+        InputError: More than ``most`` words are no overrides.
+    """
+    overrides = [word for word in words if "=" in word]
+    names = [word for word in words if "=" not in word]
+    if len(names) > most:
+        raise InputError(f"too many arguments: received {' '.join(names)}, expected {expected}")
+    return names, overrides
+
+
+def ensure_toyworld(data: str) -> str:
+    """Render the toy data below WORK_DIRS if ``data`` names it and it is not there yet.
+
+    Returns:
+        The path of the toy data, or ``data`` as it is.
+    """
+    name, _, below = data.partition("/")
+    if name != "toyworld" or Path(data).exists():
+        return data
+    root = os.environ.get("PRETEXT_DATA")
+    if root and (Path(root) / data).exists():
+        return data
+    toyworld = WORK_DIRS / "toyworld"
+    if not toyworld.is_dir():
+        print(f"rendering the toy data into {toyworld} (once)", file=sys.stderr)
+        render_toyworld(toyworld)
+    return str(toyworld / below)
+
+
+def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
+    """Start this command once on each of GPUS devices (and of NNODES machines), as torchrun does.
+
+    Returns:
+        The exit code, or None if this process is to do the work itself: GPUS and NNODES are 1 or not set, or
+        torchrun has started it already.
+
+    Raises:
+        InputError: GPUS, NNODES, NODE_RANK or MASTER_PORT is no whole number.
+    """
+    gpus, nodes = _environment_number("GPUS", 1), _environment_number("NNODES", 1)
+    if "LOCAL_RANK" in os.environ or gpus * nodes == 1:
+        return None
+    # Imported here: it takes a second that no other command needs.
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import get_args_parser, run
+
+    options = [f"--nproc-per-node={gpus}", f"--nnodes={nodes}"]
+    if nodes == 1:
+        options.append("--standalone")
+    else:
+        options += [
+            f"--node-rank={_environment_number('NODE_RANK', 0)}",
+            f"--master-addr={os.environ.get('MASTER_ADDR', '127.0.0.1')}",
+            f"--master-port={_environment_number('MASTER_PORT', 29500)}",
+        ]
+    try:
+        run(get_args_parser().parse_args([*options, "--module", module, *arguments]))
+    except ChildFailedError as error:
+        return int(error.get_first_failure()[1].exitcode)
+    return 0
+
+
+def _environment_number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        raise InputError(f"{name} must be a whole number: received {text!r}")
+    return int(text)

@@ -1,0 +1,154 @@
+"""Configs: finding them by name, overriding them key by key, and writing down what was resolved."""
+
+import ast
+import difflib
+import importlib
+import inspect
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from mmengine.config import Config, ConfigDict
+
+from pretext.errors import InputError
+
+PACKAGE = Path(__file__).resolve().parent
+
+
+def config_folder() -> Path:
+    """Folder of the configs that come with the project: in a checkout its own, else inside the package."""
+    checkout = PACKAGE.parent / "configs"
+    return checkout if checkout.is_dir() else PACKAGE / "configs"
+
+
+def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
+    """Load a config and apply ``key=value`` overrides.
+
+    Args:
+        name: Path of a config, or its path below the project's configs, with or without ``.py``.
+        overrides: ``key=value`` or ``key.subkey=value``; values are Python literals, or else strings.
+
+    Raises:
+        InputError: No such config; it cannot be read; an unknown key; or a value of another type.
+    """
+    path = _find(name)
+    try:
+        loaded = Config.fromfile(str(path), lazy_import=True if path.suffix == ".py" else None)
+    except Exception as error:
+        raise InputError(f"the config {path} cannot be read: {type(error).__name__}: {error}") from error
+    config = ConfigDict(loaded._cfg_dict.to_dict())
+    for override in overrides:
+        _apply(config, override)
+    return config
+
+
+def config_name(name: str) -> str:
+    """The name a config's runs are filed under: its file name without ending."""
+    return Path(name).stem
+
+
+def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+    """Call ``spec["type"]`` with the other entries as keyword arguments.
+
+    Raises:
+        InputError: The class cannot be found, or does not take these arguments.
+    """
+    arguments = {key: value for key, value in spec.items() if key != "type"} | kwargs
+    kind = spec["type"]
+    if isinstance(kind, str):
+        kind = _import(kind)
+    try:
+        inspect.signature(kind).bind(*args, **arguments)
+    except TypeError as error:
+        raise InputError(f"{kind.__name__} does not take the config's arguments: {error}") from error
+    return kind(*args, **arguments)
+
+
+def plain(value: Any) -> Any:
+    """``value`` with classes as dotted names, and tuples as lists: what JSON can hold."""
+    if isinstance(value, dict):
+        return {str(key): plain(entry) for key, entry in value.items()}
+    if isinstance(value, (list, tuple)):
+        return [plain(entry) for entry in value]
+    if isinstance(value, type) or callable(value):
+        return f"{value.__module__}.{value.__qualname__}"
+    return str(value) if isinstance(value, Path) else value
+
+
+def data_path(name: str) -> str:
+    """Find a data set: an existing path or a URL as it is, else a name below the folder PRETEXT_DATA.
+
+    Raises:
+        InputError: It is in neither place.
+    """
+    if Path(name).exists() or "://" in name or "{" in name:
+        return name
+    root = os.environ.get("PRETEXT_DATA")
+    if root and (Path(root) / name).exists():
+        return str(Path(root) / name)
+    below = f"below PRETEXT_DATA={root}" if root else "and PRETEXT_DATA is not set"
+    raise InputError(f"no such data: received {name}, which is no path {below}; name a folder with --data")
+
+
+def _find(name: str) -> Path:
+    folder = config_folder()
+    places = [Path(name), folder / name, folder.parent / name]
+    for place in places:
+        for path in (place, place.with_name(f"{place.name}.py")):
+            if path.is_file():
+                return path
+    known = sorted(str(p.relative_to(folder)) for p in folder.glob("*/*.py") if p.parent.name[0] != "_")
+    raise InputError(f"no such config: received {name}, allowed are a path or one of {', '.join(known)}")
+
+
+def _apply(config: ConfigDict, override: str) -> None:
+    key, separator, text = override.partition("=")
+    if not separator or not key:
+        raise InputError(f"an override must read key=value: received {override!r}")
+    *parents, leaf = key.split(".")
+    node: Any = config
+    for parent in parents:
+        node = node.get(parent) if isinstance(node, dict) else None
+    if not isinstance(node, dict) or leaf not in node:
+        known = _keys(config)
+        close = difflib.get_close_matches(key, known, 3)
+        hint = f"did you mean {' or '.join(close)}? " if close else ""
+        raise InputError(f"unknown config key: received {key}; {hint}allowed are {', '.join(known)}")
+    node[leaf] = _parse(key, text, node[leaf])
+
+
+def _parse(key: str, text: str, current: Any) -> Any:
+    if isinstance(current, type):
+        return _import(text)
+    try:
+        value = ast.literal_eval(text)
+    except (ValueError, SyntaxError):
+        value = text
+    if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
+        value = float(value)
+    if isinstance(current, str) and not isinstance(value, str):
+        value = text if value is not None else None
+    if current is None or value is None or isinstance(value, type(current)):
+        return value
+    if isinstance(current, (list, tuple)) and isinstance(value, (list, tuple)):
+        return type(current)(value)
+    raise InputError(
+        f"a wrong type for the config key {key}: received {text!r}, expected {type(current).__name__}"
+        f" like {current!r}"
+    )
+
+
+def _keys(config: dict[str, Any], prefix: str = "") -> list[str]:
+    keys: list[str] = []
+    for key, value in config.items():
+        keys += _keys(value, f"{prefix}{key}.") if isinstance(value, dict) else [f"{prefix}{key}"]
+    return keys
+
+
+def _import(name: str) -> Any:
+    module, _, attribute = name.rpartition(".")
+    try:
+        return getattr(importlib.import_module(module), attribute)
+    except (ImportError, AttributeError, ValueError) as error:
+        raise InputError(f"no such class: received {name!r}, expected a dotted path like torch.optim.SGD") from error

@@ -1,0 +1,1 @@
+"""Photos: reading them, cutting views from them, and rendering the toy world."""

@@ -1,0 +1,100 @@
+"""Processes: joining and leaving the group, and batch norm over all of them."""
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch import distributed as dist
+
+
+@contextmanager
+def process_group() -> Iterator[torch.device]:
+    """Join the process group that torchrun describes, if it started this process; yield the device to use.
+
+    The backend is NCCL with a GPU for each process, else Gloo. At the end all processes wait for each other
+    before they leave, without which torchrun sometimes aborts; after an error they leave at once.
+    """
+    local_rank = int(os.environ.get("LOCAL_RANK", "0"))
+    use_gpu = torch.cuda.is_available()
+    device = torch.device("cuda", local_rank) if use_gpu else torch.device("cpu")
+    if use_gpu:
+        torch.cuda.set_device(device)
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        yield device
+        return
+    dist.init_process_group("nccl" if use_gpu else "gloo", timeout=timedelta(minutes=30))
+    try:
+        yield device
+        dist.barrier()
+    finally:
+        dist.destroy_process_group()
+
+
+def rank_and_world_size() -> tuple[int, int]:
+    """This process's number and how many there are; (0, 1) without a group."""
+    if dist.is_available() and dist.is_initialized():
+        return dist.get_rank(), dist.get_world_size()
+    return 0, 1
+
+
+def synchronize_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
+    """Make every batch norm of ``model`` compute its statistics over the batches of all processes."""
+    if device.type == "cuda":
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        return converted
+    for name, child in model.named_children():
+        if isinstance(child, nn.BatchNorm2d):
+            synchronized = SyncBatchNorm2d(child.num_features, child.eps, child.momentum, child.affine)
+            synchronized.load_state_dict(child.state_dict())
+            setattr(model, name, synchronized)
+        else:
+            synchronize_batch_norm(child, device)
+    return model
+
+
+class SyncBatchNorm2d(nn.BatchNorm2d):
+    """Batch norm over the batches of all processes, which must be of equal size; on any device.
+
+    torch's own SyncBatchNorm needs GPUs; this one lets two processes on a CPU compute what one does.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Normalise (N, C, H, W)."""
+        if not self.training:
+            return super().forward(x)
+        world_size = dist.get_world_size()
+        shape = (1, -1, 1, 1)
+        mean = _AllReduce.apply(x.mean((0, 2, 3))) / world_size
+        centered = x - mean.view(shape)
+        var = _AllReduce.apply(centered.square().mean((0, 2, 3))) / world_size
+        self._update_running(mean.detach(), var.detach(), x.numel() // x.shape[1] * world_size)
+        y = centered * torch.rsqrt(var + self.eps).view(shape)
+        return y * self.weight.view(shape) + self.bias.view(shape) if self.affine else y
+
+    @torch.no_grad()
+    def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:
+        assert self.running_mean is not None
+        assert self.running_var is not None
+        assert self.num_batches_tracked is not None
+        momentum = self.momentum if self.momentum is not None else 0.1
+        self.num_batches_tracked += 1
+        self.running_mean.lerp_(mean, momentum)
+        self.running_var.lerp_(var * (count / (count - 1)), momentum)
+
+
+class _AllReduce(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, value: Tensor) -> Tensor:
+        total = value.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]  # one input, one gradient
+        total = gradient.clone()
+        dist.all_reduce(total)
+        return total

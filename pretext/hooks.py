@@ -1,0 +1,159 @@
+"""What happens around a training step: random numbers, unreadable photos, bad losses, progress, pictures."""
+
+import hashlib
+import io
+import math
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from pretext.errors import InputError
+from pretext.files import write_whole
+from pretext.progress import ProgressDisplay
+
+#: More unreadable photos than this share of all of them stop a run.
+MAX_UNREADABLE = 0.01
+
+
+class TrainingDivergedError(RuntimeError):
+    """The loss or the weights are no longer finite."""
+
+
+class PinRandomNumbers(Hook):  # type: ignore[misc]  # mmengine is not typed
+    """Seeds torch before each step from (seed, step, rank), so that a resumed run draws the same numbers."""
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, seed: int, rank: int):
+        self.seed, self.rank = seed, rank
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        digest = hashlib.sha256(f"{self.seed}/{batch_idx}/{self.rank}".encode()).digest()
+        torch.manual_seed(int.from_bytes(digest[:7], "little"))
+
+
+class SkipUnreadable(Hook):  # type: ignore[misc]
+    """Counts the photos that could not be read and lists them; too many stop the run.
+
+    The list (``unreadable.txt``, one photo and the reason a line) is the count: all processes append to it,
+    and a resumed run goes on with it.
+
+    Args:
+        path: The list.
+        num_photos: How many photos the run has.
+
+    Raises:
+        InputError: More than 1 % of the photos are unreadable.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, path: Path, num_photos: int):
+        self.path, self.num_photos = path, num_photos
+        self._known = self._listed()
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        new = {name: why for name, why in data_batch.pop("unreadable") if name not in self._known}
+        if not new:
+            return
+        with self.path.open("a") as file:
+            file.write("".join(f"{name}\t{' '.join(why.split())}\n" for name, why in new.items()))
+        self._known = self._listed()
+        runner.logger.warning(f"{len(self._known)} unreadable photos so far, listed in {self.path}")
+        check_unreadable(self._known, self.num_photos)
+
+    def _listed(self) -> dict[str, str]:
+        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        return dict(line.partition("\t")[::2] for line in lines)
+
+
+def check_unreadable(unreadable: dict[str, str], num_photos: int) -> None:
+    """Raise InputError if more than 1 % of the photos are unreadable; it names the first of them."""
+    if len(unreadable) > MAX_UNREADABLE * num_photos:
+        first = "; ".join(f"{name} ({why})" for name, why in list(unreadable.items())[:3])
+        raise InputError(
+            f"too many unreadable photos: {len(unreadable)} of {num_photos}, first {first};"
+            f" at most {MAX_UNREADABLE:.0%} are skipped: mend or remove them"
+        )
+
+
+class StopOnNonFinite(Hook):  # type: ignore[misc]
+    """Stops the run at the first loss that is no finite number, before it can reach a checkpoint."""
+
+    priority = "HIGH"
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        loss = float(outputs["loss"]) if outputs else 0.0
+        if not math.isfinite(loss):
+            raise TrainingDivergedError(
+                f"the loss is {loss} at step {batch_idx + 1}; the last good checkpoint is kept."
+                " Lower optimizer.lr, or lengthen the warm-up, and start again with another --work-dir"
+            )
+
+
+class ShowProgress(Hook):  # type: ignore[misc]
+    """Shows step, epoch, loss, images/s and time left."""
+
+    def __init__(self, title: str, images_per_step: int, steps_per_epoch: int, enabled: bool):
+        self.title, self.images_per_step, self.steps_per_epoch = title, images_per_step, steps_per_epoch
+        self.enabled = enabled
+
+    def before_train(self, runner: Any) -> None:
+        self._display = ProgressDisplay(self.title, runner.max_iters, runner.iter, self.enabled)
+        self._display.__enter__()
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        assert outputs
+        self._display.step(
+            self.images_per_step,
+            epoch=batch_idx // self.steps_per_epoch + 1,
+            loss=float(outputs["loss"]),
+            lr=runner.optim_wrapper.get_lr()["lr"][0],
+        )
+
+    def after_train(self, runner: Any) -> None:
+        self._display.__exit__(None, None, None)
+
+
+class SavePreviews(Hook):  # type: ignore[misc]
+    """Writes what the method does with a few held-out photos as ``color_grids/iter_XXXXXXXX.png``.
+
+    Args:
+        photos: Held-out photos (N, 3, H, W) uint8.
+        folder: Where the pictures go.
+        interval: Steps between two pictures; the last step makes one too.
+    """
+
+    def __init__(self, photos: Tensor, folder: Path, interval: int):
+        self.photos, self.folder, self.interval = photos, folder, interval
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        step = batch_idx + 1
+        if step % self.interval and step != runner.max_iters:
+            return
+        method = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        method.eval()
+        pictures = method.preview(self.photos.to(next(method.parameters()).device))
+        method.train()
+        if pictures is not None:
+            write_whole(self.folder / f"iter_{step:08d}.png", _png(pictures.cpu()))
+
+
+def _png(pictures: Tensor) -> bytes:
+    grid = make_grid(pictures, nrow=2 if len(pictures) > 1 else 1, padding=4, pad_value=255)
+    buffer = io.BytesIO()
+    Image.fromarray(grid.permute(1, 2, 0).numpy()).save(buffer, format="PNG")
+    return buffer.getvalue()

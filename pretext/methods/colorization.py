@@ -1,0 +1,158 @@
+"""Colorization as a pretext task: "Colorful Image Colorization" (Zhang, Isola, Efros, ECCV 2016)."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pretext.backbones.base import Backbone, check_choice
+from pretext.color.bins import SoftEncoder, ab_bins
+from pretext.color.decode import annealed_mean
+from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
+from pretext.color.prior import ColorPrior, estimate_prior, imagenet_prior
+from pretext.color.rebalance import gray_mask, l2_loss, rebalance_weights, soft_cross_entropy
+from pretext.data.photos import Photos
+from pretext.methods.base import Method
+
+#: Photos the colour prior is estimated from.
+PRIOR_PHOTOS = 2000
+#: L2 regression works on ab divided by this (as the authors' code does), in CIE units.
+AB_SCALE = 110.0
+
+
+class Colorization(Method):
+    """Predicts the colours of a photo from its lightness.
+
+    Zhang et al., section 2: the ab plane is cut into bins, each pixel's colour is softly encoded to its nearest
+    bins (equation 2's target), and the loss is the cross-entropy, each pixel weighted by the rarity of its
+    colour (equations 2 to 4). ``loss="classification"`` leaves out the weights, ``loss="l2"`` is equation 1.
+
+    Args:
+        backbone: What is pretrained; its input space should be ``lightness``.
+        loss: ``rebalanced``, ``classification`` or ``l2``.
+        layer: The backbone's layer that the head stands on.
+        head_channels: Channels of a 3x3 convolution with batch norm and ReLU between backbone and classifier;
+            0 for the plain 1x1 classifier of the paper.
+        target_stride: Every how many pixels, in both directions, a pixel's colour is a target.
+        bins: Rule of the ab bins; see :func:`pretext.color.bins.ab_bins`.
+        neighbors: Bins a colour is encoded to; 5 in the paper, 10 in the released Caffe layer, 1 for one-hot.
+        sigma: Width of the encoding's Gaussian in CIE units.
+        rebalance_mix: The paper's lambda: how much of a uniform distribution is mixed into the prior.
+        prior: ``data`` (estimated from the training photos), ``imagenet`` (the published one, for the
+            official bins), or the path of a prior file written by ``python -m pretext prior``.
+        gray_threshold: A photo in which no target pixel has |a| or |b| above this adds no loss.
+
+    Raises:
+        InputError: An argument is none of the allowed values.
+
+    Differences from the paper: the weights multiply the loss, so that the logged loss is the weighted one
+    (the Caffe layer multiplies the gradient alone, which trains the same); logits are upsampled bilinearly to
+    the targets' resolution.
+    """
+
+    name = "colorization"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        loss: str = "rebalanced",
+        layer: str = "conv5",
+        head_channels: int = 0,
+        target_stride: int = 8,
+        bins: str = "official313",
+        neighbors: int = 5,
+        sigma: float = 5.0,
+        rebalance_mix: float = 0.5,
+        prior: str = "data",
+        gray_threshold: float = 5.0,
+    ):
+        super().__init__(backbone)
+        check_choice("colorization loss", loss, ("rebalanced", "classification", "l2"))
+        check_choice("colorization input_space", backbone.input_space, ("lightness",))
+        self.loss = loss
+        self.layer = backbone.layer(layer)
+        self.target_stride = target_stride
+        self.bins_rule = bins
+        self.rebalance_mix = rebalance_mix
+        self.prior = prior
+        self.gray_threshold = gray_threshold
+        self.encoder = SoftEncoder(ab_bins(bins), neighbors=neighbors, sigma=sigma)
+        num_bins = len(self.encoder.bins)
+        self.register_buffer("bin_weights", torch.ones(num_bins))
+        self.bin_weights: Tensor
+        self.head = _head(self.layer.channels, head_channels, 2 if loss == "l2" else num_bins)
+
+    def setup(self, photos: Photos, folder: Path) -> None:
+        """Find the colour prior, if the loss needs one; an estimated one is kept as ``prior.json``."""
+        if self.loss != "rebalanced":
+            return
+        if self.prior == "imagenet":
+            prior = imagenet_prior()
+        elif self.prior != "data":
+            prior = ColorPrior.load(Path(self.prior))
+        elif (kept := folder / "prior.json").is_file():
+            prior = ColorPrior.load(kept)
+        else:
+            prior = estimate_prior(photos, rule=self.bins_rule, max_photos=PRIOR_PHOTOS)
+            prior.save(kept)
+        prior.check_rule(self.bins_rule)
+        self.bin_weights.copy_(rebalance_weights(prior.probabilities, mix=self.rebalance_mix))
+
+    def predict(self, lightness: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n q h2 w2"]:
+        """Logits over the ab bins (or ab / 110 for L2) at the stride of the head's layer.
+
+        Args:
+            lightness: CIE L, 0..100.
+        """
+        features = self.backbone.extract(self.backbone.normalize(lightness), [self.layer.name])
+        logits: Tensor = self.head(features[self.layer.name])
+        return logits
+
+    def forward(
+        self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
+    ) -> dict[str, Tensor]:
+        """The loss of a batch, averaged over all target pixels; those of gray photos count with loss zero."""
+        stride = self.target_stride
+        ab = rgb_to_lab(image[:, :, ::stride, ::stride].contiguous())[:, 1:]
+        prediction = self.predict(rgb_to_lightness(image))
+        # Losses in single precision, whatever the backbone ran in.
+        with torch.autocast(image.device.type, enabled=False):
+            prediction = F.interpolate(prediction.float(), size=ab.shape[-2:], mode="bilinear")
+            colorful = gray_mask(ab, self.gray_threshold)
+            if self.loss == "l2":
+                return {"loss_l2": l2_loss(prediction, ab / AB_SCALE, colorful)}
+            indices, weights = self.encoder.encode(ab)
+            pixel_weights = colorful[:, None, None].expand(-1, *ab.shape[-2:])
+            if self.loss == "rebalanced":
+                pixel_weights = pixel_weights * self.bin_weights[indices[:, 0]]
+            return {"loss_color": soft_cross_entropy(prediction, indices, weights, pixel_weights)}
+
+    @torch.no_grad()
+    def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w3"]:
+        """Lightness, truth and prediction side by side, for each photo."""
+        lightness = rgb_to_lightness(image)
+        prediction = self.predict(lightness).float()
+        if self.loss == "l2":
+            ab = prediction * AB_SCALE
+        else:
+            ab = annealed_mean(prediction, self.encoder.bins)
+        ab = F.interpolate(ab, size=lightness.shape[-2:], mode="bilinear")
+        gray = lab_to_rgb(torch.cat([lightness, torch.zeros_like(ab)], 1))
+        colored = lab_to_rgb(torch.cat([lightness, ab], 1))
+        columns = [gray, image / 255, colored]
+        return (torch.cat(columns, 3) * 255).round().to(torch.uint8)
+
+
+def _head(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
+    layers: list[Any] = []
+    if hidden:
+        layers += [
+            nn.Conv2d(in_channels, hidden, 3, padding=1, bias=False),
+            nn.BatchNorm2d(hidden),
+            nn.ReLU(inplace=True),
+        ]
+    return nn.Sequential(*layers, nn.Conv2d(hidden or in_channels, out_channels, 1))

@@ -1,0 +1,135 @@
+import pytest
+import torch
+
+from pretext.backbones import ARCHITECTURES, VGG16, AlexNet, ColorNet
+from pretext.color.bins import ab_bins
+from pretext.errors import InputError
+from pretext.initializers import he_normal_
+
+
+def photos(side: int, seed: int = 0) -> torch.Tensor:
+    return torch.randint(
+        0, 256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(seed)
+    )
+
+
+def sizes(backbone: torch.nn.Module, side: int) -> dict[str, int]:
+    with torch.no_grad():
+        features = backbone.eval()(photos(side)[:1], backbone.layer_names)
+    return {name: value.shape[-1] for name, value in features.items()}
+
+
+def test_alexnet_pretraining_geometry_is_that_of_the_paper():
+    # Zhang et al.: 180 pixels -> 45 -> pool 23 -> pool 12 -> 12 at fc7.
+    got = sizes(AlexNet(fully_connected=True), 180)
+    expected = {"conv1": 45, "conv2": 23, "conv3": 12, "conv4": 12, "conv5": 12, "pool5": 12, "fc6": 12, "fc7": 12}
+    assert got == expected
+
+
+def test_alexnet_evaluation_geometry_is_caffes():
+    got = sizes(AlexNet(geometry="evaluation", fully_connected=True), 227)
+    expected = {"conv1": 55, "conv2": 27, "conv3": 13, "conv4": 13, "conv5": 13, "pool5": 6, "fc6": 1, "fc7": 1}
+    assert got == expected
+
+
+def test_vgg_geometry():
+    assert sizes(VGG16(geometry="evaluation"), 64) == {
+        name: {1: 64, 2: 32, 3: 16, 4: 8, 5: 4}[int(name[4])] if name != "pool5" else 2
+        for name in VGG16().layer_names
+    }
+
+
+def test_colorization_net_counts_as_many_numbers_as_the_authors():
+    classifier = torch.nn.Conv2d(256, 313, 1)
+    modules = [ColorNet(), classifier]
+    count = sum(p.numel() for module in modules for p in module.parameters()) + ab_bins("official313").numel()
+    assert count == 32_236_011
+
+
+def test_colorization_net_has_stride_four():
+    assert sizes(ColorNet(), 64)["conv8"] == 16
+
+
+@pytest.mark.parametrize("groups", [1, 2])
+def test_alexnet_groups_halve_the_inputs_of_conv2_conv4_conv5(groups):
+    backbone = AlexNet(groups=groups)
+    inputs = [backbone.get_submodule(f"conv{i}.conv").weight.shape[1] for i in range(1, 6)]
+    assert inputs == [1, 96 // groups, 256, 384 // groups, 384 // groups]
+
+
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+@pytest.mark.parametrize("input_space", ["lightness", "lab", "rgb"])
+def test_channels_and_strides_are_as_announced(name, input_space):
+    backbone = ARCHITECTURES[name](input_space).eval()
+    with torch.no_grad():
+        features = backbone(photos(64), backbone.layer_names)
+    assert list(features) == list(backbone.layer_names)
+    for layer in backbone.layers:
+        value = features[layer.name]
+        assert value.shape[1] == layer.channels
+        assert value.shape[-1] == pytest.approx(64 / layer.stride, abs=1)
+
+
+def test_a_lightness_backbone_is_blind_to_colour():
+    from pretext.color.lab import lab_to_rgb, rgb_to_lab
+
+    gray = torch.full((1, 3, 64, 64), 128.0)
+    lab = rgb_to_lab(gray / 255)
+    tinted = lab.clone()
+    tinted[:, 1] += 20 * torch.rand(64, 64)
+    backbone = AlexNet().eval()
+    he_normal_(backbone, 0)
+    seen = backbone(lab_to_rgb(tinted) * 255, ["conv5"])["conv5"]
+    torch.testing.assert_close(seen, backbone(gray, ["conv5"])["conv5"], atol=1e-3, rtol=1e-3)
+    in_color = AlexNet("lab").eval()
+    he_normal_(in_color, 0)
+    difference = in_color(lab_to_rgb(tinted) * 255, ["conv5"])["conv5"] - in_color(gray, ["conv5"])["conv5"]
+    assert difference.abs().max() > 0.1
+
+
+@pytest.mark.parametrize("input_space", ["lightness", "lab", "rgb"])
+def test_uint8_and_float_photos_give_the_same(input_space):
+    backbone = AlexNet(input_space).eval()
+    torch.testing.assert_close(
+        backbone(photos(64), ["conv1"])["conv1"],
+        backbone(photos(64).float(), ["conv1"])["conv1"],
+        atol=1e-4,
+        rtol=1e-4,
+    )
+
+
+def test_extraction_stops_at_the_last_layer_asked_for(monkeypatch):
+    backbone = AlexNet()
+    monkeypatch.setattr(backbone.conv4, "forward", lambda x: pytest.fail("conv4 was computed"))
+    assert list(backbone(photos(64), ["conv3", "conv1"])) == ["conv1", "conv3"]
+
+
+def test_input_is_normalised_as_announced():
+    backbone = AlexNet(input_mean=[10.0], input_std=[4.0])
+    white = torch.full((1, 3, 32, 32), 255, dtype=torch.uint8)
+    torch.testing.assert_close(
+        backbone.prepare(white), torch.full((1, 1, 32, 32), (100.0 - 10) / 4), atol=1e-3, rtol=0
+    )
+
+
+def test_unknown_layers_and_arguments_are_named():
+    with pytest.raises(InputError, match=r"unknown layer of alexnet: received 'conv9', allowed are conv1"):
+        AlexNet()(photos(64), ["conv9"])
+    with pytest.raises(InputError, match=r"unknown input_space: received 'hsv', allowed are lightness, lab, rgb"):
+        AlexNet("hsv")
+    with pytest.raises(InputError, match="no layer asked for"):
+        AlexNet()(photos(64), [])
+    with pytest.raises(InputError, match=r"uint8 or floating point .* received torch.int64"):
+        AlexNet()(photos(64).long(), ["conv1"])
+    with pytest.raises(InputError, match="one number for each of the 3 channels"):
+        AlexNet("lab", input_mean=[1.0])
+
+
+def test_he_initialisation_keeps_the_scale_and_each_layer_has_its_own_stream():
+    shallow, deep = AlexNet(), AlexNet(fully_connected=True)
+    he_normal_(shallow, 3)
+    he_normal_(deep, 3)
+    for name, weight in shallow.state_dict().items():
+        assert torch.equal(weight, deep.state_dict()[name])
+    std = shallow.conv3.conv.weight.std().item()
+    assert std == pytest.approx((2 / (256 * 9)) ** 0.5, rel=0.01)

@@ -1,0 +1,189 @@
+import json
+import pickle
+
+import pytest
+import torch
+import torchvision
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from pretext.backbones import VGG16, AlexNet, ColorNet
+from pretext.backbones.checkpoint import (
+    Provenance,
+    absorb_batch_norm,
+    load_backbone,
+    read_header,
+    save_backbone,
+    torchvision_state_dict,
+)
+from pretext.errors import InputError
+from pretext.initializers import he_normal_
+
+
+def trained(backbone):
+    """A backbone whose batch norms have seen something."""
+    he_normal_(backbone, 1)
+    generator = torch.Generator().manual_seed(2)
+    for module in backbone.modules():
+        if isinstance(module, nn.BatchNorm2d):
+            module.running_mean.normal_(0, 0.5, generator=generator)
+            module.running_var.uniform_(0.5, 2, generator=generator)
+            if module.affine:
+                with torch.no_grad():
+                    module.weight.uniform_(0.5, 1.5, generator=generator)
+                    module.bias.normal_(0, 0.5, generator=generator)
+    return backbone.eval()
+
+
+def photos(side=96):
+    return torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+
+
+@pytest.fixture
+def saved(tmp_path):
+    backbone = trained(AlexNet("lab", groups=2, geometry="pretrain"))
+    path = tmp_path / "backbone.safetensors"
+    sha256 = save_backbone(backbone, path, Provenance("colorization", seed=7, step=10, config={"a": [1]}))
+    return backbone, path, sha256
+
+
+def test_what_is_saved_is_loaded(saved):
+    backbone, path, sha256 = saved
+    loaded = load_backbone(path)
+    assert loaded.sha256 == sha256
+    assert loaded.provenance == Provenance("colorization", seed=7, step=10, config={"a": [1]})
+    assert loaded.backbone.arguments == backbone.arguments
+    assert not loaded.backbone.training
+    for layer in backbone.layer_names:
+        assert torch.equal(loaded.backbone(photos(), [layer])[layer], backbone(photos(), [layer])[layer])
+
+
+def test_the_header_says_how_to_use_the_weights(saved):
+    header = read_header(saved[1])
+    assert header["architecture"] == "alexnet"
+    assert header["input"] == {"space": "lab", "channels": 3, "mean": [50, 0, 0], "std": [25, 20, 20]}
+    assert header["layers"][0] == {"name": "conv1", "channels": 96, "stride": 4}
+    assert header["batch_norm"] == "kept"
+
+
+def test_the_geometry_can_be_changed_on_loading_and_does_not_change_the_hash(saved):
+    _, path, sha256 = saved
+    loaded = load_backbone(path, geometry="evaluation")
+    assert loaded.sha256 == sha256
+    assert loaded.backbone(photos(128), ["conv5"])["conv5"].shape[-1] == 7
+
+
+@pytest.mark.parametrize("make", [lambda: AlexNet(groups=2), lambda: VGG16("rgb"), lambda: AlexNet(norm="batch_no_affine")])
+def test_absorbing_batch_norm_keeps_the_features(make):
+    backbone = trained(make())
+    absorbed = absorb_batch_norm(backbone)
+    assert not any(isinstance(module, nn.BatchNorm2d) for module in absorbed.modules())
+    top = backbone.layer_names[-2]
+    expected = backbone(photos(), [top])[top]
+    torch.testing.assert_close(absorbed(photos(), [top])[top], expected, atol=1e-4, rtol=1e-4)
+
+
+def test_batch_norm_after_a_relu_cannot_be_absorbed():
+    with pytest.raises(InputError, match=r"colornet cannot be absorbed.*allowed are alexnet and vgg16"):
+        absorb_batch_norm(ColorNet())
+
+
+def test_untrained_backbones_follow_the_seed(saved):
+    first, again, other = (load_backbone("random:alexnet", seed=seed) for seed in (0, 0, 1))
+    assert first.sha256 == again.sha256 != other.sha256
+    assert first.provenance.method == "random"
+    twin = load_backbone(f"random:{saved[1]}", seed=0)
+    assert twin.backbone.arguments == saved[0].arguments
+    assert twin.sha256 != saved[2]
+
+
+def test_a_missing_and_an_unexpected_key_are_listed(saved):
+    _, path, _ = saved
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    weights = load_file(path)
+    weights["conv9.weight"] = weights.pop("conv3.conv.weight")
+    save_file(weights, path, metadata)
+    with pytest.raises(InputError, match=r"missing conv3.conv.weight; unexpected conv9.weight; of a wrong shape none"):
+        load_backbone(path)
+
+
+def test_a_wrong_shape_is_listed(saved):
+    _, path, _ = saved
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    weights = load_file(path)
+    weights["conv1.conv.weight"] = torch.zeros(96, 1, 11, 11)
+    save_file(weights, path, metadata)
+    with pytest.raises(InputError, match=r"conv1.conv.weight \(96, 1, 11, 11\) instead of \(96, 3, 11, 11\)"):
+        load_backbone(path)
+
+
+def test_changed_weights_are_noticed(saved):
+    _, path, _ = saved
+    with safe_open(path, "pt") as file:
+        metadata = file.metadata()
+    weights = load_file(path)
+    weights["conv1.conv.weight"][0, 0, 0, 0] += 1
+    save_file(weights, path, metadata)
+    with pytest.raises(InputError, match="is damaged: its weights have SHA-256"):
+        load_backbone(path)
+
+
+class Bomb:
+    def __reduce__(self):
+        return (pytest.fail, ("a pickle was opened",))
+
+
+def test_a_pickle_is_refused_and_never_opened(tmp_path):
+    path = tmp_path / "backbone.safetensors"
+    path.write_bytes(pickle.dumps(Bomb()))
+    with pytest.raises(InputError, match="is not a backbone file.*Pickled checkpoints are never opened"):
+        load_backbone(path)
+
+
+def test_other_safetensors_missing_files_and_formats_are_refused(tmp_path, saved):
+    other = tmp_path / "other.safetensors"
+    save_file({"a": torch.zeros(1)}, other)
+    with pytest.raises(InputError, match="is not a backbone file"):
+        load_backbone(other)
+    with pytest.raises(InputError, match=r"no backbone file: received .*gone.safetensors; allowed are"):
+        load_backbone(tmp_path / "gone.safetensors")
+    with pytest.raises(InputError, match=r"unknown untrained backbone: received 'random:resnet', allowed are"):
+        load_backbone("random:resnet")
+    header = read_header(saved[1]) | {"format_version": 99}
+    save_file(load_file(saved[1]), other, {"pretext_transfer": json.dumps(header)})
+    with pytest.raises(InputError, match="of format 99; this version reads format 1"):
+        load_backbone(other)
+
+
+def test_torchvision_names_run_in_torchvisions_vgg():
+    backbone = trained(VGG16("rgb"))
+    theirs = torchvision.models.vgg16_bn(weights=None).features
+    weights = {k.removeprefix("features."): v for k, v in torchvision_state_dict(backbone).items()}
+    theirs.load_state_dict(weights, strict=True)
+    # torchvision's features end in a pool with stride 2, as ours do in the evaluation geometry.
+    backbone.geometry = "evaluation"
+    x = backbone.prepare(photos(64))
+    torch.testing.assert_close(theirs.eval()(x), backbone.extract(x, ["pool5"])["pool5"], atol=1e-4, rtol=1e-4)
+
+
+def test_torchvision_names_run_in_torchvisions_alexnet_layout():
+    backbone = trained(AlexNet("rgb", geometry="evaluation"))
+    theirs = torchvision.models.alexnet(weights=None).features
+    weights = {k.removeprefix("features."): v for k, v in torchvision_state_dict(backbone).items()}
+    assert sorted(weights) == sorted(theirs.state_dict())
+    channels = {0: (3, 96), 3: (96, 256), 6: (256, 384), 8: (384, 384), 10: (384, 256)}
+    for position, (inputs, outputs) in channels.items():
+        old = theirs[position]
+        theirs[position] = nn.Conv2d(inputs, outputs, old.kernel_size, old.stride, old.padding)
+    theirs[0].padding = (0, 0)
+    theirs.load_state_dict(weights, strict=True)
+    x = backbone.prepare(photos(131))
+    torch.testing.assert_close(theirs.eval()(x), backbone.extract(x, ["pool5"])["pool5"], atol=1e-4, rtol=1e-4)
+
+
+def test_export_without_a_counterpart_is_refused():
+    with pytest.raises(InputError, match="torchvision has no counterpart: received colornet"):
+        torchvision_state_dict(ColorNet())

@@ -1,0 +1,5 @@
+#!/usr/bin/env bash
+# Fine-tunes a backbone for VOC segmentation and scores it.
+set -euo pipefail
+source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
+run transfer voc-segmentation "$@"

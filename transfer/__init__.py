@@ -1,0 +1,1 @@
+"""Judges backbones by what they transfer."""

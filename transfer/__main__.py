@@ -1,0 +1,157 @@
+"""`python -m transfer ...`: judge backbones by what they transfer."""
+
+import argparse
+import sys
+import time
+from collections.abc import Callable, Sequence
+from importlib import import_module
+from pathlib import Path
+
+from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
+from pretext.command_line import (
+    WORK_DIRS,
+    add_run_options,
+    ensure_toyworld,
+    run_command,
+    spawn_processes,
+    split_overrides,
+)
+from pretext.config import config_name, data_path, load_config, plain
+from pretext.distributed import process_group, rank_and_world_size
+from pretext.errors import InputError
+from pretext.versions import versions
+from transfer.results import Score, append_scores, utc_now
+from transfer.stage import Job, Measurement
+
+#: The stages: command, default config, module and function.
+STAGES = {
+    "linear-probe": ("transfer/linear_probe.py", "transfer.linear_probe", "linear_probe"),
+    "voc-classification": ("transfer/voc_classification.py", "transfer.classification", "voc_classification"),
+    "voc-detection": ("transfer/voc_detection.py", "transfer.detection", "voc_detection"),
+    "voc-segmentation": ("transfer/voc_segmentation.py", "transfer.segmentation", "voc_segmentation"),
+}
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; the exit code is 0, or 2 for bad input."""
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    options = _parser().parse_args(arguments)
+    return run_command(lambda: options.run(options, arguments))
+
+
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(prog="transfer", description="Judge backbones by what they transfer.")
+    commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    for name, (config, _, _) in STAGES.items():
+        stage = commands.add_parser(name, help=f"score a backbone by {name}")
+        layers = "LAYERS | " if name == "linear-probe" else ""
+        stage.add_argument(
+            "words",
+            nargs="*",
+            metavar=f"{layers}BACKBONE | key=value",
+            help=("layers (conv5, conv1,conv3 or all), then " if layers else "")
+            + "a backbone file, random:NAME or random:FILE (default: the last one pretrained), and overrides"
+            " of the config's keys",
+        )
+        stage.add_argument("--config", default=config, help=f"the stage's config (default: {config})")
+        add_run_options(stage)
+        stage.set_defaults(run=_score, stage=name)
+    report = commands.add_parser("report", help="make the tables and the page from all results")
+    report.add_argument("--work-dir", type=Path, default=WORK_DIRS, help="where results are looked for")
+    report.add_argument("--out", type=Path, help="folder for the report (default: WORK_DIR/report)")
+    report.set_defaults(run=_report)
+    return parser
+
+
+def _score(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    probing = options.stage == "linear-probe"
+    names, overrides = split_overrides(
+        options.words, 2 if probing else 1, "LAYERS and BACKBONE" if probing else "one BACKBONE"
+    )
+    config = load_config(options.config, overrides)
+    if probing and names:
+        config["layers"] = names.pop(0)
+    backbone = names[0] if names else _last_backbone()
+    data = ensure_toyworld(options.data or config["data"])
+    root = Path(data_path(data))
+    exit_code = spawn_processes("transfer", arguments)
+    if exit_code is not None:
+        sys.exit(exit_code)
+    work_dir = options.work_dir or WORK_DIRS / config_name(options.config)
+    with process_group() as device:
+        job = Job(config, backbone, root, options.seed, work_dir, device)
+        loaded = load_backbone(backbone, seed=options.seed)
+        began = time.monotonic()
+        measurements = _stage_function(options.stage)(job)
+        seconds = time.monotonic() - began
+        if rank_and_world_size()[0] == 0:
+            scores = _scores(job, loaded, options.stage, measurements, seconds)
+            append_scores(work_dir / "results.jsonl", scores)
+            for score in scores:
+                print(f"{score.method:>14}  {score.setting:>8}  {score.metric:<12} {score.value:6.2f}")
+
+
+def _stage_function(stage: str) -> Callable[[Job], list[Measurement]]:
+    # Imported here: each stage's libraries take seconds that the others need not wait.
+    _, module, function = STAGES[stage]
+    found: Callable[[Job], list[Measurement]] = getattr(import_module(module), function)
+    return found
+
+
+def _scores(
+    job: Job, loaded: LoadedBackbone, stage: str, measurements: Sequence[Measurement], seconds: float
+) -> list[Score]:
+    now = utc_now()
+    return [
+        Score(
+            method=loaded.provenance.method,
+            backbone=loaded.backbone.architecture,
+            backbone_sha256=loaded.sha256,
+            backbone_seed=loaded.provenance.seed,
+            stage=stage,
+            protocol=job.config["protocol"],
+            setting=measured.setting,
+            metric=measured.metric,
+            value=measured.value,
+            unit="percent",
+            seed=job.seed,
+            data=_data_name(job.data),
+            split=measured.split,
+            split_fingerprint=measured.split_fingerprint,
+            config=plain(job.config),
+            versions=versions(),
+            seconds=round(seconds, 1),
+            time=now,
+        )
+        for measured in measurements
+    ]
+
+
+def _data_name(root: Path) -> str:
+    """The data set's name: the folder's, without the parts that every copy of it has."""
+    parts = [part for part in root.resolve().parts if part not in ("VOCdevkit", "labeled")]
+    return parts[-1]
+
+
+def _last_backbone() -> str:
+    files = sorted(WORK_DIRS.glob("**/backbone.safetensors"), key=lambda path: path.stat().st_mtime)
+    if not files:
+        raise InputError(
+            f"no backbone is given and none was pretrained in {WORK_DIRS}; run tools/pretrain.sh first, or name"
+            " a backbone file or random:alexnet"
+        )
+    print(f"backbone: {files[-1]} (the last one pretrained)", file=sys.stderr)
+    return str(files[-1])
+
+
+def _report(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    from transfer.report import build_report, console_table
+    from transfer.results import collect_scores, latest_scores
+
+    paths = build_report(options.work_dir, options.out or options.work_dir / "report")
+    print(console_table(latest_scores(collect_scores(options.work_dir))))
+    print(paths.html)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,193 @@
+"""VOC classification: multi-label fine-tuning of a backbone, or of layers on top of it.
+
+The test of Kraehenbuehl et al. ("Data-dependent initializations of convolutional neural networks", ICLR 2016)
+that "Colorful Image Colorization" reports in table 2 under fc8, fc6-8 and all.
+"""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Shaped, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+from torch.utils.data import Dataset
+
+from pretext.backbones.base import Backbone
+from pretext.config import build
+from pretext.data.views import Draw, RandomCrop, center_crop, draw_rng
+from pretext.distributed import rank_and_world_size
+from pretext.errors import InputError
+from pretext.initializers import normal_
+from transfer.data.voc import VocPhoto, classification_labels, open_voc, read_image, split_fingerprint
+from transfer.finetuning import Conv5, FullyConnected, check_config, fine_tune, gather, loader
+from transfer.metrics import APS, VOID, mean_average_precision
+from transfer.stage import Job, Measurement
+
+SETTINGS: dict[str, tuple[str, ...]] = {
+    "fc8": ("fc8",),
+    "fc6-8": ("fully_connected", "fc8"),
+    "all": ("conv5", "fully_connected", "fc8"),
+}
+"""Which parts of the classifier each setting trains; the others stay as they are."""
+
+
+class Classifier(nn.Module):
+    """conv5, pooling to fc6's size, fc6, fc7 and a new fc8.
+
+    Pooling is adaptive: on the published 13 x 13 positions of AlexNet's conv5 (14 x 14 of VGG-16's) its windows
+    are those of the network's own pool5, and smaller photos work too.
+
+    Args:
+        backbone: Taken over, with its fc6 and fc7 if it has them.
+        num_classes: Outputs of fc8.
+        config: The stage's config.
+        seed: Seed of the new layers; fc8 is N(0, 0.01^2) with a bias of 0.
+    """
+
+    def __init__(self, backbone: Backbone, num_classes: int, config: dict[str, Any], seed: int):
+        super().__init__()
+        self.conv5 = Conv5(backbone)
+        self.fully_connected = FullyConnected(
+            backbone,
+            self.conv5.out_channels,
+            config["fc6_size"],
+            config["fc_channels"],
+            config["dropout"],
+            seed,
+        )
+        self.fc8 = nn.Linear(self.fully_connected.out_channels, num_classes)
+        normal_(self.fc8.weight, std=0.01, seed=seed, name="fc8")
+        nn.init.zeros_(self.fc8.bias)
+        trained = SETTINGS[config["train"]]
+        self.conv5.hold("conv5" in trained, config["batch_norm"])
+        self.fully_connected.hold("fully_connected" in trained, config["batch_norm"])
+
+    def forward(self, photos: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
+        """Logits of photos with values 0..255."""
+        pooled = F.adaptive_max_pool2d(self.conv5(photos), self.fully_connected.size)
+        logits: Tensor = self.fc8(self.fully_connected(pooled))
+        return logits
+
+
+class ClassificationViews(Dataset[tuple[Tensor, Tensor]]):
+    """Views of photos with their labels: a random crop of a draw, the test's crops of a plain index.
+
+    Args:
+        photos: One split.
+        labels: (N, C) in {0, 1, 255}.
+        view: The random crop; its ``size`` and ``resize`` also make the central crop.
+        crops: 1 for the central crop at test; more for that many random ones.
+        seed: Seed of every draw.
+    """
+
+    def __init__(
+        self,
+        photos: Sequence[VocPhoto],
+        labels: UInt8[np.ndarray, "n c"],
+        view: RandomCrop,
+        crops: int,
+        seed: int,
+    ):
+        self.photos, self.labels, self.view = photos, torch.from_numpy(labels), view
+        self.crops, self.seed = crops, seed
+
+    def __len__(self) -> int:
+        return len(self.photos)
+
+    def __getitem__(self, which: Any) -> tuple[Tensor, Tensor]:
+        """Views uint8, (3, size, size) of a Draw or (crops, 3, size, size) of an index; and labels (C,).
+
+        Raises:
+            InputError: The photo cannot be decoded.
+        """
+        if isinstance(which, Draw):
+            image = read_image(self.photos[which.index].path)
+            return self.view(image, draw_rng(self.seed, which)), self.labels[which.index]
+        image = read_image(self.photos[which].path)
+        if self.crops == 1:
+            return center_crop(image, self.view.size, self.view.resize)[None], self.labels[which]
+        # One more number than a draw has, so that no crop of the training is seen again.
+        rng = np.random.default_rng((self.seed, 0, which, 1))
+        return torch.stack([self.view(image, rng) for _ in range(self.crops)]), self.labels[which]
+
+
+def multi_label_loss(logits: Float[Tensor, "n c"], labels: UInt8[Tensor, "n c"]) -> Float[Tensor, ""]:
+    """Sigmoid cross-entropy, summed over the classes that are judged and averaged over the photos.
+
+    Args:
+        logits: (N, C).
+        labels: (N, C), 1 or 0, or 255 where only difficult objects are shown: neither loss nor gradient.
+    """
+    judged = labels != VOID
+    losses = F.binary_cross_entropy_with_logits(logits, (labels == 1).to(logits.dtype), reduction="none")
+    return (losses * judged).sum() / len(logits)
+
+
+def voc_classification(job: Job) -> list[Measurement]:
+    """Fine-tune on one split and score on another.
+
+    Args:
+        job: Its config says in ``train`` which layers are trained (fc8, fc6-8 or all), in ``batch_norm`` what
+            becomes of batch norm (absorb, frozen or train), in ``crops`` how many crops' logits are added up.
+
+    Returns:
+        The mean average precision in its three definitions: ``mean_ap_sklearn`` (what the published code
+        computes), ``mean_ap_voc07`` (11 points) and ``mean_ap_voc10``.
+
+    Raises:
+        InputError: The config, the data or the backbone cannot be used.
+        TrainingDivergedError: The loss is no longer finite.
+
+    Differences from the paper: crops are square parts of the photo, of ``view.min_scale`` to 1 times its
+    shorter side, not windows of a photo resized by 0.5 to 2; the schedule and the splits are the config's.
+    """
+    config = job.config
+    check_config(config, SETTINGS)
+    if config["crops"] < 1:
+        raise InputError(f"crops is too small: received {config['crops']}, allowed are 1 and above")
+    year = open_voc(job.data, config["year"])
+    train, test = year.photos(config["train_split"]), year.photos(config["test_split"])
+    view = build(config["view"])
+    views = [
+        ClassificationViews(
+            photos, classification_labels(photos, len(year.classes)), view, config["crops"], job.seed
+        )
+        for photos in (train, test)
+    ]
+    norm = "absorb" if config["batch_norm"] == "absorb" else "keep"
+    backbone = job.load_backbone(config["geometry"], norm).backbone
+    model = Classifier(backbone, len(year.classes), config, job.seed).to(job.device)
+
+    def loss_of(batch: Sequence[Tensor]) -> Float[Tensor, ""]:
+        photos, labels = (value.to(job.device, non_blocking=True) for value in batch)
+        return multi_label_loss(model(photos), labels)
+
+    fine_tune(model, views[0], loss_of, job, f"VOC classification ({config['train']})")
+    logits = predict(model, views[1], job)
+    names = split_fingerprint({config["train_split"]: train, config["test_split"]: test})
+    split = f"{config['train_split']}->{config['test_split']}"
+    return [
+        Measurement(
+            config["train"],
+            f"mean_ap_{definition}",
+            100 * mean_average_precision(logits, views[1].labels.numpy(), definition).mean,
+            split,
+            names,
+        )
+        for definition in APS
+    ]
+
+
+@torch.no_grad()
+def predict(model: nn.Module, views: ClassificationViews, job: Job) -> Float[np.ndarray, "n c"]:
+    """Logits (N, C) of all photos, each the sum over its crops."""
+    rank, world_size = rank_and_world_size()
+    indices = range(rank, len(views), world_size)
+    logits = [
+        model(crops.flatten(0, 1).to(job.device)).unflatten(0, crops.shape[:2]).sum(1).double().cpu()
+        for crops, _ in loader(views, job, indices)
+    ]
+    rows = gather(list(zip(indices, torch.cat(logits).tolist() if logits else [], strict=True)))
+    return np.array([row for _, row in sorted(rows)])

@@ -1,0 +1,1 @@
+"""Readers of the labelled data sets that the transfer stages score on."""

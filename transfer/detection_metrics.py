@@ -1,0 +1,231 @@
+"""Detection AP: by the rules of the VOC devkit, and COCO's through pycocotools. Fractions in [0, 1]."""
+
+import contextlib
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float
+from pycocotools.coco import COCO
+from pycocotools.cocoeval import COCOeval
+from torch import Tensor
+
+from pretext.errors import InputError
+from transfer.metrics import ClassMeans, PrecisionRecall, class_means, eleven_point_area, envelope_area
+
+
+def box_iou(
+    boxes: Float[np.ndarray, "m 4"], others: Float[np.ndarray, "g 4"], inclusive: bool = False
+) -> Float[np.ndarray, "m g"]:
+    """Intersection over union of boxes x1, y1, x2, y2 (NumPy).
+
+    Args:
+        boxes: (M, 4) pixels.
+        others: (G, 4) pixels.
+        inclusive: False: corners are continuous and 0-based, a box is x2 - x1 wide. True: corners are
+            indices of pixels that belong to the box, as in the devkit's files, and it is x2 - x1 + 1 wide.
+            A devkit box (x1, y1, x2, y2), 1-based, is the continuous box (x1 - 1, y1 - 1, x2, y2): on boxes
+            so converted, both conventions give the same numbers.
+    """
+    extra = 1.0 if inclusive else 0.0
+    low = np.maximum(boxes[:, None, :2], others[None, :, :2])
+    high = np.minimum(boxes[:, None, 2:], others[None, :, 2:])
+    intersection = np.prod(np.clip(high - low + extra, 0.0, None), axis=2)
+    areas, other_areas = (np.prod(b[:, 2:] - b[:, :2] + extra, axis=1) for b in (boxes, others))
+    union = areas[:, None] + other_areas[None, :] - intersection
+    iou: np.ndarray = intersection / np.where(union > 0, union, 1.0)
+    return iou
+
+
+_DETECTION_AREAS = {"voc07_11point": eleven_point_area, "area": envelope_area}
+
+
+def _numpy(values: Mapping[str, Tensor], key: str, num_classes: int) -> np.ndarray:
+    array: np.ndarray = values[key].detach().cpu().numpy()
+    if not np.isfinite(array).all():
+        raise InputError(f"the {key} of an image hold NaN or infinity; every number must be finite")
+    if key == "labels" and array.size and (array.min() < 1 or array.max() > num_classes):
+        raise InputError(
+            f"a box has an unknown class: got labels from {array.min()} to {array.max()}; "
+            f"allowed are 1 to {num_classes} (0 is the background)"
+        )
+    return array.astype(np.float64) if key in ("boxes", "scores") else array
+
+
+def _match(
+    detections: Sequence[Mapping[str, Tensor]],
+    truth: Sequence[Mapping[str, Tensor]],
+    num_classes: int,
+    inclusive: bool,
+) -> dict[str, np.ndarray]:
+    """For each detection of all images: score, class, and the true box of its class with the highest IoU."""
+    found: dict[str, list[np.ndarray]] = {"score": [], "label": [], "iou": [], "box": [], "difficult": []}
+    first_box = 0
+    for image_detections, image_truth in zip(detections, truth, strict=True):
+        labels, true_labels = (_numpy(v, "labels", num_classes) for v in (image_detections, image_truth))
+        boxes, true_boxes = (_numpy(v, "boxes", num_classes) for v in (image_detections, image_truth))
+        iou = box_iou(boxes.reshape(-1, 4), true_boxes.reshape(-1, 4), inclusive)
+        # A column of zeros stands for "no box", so that argmax is defined in an image without objects.
+        iou = np.pad(np.where(labels[:, None] == true_labels[None, :], iou, 0.0), ((0, 0), (0, 1)))
+        best = iou.argmax(axis=1)
+        found["score"].append(_numpy(image_detections, "scores", num_classes))
+        found["label"].append(labels)
+        found["iou"].append(iou[np.arange(len(best)), best])
+        found["box"].append(best + first_box)
+        found["difficult"].append(np.append(_numpy(image_truth, "difficult", num_classes) != 0, False)[best])
+        first_box += len(true_labels) + 1
+    return {key: np.concatenate(parts) if parts else np.zeros(0) for key, parts in found.items()}
+
+
+def detection_average_precision(
+    detections: Sequence[Mapping[str, Tensor]],
+    ground_truth: Sequence[Mapping[str, Tensor]],
+    num_classes: int,
+    *,
+    iou_threshold: float = 0.5,
+    definition: str = "voc07_11point",
+    inclusive: bool = False,
+) -> ClassMeans:
+    """Detection AP by the rules of the VOC devkit (`VOCevaldet.m`; torch tensors in, NumPy inside).
+
+    Detections of a class are taken by falling score (equal scores in the order given); each goes to the
+    true box of its class and image with the highest IoU. Below the threshold it is a false positive; on a
+    difficult box it counts neither way; on a box already found it is a false positive; else it is a true
+    positive. Positives are the boxes that are not difficult.
+
+    Args:
+        detections: one mapping an image, as torchvision's detectors return: boxes (M, 4) xyxy in pixels,
+            scores (M,), labels (M,) in 1..C.
+        ground_truth: the same images: boxes (G, 4), labels (G,) in 1..C, difficult (G,) bool or 0/1.
+        num_classes: C, without the background.
+        iou_threshold: a match needs IoU >= this, as in the devkit.
+        definition: "voc07_11point" (VOC 2007) or "area" (VOC 2010 and later).
+        inclusive: see `box_iou`; False for our boxes, 0-based and continuous.
+
+    Returns:
+        AP of class k at index k - 1; NaN for a class with no box that is not difficult.
+
+    Raises:
+        InputError: an unknown definition, a label outside 1..C, a number that is not finite, or lists of
+            different length.
+    """
+    if definition not in _DETECTION_AREAS:
+        allowed = ", ".join(_DETECTION_AREAS)
+        raise InputError(f"unknown definition of detection AP: got {definition!r}; allowed: {allowed}")
+    _check_same_images(detections, ground_truth)
+    matches = _match(detections, ground_truth, num_classes, inclusive)
+    positives = np.zeros(num_classes + 1, dtype=np.int64)
+    for truth in ground_truth:
+        judged = _numpy(truth, "labels", num_classes)[_numpy(truth, "difficult", num_classes) == 0]
+        positives += np.bincount(judged, minlength=num_classes + 1)
+    per_class = np.full(num_classes, np.nan)
+    for label in np.flatnonzero(positives):
+        of_class = {key: values[matches["label"] == label] for key, values in matches.items()}
+        curve = _detection_curve(of_class, int(positives[label]), iou_threshold)
+        per_class[label - 1] = _DETECTION_AREAS[definition](*curve)
+    return class_means(per_class)
+
+
+def _detection_curve(matches: dict[str, np.ndarray], positives: int, iou_threshold: float) -> PrecisionRecall:
+    order = np.argsort(-matches["score"], kind="stable")
+    overlaps = matches["iou"][order] >= iou_threshold
+    on_difficult = overlaps & matches["difficult"][order].astype(bool)
+    candidates = np.flatnonzero(overlaps & ~on_difficult)
+    hit = np.zeros(len(order), dtype=bool)
+    # np.unique gives the first, so the highest-scored, detection of each true box.
+    hit[candidates[np.unique(matches["box"][order][candidates], return_index=True)[1]]] = True
+    true_positives, false_positives = np.cumsum(hit), np.cumsum(~hit & ~on_difficult)
+    return true_positives / np.maximum(true_positives + false_positives, 1), true_positives / positives
+
+
+def _check_same_images(
+    detections: Sequence[Mapping[str, Tensor]], ground_truth: Sequence[Mapping[str, Tensor]]
+) -> None:
+    if len(detections) != len(ground_truth):
+        raise InputError(
+            "detections and ground truth are of different images: "
+            f"got {len(detections)} and {len(ground_truth)} images; give one entry an image in both"
+        )
+
+
+@dataclass(frozen=True)
+class CocoAp:
+    """COCO's AP in [0, 1], NaN without a positive: mean over IoU 0.50:0.05:0.95, at 0.50, at 0.75."""
+
+    ap: float
+    ap50: float
+    ap75: float
+
+
+_COCO_KEYS = ("boxes", "labels", "scores", "difficult")
+
+
+def _coco_index(annotations: list[dict[str, Any]], num_images: int, num_classes: int) -> Any:
+    coco = COCO()
+    coco.dataset = {
+        "images": [{"id": i} for i in range(num_images)],
+        "categories": [{"id": k} for k in range(1, num_classes + 1)],
+        # pycocotools takes the id 0 for "no match", so ids start at 1.
+        "annotations": [annotation | {"id": i} for i, annotation in enumerate(annotations, start=1)],
+    }
+    coco.createIndex()
+    return coco
+
+
+def _coco_annotations(images: Sequence[Mapping[str, Tensor]], num_classes: int) -> list[dict[str, Any]]:
+    annotations: list[dict[str, Any]] = []
+    for image_id, image in enumerate(images):
+        arrays = {key: _numpy(image, key, num_classes) for key in image if key in _COCO_KEYS}
+        arrays["boxes"] = arrays["boxes"].reshape(-1, 4)
+        for values in zip(*arrays.values(), strict=True):
+            box = dict(zip(arrays, values, strict=True))
+            x1, y1, x2, y2 = box["boxes"].tolist()
+            annotations.append(
+                {
+                    "image_id": image_id,
+                    "category_id": int(box["labels"]),
+                    "bbox": [x1, y1, x2 - x1, y2 - y1],
+                    "area": (x2 - x1) * (y2 - y1),
+                    "score": float(box.get("scores", 1.0)),
+                    "iscrowd": int(box.get("difficult", 0)),
+                }
+            )
+    return annotations
+
+
+def coco_average_precision(
+    detections: Sequence[Mapping[str, Tensor]], ground_truth: Sequence[Mapping[str, Tensor]], num_classes: int
+) -> CocoAp:
+    """COCO's box AP through pycocotools: all areas, at most 100 detections an image (torch tensors in).
+
+    A difficult box becomes a crowd, which pycocotools ignores: no positive, and no detection on it is false.
+
+    Args:
+        detections: as in `detection_average_precision`.
+        ground_truth: as in `detection_average_precision`.
+        num_classes: C, without the background.
+
+    Returns:
+        AP, AP50 and AP75, means over the classes with a box that is not difficult.
+
+    Raises:
+        InputError: a label outside 1..C, a number that is not finite, or lists of different length.
+    """
+    _check_same_images(detections, ground_truth)
+    with contextlib.redirect_stdout(io.StringIO()):
+        truth, found = (
+            _coco_index(_coco_annotations(images, num_classes), len(images), num_classes)
+            for images in (ground_truth, detections)
+        )
+        evaluation = COCOeval(truth, found, "bbox")
+        evaluation.evaluate()
+        evaluation.accumulate()
+    # (IoU threshold, recall, class, area range, detection limit): all areas, 100 detections.
+    precision = evaluation.eval["precision"][:, :, :, 0, -1]
+    # -1 = a class without a positive, at every threshold and recall.
+    precision = precision[:, :, (precision >= 0).all(axis=(0, 1))]
+    if precision.size == 0:
+        return CocoAp(float("nan"), float("nan"), float("nan"))
+    return CocoAp(float(precision.mean()), float(precision[0].mean()), float(precision[5].mean()))

@@ -1,0 +1,222 @@
+"""Linear probing: one linear classifier on the frozen features of each layer, all trained in one pass.
+
+The test of "Colorful Image Colorization" (Zhang et al., ECCV 2016, section 3.2 and figure 7) as its authors
+updated it in "Split-Brain Autoencoders" (CVPR 2017): feature maps are resized to about 9,000 dimensions,
+normalised by batch norm without affine parameters, and classified linearly.
+"""
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn import functional as F
+from torch.nn.parallel import DistributedDataParallel
+from torch.utils.data import DataLoader
+
+from pretext.backbones.base import Backbone, Layer, check_choice
+from pretext.config import build
+from pretext.data.views import EpochSampler
+from pretext.distributed import rank_and_world_size, synchronize_batch_norm
+from pretext.initializers import normal_
+from pretext.progress import ProgressDisplay
+from transfer.data.folders import LabeledViews, read_splits
+from transfer.metrics import topk_correct
+from transfer.stage import Job, Measurement
+
+#: Features a classifier gets at the most; 96, 256 and 384 channels give 10x10, 6x6 and 5x5 positions.
+MAX_FEATURES = 10_000
+
+
+class LayerProbe(nn.Module):
+    """Pool, normalise, classify: the probe of one layer.
+
+    Args:
+        layer: The layer that is probed.
+        num_classes: Number of classes.
+        pooling: ``bilinear`` (Split-Brain's update) or ``average`` (Zhang's first version).
+        batch_norm: Whether to normalise each channel, without affine parameters, before the classifier.
+        seed: Seed of the classifier's weights, N(0, 0.01^2), drawn from it and the layer's name alone.
+    """
+
+    def __init__(self, layer: Layer, features: Tensor, num_classes: int, pooling: str, batch_norm: bool, seed: int):
+        super().__init__()
+        check_choice("pooling", pooling, ("bilinear", "average"))
+        side = math.isqrt(MAX_FEATURES // layer.channels)
+        self.grid = (min(side, features.shape[-2]), min(side, features.shape[-1]))
+        self.pooling = pooling
+        self.norm = nn.BatchNorm2d(layer.channels, affine=False) if batch_norm else nn.Identity()
+        self.classifier = nn.Linear(layer.channels * self.grid[0] * self.grid[1], num_classes)
+        normal_(self.classifier.weight, std=0.01, seed=seed, name=layer.name)
+        nn.init.zeros_(self.classifier.bias)
+
+    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
+        """Logits of the classes."""
+        if self.pooling == "bilinear":
+            pooled = F.interpolate(features, size=self.grid, mode="bilinear", align_corners=False)
+        else:
+            pooled = F.adaptive_avg_pool2d(features, self.grid)
+        logits: Tensor = self.classifier(self.norm(pooled).flatten(1))
+        return logits
+
+
+class Probes(nn.ModuleDict):
+    """The probes of all layers by name; their losses are added up and do not touch each other."""
+
+    def forward(self, features: dict[str, Tensor], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+        """The sum over layers of the cross-entropy."""
+        return torch.stack([F.cross_entropy(self[name](features[name]), labels) for name in self]).sum()
+
+
+def select_layers(backbone: Backbone, layers: str) -> tuple[str, ...]:
+    """Layers named as ``conv5``, ``conv1,conv3`` or ``all`` (every convolution), in the network's order.
+
+    Raises:
+        InputError: A layer the backbone does not have.
+    """
+    if layers == "all":
+        return tuple(name for name in backbone.layer_names if name.startswith("conv"))
+    wanted = {backbone.layer(name.strip()).name for name in layers.split(",")}
+    return tuple(name for name in backbone.layer_names if name in wanted)
+
+
+def linear_probe(job: Job) -> list[Measurement]:
+    """Train and score the probes of ``job.config["layers"]``.
+
+    Returns:
+        For each layer top-1 and top-5 accuracy on the test split after the last epoch (``top1``, ``top5``) and
+        the best top-1 over all epochs (``top1_best``, chosen on the test split, as the field often does).
+
+    Raises:
+        InputError: The data or a layer is not there.
+    """
+    config = job.config
+    train, test, fingerprint = read_splits(job.data, config["train_split"], config["test_split"])
+    view = build(config["view"])
+    backbone = job.load_backbone(config["geometry"], "keep").backbone.requires_grad_(False)
+    layers = select_layers(backbone, config["layers"])
+    blank = torch.zeros(1, 3, view.size, view.size, dtype=torch.uint8, device=job.device)
+    probes = _probes(backbone, backbone(blank, layers), layers, len(train.classes), job)
+    rank, world_size = rank_and_world_size()
+    sampler = EpochSampler(len(train.paths), config["batch_size"], job.seed, rank, world_size)
+    # One stream of batches for the whole run: workers never wait for an epoch to begin.
+    batches = iter(_loader(LabeledViews(train, view, job.seed), config, job, sampler))
+    test_loader = _loader(
+        LabeledViews(test, view, job.seed), config, job, range(rank, len(test.paths), world_size)
+    )
+    steps = sampler.steps_per_epoch * config["epochs"]
+    optimizer, schedule = _optimizer(probes, config, steps)
+    accuracies: list[dict[str, tuple[float, float]]] = []
+    images = config["batch_size"] * world_size
+    with ProgressDisplay(f"linear probe of {','.join(layers)}", steps, enabled=rank == 0) as progress:
+        for _ in range(config["epochs"]):
+            for _ in range(sampler.steps_per_epoch):
+                loss = _step(backbone, probes, optimizer, next(batches), job.device)
+                schedule.step()
+                progress.step(images, loss=float(loss) / len(layers))
+            accuracies.append(_accuracies(backbone, probes, test_loader, job.device))
+    return _measurements(accuracies, layers, f"{config['train_split']}->{config['test_split']}", fingerprint)
+
+
+def _probes(
+    backbone: Backbone, features: dict[str, Tensor], layers: Sequence[str], num_classes: int, job: Job
+) -> nn.Module:
+    config = job.config
+    probes: nn.Module = Probes(
+        {
+            name: LayerProbe(
+                backbone.layer(name),
+                features[name],
+                num_classes,
+                config["pooling"],
+                config["batch_norm"],
+                job.seed,
+            )
+            for name in layers
+        }
+    ).to(job.device)
+    if rank_and_world_size()[1] > 1:
+        probes = synchronize_batch_norm(probes, job.device).to(job.device)
+        device_ids = [job.device.index] if job.device.type == "cuda" else None
+        probes = DistributedDataParallel(probes, device_ids=device_ids, broadcast_buffers=False)
+    return probes
+
+
+def _loader(views: LabeledViews, config: dict[str, Any], job: Job, sampler: Any) -> DataLoader[Any]:
+    return DataLoader(
+        views,
+        batch_size=config["batch_size"],
+        sampler=sampler,
+        num_workers=config["workers"],
+        pin_memory=job.device.type == "cuda",
+        prefetch_factor=4 if config["workers"] else None,
+    )
+
+
+def _optimizer(
+    probes: nn.Module, config: dict[str, Any], steps: int
+) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+    weights = [p for p in probes.parameters() if p.ndim > 1]
+    biases = [p for p in probes.parameters() if p.ndim == 1]
+    optimizer: torch.optim.Optimizer = build(
+        config["optimizer"], [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
+    )
+    # No gradient clipping here, ever: a norm over all probes would couple the layers.
+    milestones = [round(share * steps) for share in config["milestones"]]
+    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, config["gamma"])
+
+
+def _step(
+    backbone: Backbone, probes: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, device: torch.device
+) -> Tensor:
+    photos, labels = (value.to(device, non_blocking=True) for value in batch)
+    with torch.no_grad():
+        features = backbone(photos, _names(probes))
+    loss: Tensor = probes(features, labels)
+    optimizer.zero_grad()
+    loss.backward()
+    optimizer.step()
+    return loss.detach()
+
+
+def _names(probes: nn.Module) -> list[str]:
+    inner = probes.module if isinstance(probes, DistributedDataParallel) else probes
+    assert isinstance(inner, Probes)
+    return list(inner)
+
+
+def _accuracies(
+    backbone: Backbone, probes: nn.Module, loader: DataLoader[Any], device: torch.device
+) -> dict[str, tuple[float, float]]:
+    """Top-1 and top-5 accuracy in percent, by layer."""
+    inner = probes.module if isinstance(probes, DistributedDataParallel) else probes
+    assert isinstance(inner, Probes)
+    inner.eval()
+    counts = torch.zeros(len(inner), 3, dtype=torch.float64, device=device)
+    with torch.no_grad():
+        for photos, labels in loader:
+            labels = labels.to(device)
+            features = backbone(photos.to(device, non_blocking=True), list(inner))
+            for row, name in enumerate(inner):
+                top1, top5 = topk_correct(inner[name](features[name]), labels, (1, 5))
+                counts[row] += torch.tensor([top1, top5, len(labels)], device=device)
+    inner.train()
+    if rank_and_world_size()[1] > 1:
+        dist.all_reduce(counts)
+    shares = (100 * counts[:, :2] / counts[:, 2:]).tolist()
+    return {name: (share[0], share[1]) for name, share in zip(inner, shares, strict=True)}
+
+
+def _measurements(
+    accuracies: list[dict[str, tuple[float, float]]], layers: Sequence[str], split: str, fingerprint: str
+) -> list[Measurement]:
+    def values() -> Iterator[tuple[str, str, float]]:
+        for name in layers:
+            yield name, "top1", accuracies[-1][name][0]
+            yield name, "top5", accuracies[-1][name][1]
+            yield name, "top1_best", max(epoch[name][0] for epoch in accuracies)
+
+    return [Measurement(name, metric, value, split, fingerprint) for name, metric, value in values()]

@@ -1,0 +1,256 @@
+"""From scores to tables: which scores make one cell, one row, one column, and how a cell reads."""
+
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import groupby
+from typing import Any
+
+from transfer.results import RUN_KEYS, STAGES, Score, config_id, latest_scores
+
+MISSING = "—"
+RANDOM = "random"
+
+STAGE_NAMES = {
+    "linear-probe": "Linear probe",
+    "voc-classification": "VOC classification",
+    "voc-detection": "VOC detection",
+    "voc-segmentation": "VOC segmentation",
+}
+
+METRIC_NAMES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "top1_last": "top-1, last epoch",
+    "top5_last": "top-5, last epoch",
+    "mean_ap_voc07": "mAP (VOC07 11-point)",
+    "mean_ap_voc10": "mAP (VOC10 area)",
+    "mean_ap_sklearn": "mAP (scikit-learn)",
+    "coco_ap": "COCO AP",
+    "coco_ap50": "COCO AP50",
+    "coco_ap75": "COCO AP75",
+    "mean_iou": "mean IoU",
+}
+"""Metrics in the order of the columns; one that is not listed comes last, under its own name."""
+
+HEADLINES = {
+    "linear-probe": ("top1",),
+    "voc-classification": ("mean_ap_voc07",),
+    "voc-detection": ("mean_ap_voc07", "coco_ap"),
+    "voc-segmentation": ("mean_iou",),
+}
+"""What the summary shows of each stage."""
+
+_SETTINGS = ("fc8", "fc6-8")
+_MAX_COLUMNS = 10
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """What scores must share to stand in one column: they were made by one rule on one data set."""
+
+    stage: str
+    protocol: str
+    data: str
+    split: str
+    split_fingerprint: str
+    config_id: str
+
+    @staticmethod
+    def of(score: Score) -> "Benchmark":
+        """The benchmark of a score."""
+        shared = (score.stage, score.protocol, score.data, score.split, score.split_fingerprint)
+        return Benchmark(*shared, config_id(score.config))
+
+
+@dataclass(frozen=True)
+class Column:
+    """One setting and metric of one benchmark."""
+
+    benchmark: Benchmark
+    metric: str
+    setting: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of backbone: a method on an architecture.
+
+    Backbones of one method that differ only in their seed share a row. If two have the same seed, they come
+    from different recipes, and each has its own row, with its ``sha256``.
+    """
+
+    method: str
+    backbone: str
+    sha256: str | None
+
+    @property
+    def label(self) -> str:
+        """The method, with the hash where that tells two rows apart."""
+        return self.method if self.sha256 is None else f"{self.method} {self.sha256[:8]}"
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Mean and sample standard deviation, in percent, of the scores of one row and column.
+
+    Attributes:
+        mean: Their mean.
+        std: Their standard deviation (n - 1); None for a single score.
+        seeds: One label a score: its seed, or ``pretraining seed/seed`` where the two differ.
+    """
+
+    mean: float
+    std: float | None
+    seeds: tuple[str, ...]
+
+    @staticmethod
+    def of(scores: Sequence[Score]) -> "Cell":
+        """The cell of some scores."""
+        values = [score.value for score in scores]
+        std = statistics.stdev(values) if len(values) > 1 else None
+        return Cell(statistics.fmean(values), std, tuple(sorted(map(_seed_label, scores), key=natural_key)))
+
+
+@dataclass(frozen=True)
+class Results:
+    """All cells of a report.
+
+    Attributes:
+        scores: The latest score of each cell and run.
+        rows: In order: by architecture, random first.
+        columns: In order: by benchmark, metric, setting.
+        cells: Those that have a score.
+        hashes: The backbones of each row.
+        configs: The recipe behind each config id.
+    """
+
+    scores: tuple[Score, ...]
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    cells: Mapping[tuple[Row, Column], Cell]
+    hashes: Mapping[Row, tuple[str, ...]]
+    configs: Mapping[str, Mapping[str, Any]]
+
+    @property
+    def benchmarks(self) -> tuple[Benchmark, ...]:
+        """In the order of the columns."""
+        return tuple(dict.fromkeys(column.benchmark for column in self.columns))
+
+    def gain(self, row: Row, column: Column) -> float | None:
+        """Points above the random row of the same architecture; None without exactly one such cell."""
+        cell = self.cells.get((row, column))
+        baselines = [r for r in self.rows if r.method == RANDOM and r.backbone == row.backbone]
+        baseline_cells = [self.cells[r, column] for r in baselines if (r, column) in self.cells]
+        if cell is None or len(baseline_cells) != 1:
+            return None
+        return cell.mean - baseline_cells[0].mean
+
+    def number(self, benchmark: Benchmark) -> int:
+        """The number a benchmark is cited by, from 1."""
+        return self.benchmarks.index(benchmark) + 1
+
+    def summary_columns(self) -> list[Column]:
+        """The headline metrics of every benchmark, or its first metric where it has none of them."""
+        chosen = []
+        for benchmark, group in groupby(self.columns, key=lambda column: column.benchmark):
+            columns = list(group)
+            headlines = [c for c in columns if c.metric in HEADLINES[benchmark.stage]]
+            chosen += headlines or [c for c in columns if c.metric == columns[0].metric]
+        return chosen
+
+    def detail_columns(self, benchmark: Benchmark) -> list[list[Column]]:
+        """The columns of a benchmark, metric by metric, in tables of at most ten columns where possible."""
+        tables: list[list[Column]] = [[]]
+        own = [column for column in self.columns if column.benchmark == benchmark]
+        for _, group in groupby(own, key=lambda column: column.metric):
+            columns = list(group)
+            if tables[-1] and len(tables[-1]) + len(columns) > _MAX_COLUMNS:
+                tables.append([])
+            tables[-1] += columns
+        return tables
+
+    def config_difference(self, benchmark: Benchmark) -> str:
+        """How the recipe differs from those of the benchmarks that are the same but for the recipe."""
+        twins = [b for b in self.benchmarks if _without_config(b) == _without_config(benchmark)]
+        flat = [dict(_flatten(self.configs[b.config_id])) for b in twins]
+        keys = sorted({key for config in flat for key in config})
+        own = dict(_flatten(self.configs[benchmark.config_id]))
+        odd = [k for k in keys if any(config.get(k, MISSING) != own.get(k, MISSING) for config in flat)]
+        return ", ".join(f"{key}={own.get(key, MISSING)}" for key in odd)
+
+
+def _seed_label(score: Score) -> str:
+    own = str(score.seed)
+    return own if score.backbone_seed in (None, score.seed) else f"{score.backbone_seed}/{own}"
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Sorts conv2 before conv10."""
+    parts = re.split(r"(\d+)", text)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+
+
+def _rank(name: str, order: Iterable[str]) -> tuple[int, list[tuple[int, int, str]]]:
+    known = list(order)
+    return (known.index(name) if name in known else len(known)), natural_key(name)
+
+
+def _column_key(column: Column) -> tuple[object, ...]:
+    benchmark = column.benchmark
+    return (
+        *(STAGES.index(benchmark.stage), benchmark.data, benchmark.protocol, benchmark.split),
+        *(benchmark.split_fingerprint, benchmark.config_id),
+        *(_rank(column.metric, METRIC_NAMES), _rank(column.setting, _SETTINGS)),
+    )
+
+
+def _row_finder(scores: Sequence[Score]) -> Callable[[Score], Row]:
+    """Decides which backbones of a method share a row; see `Row`."""
+    hashes: dict[tuple[str, str, int | None], set[str]] = defaultdict(set)
+    for score in scores:
+        hashes[score.method, score.backbone, score.backbone_seed].add(score.backbone_sha256)
+    split = {(method, backbone) for (method, backbone, _), found in hashes.items() if len(found) > 1}
+
+    def row_of(score: Score) -> Row:
+        apart = (score.method, score.backbone) in split
+        return Row(score.method, score.backbone, score.backbone_sha256 if apart else None)
+
+    return row_of
+
+
+def collect_results(scores: Iterable[Score]) -> Results:
+    """Sorts scores into cells; of two scores of one cell and run the later one counts."""
+    kept = latest_scores(scores)
+    row_of = _row_finder(kept)
+    grouped: dict[tuple[Row, Column], list[Score]] = defaultdict(list)
+    hashes: dict[Row, dict[str, None]] = defaultdict(dict)
+    configs: dict[str, Mapping[str, Any]] = {}
+    for score in kept:
+        row, benchmark = row_of(score), Benchmark.of(score)
+        grouped[row, Column(benchmark, score.metric, score.setting)].append(score)
+        hashes[row][score.backbone_sha256] = None
+        configs[benchmark.config_id] = {k: v for k, v in score.config.items() if k not in RUN_KEYS}
+    rows = sorted(hashes, key=lambda r: (r.backbone, r.method != RANDOM, r.method, r.sha256 or ""))
+    return Results(
+        scores=tuple(kept),
+        rows=tuple(rows),
+        columns=tuple(sorted({column for _, column in grouped}, key=_column_key)),
+        cells={key: Cell.of(group) for key, group in grouped.items()},
+        hashes={row: tuple(found) for row, found in hashes.items()},
+        configs=configs,
+    )
+
+
+def _without_config(benchmark: Benchmark) -> tuple[str, ...]:
+    return (benchmark.stage, benchmark.protocol, benchmark.data, benchmark.split, benchmark.split_fingerprint)
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)

@@ -1,0 +1,285 @@
+"""One JSON line a score: what was judged, how, by what, and the number."""
+
+import dataclasses
+import fcntl
+import hashlib
+import json
+import math
+import os
+import re
+import warnings
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from datetime import datetime, timedelta, timezone
+from pathlib import Path
+from typing import Any
+
+from pretext.errors import InputError
+
+RESULTS_NAME = "results.jsonl"
+
+IDENTITY = (
+    *("method", "backbone", "backbone_sha256", "stage", "protocol", "setting", "metric", "seed"),
+    *("data", "split", "split_fingerprint"),
+)
+"""What tells the scores of two runs, or two numbers of one run, apart; with the recipe."""
+
+STAGES = ("linear-probe", "voc-classification", "voc-detection", "voc-segmentation")
+
+RUN_KEYS = frozenset({"backbone", "data", "layers", "seed", "setting", "work_dir", "workers"})
+"""Top-level config keys that tell runs of one recipe apart, or where they ran, without changing it."""
+
+
+def _is_text(value: object) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _is_whole(value: object) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool)
+
+
+def _is_finite(value: object) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+
+
+def _is_sha256(value: object) -> bool:
+    return isinstance(value, str) and re.fullmatch(r"[0-9a-f]{64}", value) is not None
+
+
+def _is_utc_time(value: object) -> bool:
+    try:
+        return isinstance(value, str) and _parse_time(value).utcoffset() == timedelta(0)
+    except ValueError:
+        return False
+
+
+def _is_json_object(value: object) -> bool:
+    try:
+        return isinstance(value, dict) and bool(json.dumps(value, allow_nan=False))
+    except (TypeError, ValueError):
+        return False
+
+
+def _parse_time(time: str) -> datetime:
+    # Python 3.10 does not know the Z.
+    return datetime.fromisoformat(time.removesuffix("Z") + "+00:00" if time.endswith("Z") else time)
+
+
+_TEXT = (_is_text, "text that is not empty")
+_SHA256 = (_is_sha256, "a SHA-256: 64 hexadecimal digits in lower case")
+_JSON_OBJECT = (_is_json_object, "a dict of what JSON can hold, without NaN or infinity")
+_FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
+    "method": _TEXT,
+    "backbone": _TEXT,
+    "backbone_sha256": _SHA256,
+    "backbone_seed": (lambda v: v is None or _is_whole(v), "a whole number, or null"),
+    "stage": (lambda v: v in STAGES, ", ".join(STAGES)),
+    "protocol": _TEXT,
+    "setting": _TEXT,
+    "metric": _TEXT,
+    "value": (lambda v: _is_finite(v) and 0 <= v <= 100, "a number of percent, from 0 to 100, never NaN"),
+    "unit": (lambda v: v == "percent", "percent"),
+    "seed": (_is_whole, "a whole number"),
+    "data": _TEXT,
+    "split": _TEXT,
+    "split_fingerprint": _SHA256,
+    "config": _JSON_OBJECT,
+    "versions": _JSON_OBJECT,
+    "seconds": (lambda v: _is_finite(v) and v >= 0, "a number of seconds, 0 or more"),
+    "time": (_is_utc_time, "a time in ISO 8601 and UTC, as 2025-01-31T12:00:00+00:00"),
+}
+
+
+@dataclass(frozen=True)
+class Score:
+    """One number of one transfer run.
+
+    Attributes:
+        method: Pretext method of the backbone, for instance ``colorization`` or ``random``.
+        backbone: Architecture, for instance ``alexnet``.
+        backbone_sha256: Hash of the backbone, as `pretext.backbones.checkpoint.load_backbone` gives it.
+        backbone_seed: Seed of its pretraining or initialisation; None if unknown.
+        stage: One of `STAGES`.
+        protocol: Id of the preset, marked where it was shortened.
+        setting: Row or column of the papers' tables: ``conv5``, ``fc6-8``, ``all``.
+        metric: ``top1``, ``top5``, ``top1_last``, ``mean_ap_voc07``, ``coco_ap``, ``mean_iou``, ...
+        value: The number, in percent, from 0 to 100.
+        unit: ``percent``.
+        seed: Seed of the transfer run.
+        data: Name of the data set.
+        split: What it was trained and scored on, for instance ``train->val``.
+        split_fingerprint: SHA-256 of the ids of both parts.
+        config: The resolved config, as JSON can hold it.
+        versions: `pretext.versions.versions()` at the time of the run.
+        seconds: Wall time of the run that gave the score.
+        time: When it was written, in ISO 8601 and UTC: `utc_now()`.
+
+    Raises:
+        InputError: A field is not what it must be; the message names it.
+    """
+
+    method: str
+    backbone: str
+    backbone_sha256: str
+    backbone_seed: int | None
+    stage: str
+    protocol: str
+    setting: str
+    metric: str
+    value: float
+    unit: str
+    seed: int
+    data: str
+    split: str
+    split_fingerprint: str
+    config: Mapping[str, Any]
+    versions: Mapping[str, str | None]
+    seconds: float
+    time: str
+
+    def __post_init__(self) -> None:
+        _check_fields(vars(self))
+
+
+def _check_fields(values: Mapping[str, object]) -> None:
+    for name, (is_valid, allowed) in _FIELDS.items():
+        if not is_valid(values[name]):
+            raise InputError(
+                f"field {name!r} of a score is not usable: got {values[name]!r}; allowed: {allowed}"
+            )
+
+
+def config_id(config: Mapping[str, Any]) -> str:
+    """SHA-256 of the recipe: the config without its `RUN_KEYS`, in any order of keys."""
+    recipe = {key: value for key, value in config.items() if key not in RUN_KEYS}
+    return hashlib.sha256(json.dumps(recipe, sort_keys=True).encode()).hexdigest()
+
+
+def utc_now() -> str:
+    """The time for `Score.time`."""
+    return datetime.now(timezone.utc).isoformat(timespec="seconds")
+
+
+def append_scores(path: Path, scores: Sequence[Score]) -> None:
+    """Appends one JSON line a score: under a lock, in one write, flushed to the disk.
+
+    Processes may append to one file at the same time. Half a line that a kill left at the end is cut off
+    first.
+
+    Args:
+        path: The file; it and its folders are made.
+        scores: All of them are written, or none.
+
+    Raises:
+        InputError: The file cannot be written, or the disk is full; the file is as it was.
+    """
+    lines = "".join(json.dumps(asdict(score), allow_nan=False) + "\n" for score in scores).encode()
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with path.open("a+b", buffering=0) as file:
+            fcntl.flock(file, fcntl.LOCK_EX)
+            file.seek(0)
+            whole, torn = _split_torn(file.read())
+            if torn:
+                warnings.warn(f"{path}: cut off half a line at the end: {torn[:80]!r}", stacklevel=2)
+            missing_newline = b"" if whole.endswith(b"\n") or not whole else b"\n"
+            file.truncate(len(whole))
+            _write_or_undo(file.fileno(), missing_newline + lines, len(whole))
+    except OSError as error:
+        raise InputError(
+            f"cannot append to {path}: {error.strerror or error}; "
+            f"{len(lines)} bytes are needed on a writable disk; no score was added"
+        ) from error
+
+
+def _write_or_undo(descriptor: int, data: bytes, size_before: int) -> None:
+    try:
+        written = os.write(descriptor, data)
+        if written < len(data):
+            raise OSError(f"only {written} of {len(data)} bytes could be written")
+        os.fsync(descriptor)
+    except OSError:
+        os.ftruncate(descriptor, size_before)
+        raise
+
+
+def _split_torn(content: bytes) -> tuple[bytes, bytes]:
+    """The whole lines, and the half line after them: an object cut short is never valid JSON."""
+    end = content.rfind(b"\n") + 1
+    try:
+        json.loads(content[end:])
+    except ValueError:
+        return content[:end], content[end:]
+    return content, b""
+
+
+def read_scores(paths: Iterable[Path]) -> list[Score]:
+    """Reads the scores of all files, in the order of files and lines.
+
+    Half a line at the end of a file, left by a kill, is ignored with a warning.
+
+    Raises:
+        InputError: A file cannot be read, a line is no JSON object, or a field is unknown, missing or not
+            usable; the message names file, line and field.
+    """
+    scores = []
+    for path in paths:
+        try:
+            with path.open("rb") as file:
+                fcntl.flock(file, fcntl.LOCK_SH)
+                whole, torn = _split_torn(file.read())
+        except OSError as error:
+            raise InputError(
+                f"cannot read {path}: {error.strerror}; give a readable {RESULTS_NAME}"
+            ) from error
+        if torn:
+            warnings.warn(f"{path}: ignored half a line at the end: {torn[:80]!r}", stacklevel=2)
+        lines = enumerate(whole.splitlines(), start=1)
+        scores += [_parse_line(line, f"{path}, line {number}") for number, line in lines if line.strip()]
+    return scores
+
+
+def _parse_line(line: bytes, where: str) -> Score:
+    names = [field.name for field in dataclasses.fields(Score)]
+    try:
+        values = json.loads(line)
+    except ValueError as error:
+        raise InputError(
+            f"{where}: not a score: got {line[:80]!r}; allowed is one JSON object a line"
+        ) from error
+    if not isinstance(values, dict):
+        raise InputError(f"{where}: not a score: got {line[:80]!r}; allowed is one JSON object a line")
+    for problem, odd in (
+        ("unknown", [name for name in values if name not in names]),
+        ("missing", [name for name in names if name not in values]),
+    ):
+        if odd:
+            raise InputError(
+                f"{where}: {problem} field: {', '.join(odd)}; a score has exactly: {', '.join(names)}"
+            )
+    try:
+        _check_fields(values)
+    except InputError as error:
+        raise InputError(f"{where}: {error}") from error
+    return Score(**(values | {name: float(values[name]) for name in ("value", "seconds")}))
+
+
+def collect_scores(work_dir: Path) -> list[Score]:
+    """Reads every ``results.jsonl`` below a folder, oldest score first; none gives an empty list."""
+    scores = read_scores(sorted(work_dir.rglob(RESULTS_NAME)))
+    return sorted(scores, key=lambda score: _parse_time(score.time))
+
+
+def latest_scores(scores: Iterable[Score]) -> list[Score]:
+    """Keeps one score for each cell of each run: the last one given.
+
+    Two scores are of the same cell and run if they agree in all of `IDENTITY` and in the recipe
+    (`config_id`).
+    """
+    latest: dict[tuple[object, ...], Score] = {}
+    for score in scores:
+        identity = (*(getattr(score, name) for name in IDENTITY), config_id(score.config))
+        # Taken out first, so that the later score also comes later in the list.
+        latest.pop(identity, None)
+        latest[identity] = score
+    return list(latest.values())
