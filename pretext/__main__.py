@@ -5,6 +5,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pretext.backbones.base import check_choice
+from pretext.color.bins import BIN_RULES
 from pretext.command_line import (
     WORK_DIRS,
     add_run_options,
@@ -77,13 +79,23 @@ def _train(options: argparse.Namespace, arguments: Sequence[str]) -> None:
 
 
 def _prior(options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    from pretext.color.prior import estimate_prior
     from pretext.data.photos import open_photos
+    from pretext.prior import prior_of_photos
 
+    check_choice("rule of ab bins", options.bins, BIN_RULES)
     photos = open_photos(data_path(ensure_toyworld(options.photos)))
-    prior = estimate_prior(photos, rule=options.bins, sigma=options.sigma, max_photos=options.max_photos)
+    prior = prior_of_photos(
+        photos,
+        bins=options.bins,
+        sigma=options.sigma,
+        max_photos=options.max_photos,
+        source=options.photos,
+    )
     prior.save(options.out)
-    print(f"{options.out}: {prior.summary()}")
+    commonest = prior.probabilities.argmax()
+    a, b = prior.bins[commonest].int().tolist()
+    share = 100 * prior.probabilities[commonest].item()
+    print(f"{options.out}: {prior.num_photos} photos, {len(prior.bins)} bins, {share:.1f} % at ({a}, {b})")
 
 
 def _toyworld(options: argparse.Namespace, arguments: Sequence[str]) -> None:

@@ -68,12 +68,14 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
             return super().forward(x)
         world_size = dist.get_world_size()
         shape = (1, -1, 1, 1)
-        mean = _AllReduce.apply(x.mean((0, 2, 3))) / world_size
-        centered = x - mean.view(shape)
+        mean = _AllReduce.apply(x.float().mean((0, 2, 3))) / world_size
+        centered = x.float() - mean.view(shape)
         var = _AllReduce.apply(centered.square().mean((0, 2, 3))) / world_size
         self._update_running(mean.detach(), var.detach(), x.numel() // x.shape[1] * world_size)
         y = centered * torch.rsqrt(var + self.eps).view(shape)
-        return y * self.weight.view(shape) + self.bias.view(shape) if self.affine else y
+        if self.affine:
+            y = y * self.weight.view(shape) + self.bias.view(shape)
+        return y.to(x.dtype)
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:

@@ -8,6 +8,8 @@ import json
 import logging
 import shutil
 import uuid
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -44,6 +46,7 @@ from pretext.hooks import (
 )
 from pretext.initializers import he_normal_
 from pretext.methods.base import Method
+from pretext.precision import has_bfloat16, mixed_precision
 from pretext.versions import versions
 
 #: Photos that are looked at before training starts.
@@ -76,7 +79,7 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
     def dump_config(self) -> None:
         """Write nothing: the caller has written the resolved config."""
 
-    def save_checkpoint(self, out_dir: str, filename: str, **kwargs: Any) -> None:
+    def save_checkpoint(self, out_dir: str, filename: str, *args: Any, **kwargs: Any) -> None:
         """Write a checkpoint whole or not at all.
 
         Raises:
@@ -90,7 +93,7 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
                 raise TrainingDivergedError(f"the weight {name} is not finite at step {self.iter + 1}")
         partial = Path(out_dir) / f"{filename}.partial"
         try:
-            super().save_checkpoint(out_dir, partial.name, **kwargs)
+            super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
             partial.replace(Path(out_dir) / filename)
         except OSError as error:
             partial.unlink(missing_ok=True)
@@ -98,6 +101,16 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
                 f"cannot write the checkpoint {filename} to {out_dir}: {error.strerror or error};"
                 " make room and start the same command again: it goes on from the checkpoint before"
             ) from error
+
+
+class CpuAmpOptimWrapper(OptimWrapper):  # type: ignore[misc]
+    """Mixed precision on a CPU, in bfloat16; mmengine's own refuses a CPU."""
+
+    @contextmanager
+    def optim_context(self, model: nn.Module) -> Iterator[None]:
+        """Run the forward pass in bfloat16 where torch holds that to be safe."""
+        with super().optim_context(model), mixed_precision(torch.device("cpu"), enabled=True):
+            yield
 
 
 @dataclass(frozen=True)
@@ -319,9 +332,8 @@ def _runner(run: Pretraining) -> WholeCheckpointRunner:
 def _wrap(run: Pretraining) -> nn.Module:
     """The method on its device and, with several processes, in mmengine's distributed wrapper."""
     if run.sampler.world_size == 1:
-        moved: nn.Module = run.method.to(run.device)
-        return moved
-    model = synchronize_batch_norm(run.method, run.device).to(run.device)
+        return run.method.to(run.device, memory_format=torch.channels_last)
+    model = synchronize_batch_norm(run.method, run.device).to(run.device, memory_format=torch.channels_last)
     # Left to itself mmengine names the GPU LOCAL_RANK, which fails where there is none.
     device_ids = [run.device.index] if run.device.type == "cuda" else None
     wrapped: nn.Module = MMDistributedDataParallel(
@@ -350,15 +362,18 @@ def _optimizer(model: nn.Module, config: dict[str, Any], device: torch.device) -
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
     optimizer = build(config["optimizer"], [{"params": decayed}, {"params": others, "weight_decay": 0.0}])
     shared = {"accumulative_counts": config["accumulate"], "clip_grad": config["clip_grad"]}
-    # mmengine's mixed precision refuses a CPU.
-    if device.type == "cuda" and config["amp"]:
+    if config["amp"] and device.type == "cuda":
         return AmpOptimWrapper(dtype=config["amp"], optimizer=optimizer, **shared)
+    if config["amp"] and has_bfloat16(device):
+        return CpuAmpOptimWrapper(optimizer, **shared)
     return OptimWrapper(optimizer, **shared)
 
 
 def _schedule(schedule: dict[str, Any], steps: int) -> list[dict[str, Any]]:
     """Schedulers of a linear warm-up, then ``cosine`` to zero, ``step`` (rates at milestones) or ``constant``."""
     warmup = round(schedule["warmup"] * steps)
+    # mmengine's warm-up of one step would never end.
+    warmup = warmup if warmup > 1 else 0
     schedulers: list[dict[str, Any]] = []
     if warmup:
         schedulers.append({"type": LinearLR, "start_factor": 0.01, "end": warmup, "by_epoch": False})

@@ -92,7 +92,7 @@ class StopOnNonFinite(Hook):  # type: ignore[misc]
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
-        loss = float(outputs["loss"]) if outputs else 0.0
+        loss = float(outputs["loss"].detach()) if outputs else 0.0
         if not math.isfinite(loss):
             raise TrainingDivergedError(
                 f"the loss is {loss} at step {batch_idx + 1}; the last good checkpoint is kept."
@@ -118,7 +118,7 @@ class ShowProgress(Hook):  # type: ignore[misc]
         self._display.step(
             self.images_per_step,
             epoch=batch_idx // self.steps_per_epoch + 1,
-            loss=float(outputs["loss"]),
+            loss=float(outputs["loss"].detach()),
             lr=runner.optim_wrapper.get_lr()["lr"][0],
         )
 

@@ -48,7 +48,7 @@ class ProgressDisplay:
     ) -> None:
         self._bar.stop()
 
-    def step(self, images: int, **values: float) -> None:
+    def step(self, images: int, **values: int | float) -> None:
         """Count one step of ``images`` photos; ``values`` (such as the loss) are shown beside it."""
         self.steps += 1
         self._images += images

@@ -21,8 +21,9 @@ from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.initializers import normal_
 from transfer.data.voc import VocPhoto, classification_labels, open_voc, read_image, split_fingerprint
-from transfer.finetuning import Conv5, FullyConnected, check_config, fine_tune, gather, loader
+from transfer.finetuning import check_config, fine_tune, gather, loader
 from transfer.metrics import APS, VOID, mean_average_precision
+from transfer.parts import Conv5, FullyConnected
 from transfer.stage import Job, Measurement
 
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -48,21 +49,14 @@ class Classifier(nn.Module):
 
     def __init__(self, backbone: Backbone, num_classes: int, config: dict[str, Any], seed: int):
         super().__init__()
-        self.conv5 = Conv5(backbone)
+        trained = SETTINGS[config["train"]]
+        self.conv5 = Conv5(backbone, config, "conv5" in trained)
         self.fully_connected = FullyConnected(
-            backbone,
-            self.conv5.out_channels,
-            config["fc6_size"],
-            config["fc_channels"],
-            config["dropout"],
-            seed,
+            backbone, self.conv5.out_channels, config, "fully_connected" in trained, seed
         )
         self.fc8 = nn.Linear(self.fully_connected.out_channels, num_classes)
         normal_(self.fc8.weight, std=0.01, seed=seed, name="fc8")
         nn.init.zeros_(self.fc8.bias)
-        trained = SETTINGS[config["train"]]
-        self.conv5.hold("conv5" in trained, config["batch_norm"])
-        self.fully_connected.hold("fully_connected" in trained, config["batch_norm"])
 
     def forward(self, photos: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
         """Logits of photos with values 0..255."""

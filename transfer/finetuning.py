@@ -1,123 +1,26 @@
-"""What fine-tuning for classification and detection shares: parts of the network, and the training loop."""
+"""The training loop that classification and detection share."""
 
 import hashlib
 import math
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import islice
-from typing import Any, Literal
+from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
+from jaxtyping import Float
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.nn import functional as F
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
-from pretext.backbones.base import Backbone, ConvBlock, Layer, check_choice
+from pretext.backbones.base import check_choice
 from pretext.config import build
 from pretext.data.views import EpochSampler
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.hooks import TrainingDivergedError
-from pretext.initializers import he_normal_
 from pretext.progress import ProgressDisplay
 from transfer.stage import Job
-
-BatchNorm = Literal["absorb", "frozen", "train"]
-
-
-class Part(nn.Module):
-    """A part of a network that is fine-tuned, or left as it is, as a whole.
-
-    Batch norm is never trained halfway: in a part that is not trained, or with ``batch_norm="frozen"``,
-    neither its statistics nor its scale and shift change (DeepCluster's erratum: scale and shift trained in
-    "frozen" convolutions gave 72.0 instead of 70.4 mAP).
-    """
-
-    def hold(self, trained: bool, batch_norm: BatchNorm) -> None:
-        """Decide what is trained: nothing, or all but, with ``frozen`` or ``absorb``, the batch norms."""
-        self.requires_grad_(trained)
-        self.batch_norm_trained = trained and batch_norm == "train"
-        if not self.batch_norm_trained:
-            for norm in self._batch_norms():
-                norm.requires_grad_(False)
-
-    def train(self, mode: bool = True) -> "Part":
-        """As for any module, but a batch norm that is not trained stays in eval mode."""
-        super().train(mode)
-        for norm in self._batch_norms():
-            norm.train(mode and self.batch_norm_trained)
-        return self
-
-    def _batch_norms(self) -> list[nn.Module]:
-        return [m for m in self.modules() if isinstance(m, nn.modules.batchnorm._BatchNorm)]
-
-
-class Conv5(Part):
-    """A backbone up to its last convolution of block 5 (AlexNet: conv5, VGG-16: conv5_3).
-
-    Attributes:
-        layer: That layer.
-        out_channels: Its channels; torchvision's detectors read it.
-    """
-
-    def __init__(self, backbone: Backbone):
-        super().__init__()
-        self.backbone = backbone
-        self.layer: Layer = [layer for layer in backbone.layers if layer.name.startswith("conv5")][-1]
-        self.out_channels = self.layer.channels
-
-    def forward(self, photos: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n c i j"]:
-        """Features (N, out_channels, H / stride, W / stride) of photos with values 0..255."""
-        features: Tensor = self.backbone(photos, [self.layer.name])[self.layer.name]
-        return features
-
-
-class FullyConnected(Part):
-    """fc6 and fc7 over a pooled map, each followed by ReLU and dropout.
-
-    They are the backbone's own where it has them, and are then taken out of it; else they are new, and drawn
-    as He et al. (ICCV 2015) do from (seed, name).
-
-    Args:
-        backbone: Where fc6 and fc7 are taken from.
-        in_channels: Channels of the pooled map.
-        size: Side of the pooled map for new layers; the backbone's own know theirs.
-        channels: Channels of new layers; the papers have 4096.
-        dropout: Probability that a channel is dropped.
-        seed: Seed of new layers.
-    """
-
-    def __init__(
-        self, backbone: Backbone, in_channels: int, size: int, channels: int, dropout: float, seed: int
-    ):
-        super().__init__()
-        if "fc6" in backbone.layer_names:
-            fc6, fc7 = backbone.get_submodule("fc6"), backbone.get_submodule("fc7")
-            assert isinstance(fc6, ConvBlock)
-            assert isinstance(fc7, ConvBlock)
-            self.fc6, self.fc7 = fc6, fc7
-            del backbone.fc6, backbone.fc7
-        else:
-            self.fc6 = ConvBlock(nn.Conv2d, in_channels, channels, "none", kernel_size=size)
-            self.fc7 = ConvBlock(nn.Conv2d, channels, channels, "none", kernel_size=1)
-            he_normal_(self, seed)
-        self.size, self.out_channels = self.fc6.conv.kernel_size[0], self.fc7.conv.out_channels
-        self.dropout = nn.Dropout(dropout)
-
-    def forward(self, pooled: Float[Tensor, "n c k k"]) -> Float[Tensor, "n d"]:
-        """Features (N, out_channels) of fc7."""
-        x = self.dropout(_fully_connected(self.fc6, pooled.flatten(1)))
-        features: Tensor = self.dropout(_fully_connected(self.fc7, x))
-        return features
-
-
-def _fully_connected(block: ConvBlock, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
-    # A convolution that covers its whole input is a matrix product, and faster as one. Its padding and
-    # dilation in the pretraining geometry do not matter here.
-    x = F.linear(x, block.conv.weight.flatten(1), block.conv.bias)
-    return F.relu(block.norm(x[:, :, None, None]).flatten(1))
 
 
 def check_config(config: Mapping[str, Any], settings: Iterable[str]) -> None:
@@ -220,7 +123,7 @@ def rate_factor(step: int, steps: int, schedule: Mapping[str, Any]) -> float:
     ``step``: times ``decay`` after each of ``stages`` equal parts but the last (Kraehenbuehl et al. 2016: 0.5
     and 8 for classification, 0.1 and 3 for detection).
     """
-    warmup = round(schedule["warmup"] * steps)
+    warmup: int = round(schedule["warmup"] * steps)
     if step < warmup:
         return (step + 1) / warmup
     done = (step - warmup) / max(steps - warmup, 1)

@@ -3,10 +3,9 @@
 import csv
 import io
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import jinja2
 from markupsafe import Markup
@@ -14,16 +13,20 @@ from markupsafe import Markup
 from pretext.errors import InputError
 from pretext.files import write_whole
 from transfer.report_plots import Picture, color_grids, layer_plots
-from transfer.report_tables import Benchmark, Results, collect_results, natural_key
+from transfer.report_tables import STAGE_NAMES, Benchmark, Cell, Results, collect_results, natural_key
 from transfer.report_views import (
     benchmark_note,
     benchmark_title,
+    console_table,
     legend,
+    markdown_lines,
     markdown_table,
     markdown_text,
     table_view,
 )
 from transfer.results import RESULTS_NAME, Score, collect_scores
+
+__all__ = ["ReportPaths", "build_report", "console_table"]
 
 CSV_FIELDS = (
     *("method", "backbone", "backbone_sha256", "stage", "data", "protocol", "split", "split_fingerprint"),
@@ -35,9 +38,9 @@ PROVENANCE_HEADINGS = (
     *(
         "benchmark",
         "method",
-        "backbone",
         "pretraining seed",
         "seed",
+        "backbone",
         "scores",
         "seconds",
         "config",
@@ -92,46 +95,44 @@ def csv_report(results: Results) -> str:
     for column in results.columns:
         for row in results.rows:
             cell = results.cells.get((row, column))
-            identity = (
-                vars(row) | vars(column.benchmark) | {"metric": column.metric, "setting": column.setting}
-            )
+            identity = vars(row) | vars(column.benchmark) | vars(column) | {"unit": "percent"}
             identity = {key: value for key, value in identity.items() if key in CSV_FIELDS}
-            numbers = {"n": 0} if cell is None else {"mean": cell.mean, "std": cell.std, "n": len(cell.seeds)}
-            seeds = "" if cell is None else " ".join(cell.seeds)
-            hashes = " ".join(results.hashes[row])
-            writer.writerow(
-                identity | numbers | {"unit": "percent", "seeds": seeds, "backbone_sha256": hashes}
-            )
+            writer.writerow(identity | ({"n": 0} if cell is None else _csv_numbers(cell)))
     return output.getvalue()
+
+
+def _csv_numbers(cell: Cell) -> dict[str, object]:
+    lists = {"seeds": " ".join(cell.seeds), "backbone_sha256": " ".join(cell.hashes)}
+    return {"mean": cell.mean, "std": cell.std, "n": len(cell.seeds), **lists}
 
 
 def markdown_report(results: Results) -> str:
     """The tables, their legend and the provenance."""
-    parts = ["# Transfer report", *_markdown_section("Summary", results, None)]
-    parts.append("\n".join(f"- {markdown_text(text)}" for text in legend(results)))
-    for benchmark in results.benchmarks:
-        title = f"[{results.number(benchmark)}] {benchmark_title(benchmark)}"
-        parts += _markdown_section(title, results, benchmark)
-    lines = [PROVENANCE_HEADINGS, ["--"] * len(PROVENANCE_HEADINGS), *provenance(results)]
-    parts += [
-        "## Provenance",
-        "\n".join("| " + " | ".join(map(markdown_text, line)) + " |" for line in lines),
+    titles = {b: f"[{results.number(b)}] {benchmark_title(b)}" for b in results.benchmarks}
+    summary = table_view(results, results.summary_columns(), every_row=True)
+    notes = [f"{title}: {benchmark_note(results, benchmark)}" for benchmark, title in titles.items()]
+    parts = [
+        "# Transfer report",
+        markdown_table(summary),
+        _markdown_list(notes),
+        _markdown_list(legend(results)),
     ]
-    parts += [
-        f"- versions {key}: {markdown_text(_joined(value))}" for key, value in version_sets(results).items()
-    ]
-    for key, text in config_texts(results).items():
-        parts += [f"Config {key}:", "\n".join(f"    {line}" for line in text.splitlines())]
+    for benchmark, title in titles.items():
+        parts += [f"## {markdown_text(title)}", markdown_text(benchmark_note(results, benchmark))]
+        parts += [
+            markdown_table(table_view(results, columns)) for columns in results.detail_columns(benchmark)
+        ]
+    parts += ["## Provenance", markdown_lines([PROVENANCE_HEADINGS, *provenance(results)])]
+    parts.append(
+        _markdown_list([f"versions {name}: {text}" for name, text in version_texts(results).items()])
+    )
+    for name, text in config_texts(results).items():
+        parts += [f"Config {name}:", "\n".join(f"    {line}" for line in text.splitlines())]
     return "\n\n".join(parts) + "\n"
 
 
-def _markdown_section(title: str, results: Results, benchmark: Benchmark | None) -> list[str]:
-    if benchmark is None:
-        tables = [table_view(results, results.summary_columns(), every_row=True)]
-        return [f"## {title}", *map(markdown_table, tables)]
-    tables = [table_view(results, columns) for columns in results.detail_columns(benchmark)]
-    note = markdown_text(benchmark_note(results, benchmark))
-    return [f"## {markdown_text(title)}", note, *map(markdown_table, tables)]
+def _markdown_list(texts: Sequence[str]) -> str:
+    return "\n".join(f"- {markdown_text(text)}" for text in texts)
 
 
 def html_report(results: Results, grids: Sequence[Picture]) -> str:
@@ -155,23 +156,28 @@ def html_report(results: Results, grids: Sequence[Picture]) -> str:
     return environment.get_template("report.html.jinja").render(
         summary=table_view(results, results.summary_columns(), every_row=True),
         sections=sections,
+        stages=STAGE_NAMES,
         legend=legend(results),
         # matplotlib escapes the text it sets; everything else is escaped by Jinja.
         plots=[(plot, Markup(plot.content)) for plot in layer_plots(results)],
         grids=grids,
         headings=PROVENANCE_HEADINGS,
         provenance=provenance(results),
-        versions={key: _joined(value) for key, value in version_sets(results).items()},
+        versions=version_texts(results),
         configs=config_texts(results),
         count=len(results.scores),
-        newest=max(score.time for score in results.scores),
+        newest=max(score.time for score in results.scores)[:16].replace("T", " "),
     )
 
 
-def version_sets(results: Results) -> dict[str, Mapping[str, Any]]:
+def version_texts(results: Results) -> dict[str, str]:
     """The different sets of versions the scores were made with, called V1, V2, ..."""
-    sets = {_canonical(score.versions): score.versions for score in results.scores}
-    return {f"V{number}": versions for number, versions in enumerate(sets.values(), start=1)}
+    texts = dict.fromkeys(_versions_text(score) for score in results.scores)
+    return {f"V{number}": text for number, text in enumerate(texts, start=1)}
+
+
+def _versions_text(score: Score) -> str:
+    return ", ".join(f"{name} {version or 'unknown'}" for name, version in sorted(score.versions.items()))
 
 
 def config_texts(results: Results) -> dict[str, str]:
@@ -185,18 +191,18 @@ def config_texts(results: Results) -> dict[str, str]:
 def provenance(results: Results) -> list[tuple[str, ...]]:
     """One line a transfer run, under `PROVENANCE_HEADINGS`."""
     runs: dict[tuple[str, ...], list[Score]] = {}
-    names = {_canonical(versions): name for name, versions in version_sets(results).items()}
+    names = {text: name for name, text in version_texts(results).items()}
     for score in results.scores:
         benchmark = Benchmark.of(score)
         key = (
             f"[{results.number(benchmark)}]",
             score.method,
-            f"{score.backbone} {score.backbone_sha256[:8]}",
             "unknown" if score.backbone_seed is None else str(score.backbone_seed),
             str(score.seed),
+            f"{score.backbone} {score.backbone_sha256[:8]}",
             f"{score.seconds:.0f}",
             benchmark.config_id[:8],
-            names[_canonical(score.versions)],
+            names[_versions_text(score)],
             score.time,
         )
         runs.setdefault(key, []).append(score)
@@ -204,11 +210,3 @@ def provenance(results: Results) -> list[tuple[str, ...]]:
         (*key[:5], str(len(scores)), *key[5:])
         for key, scores in sorted(runs.items(), key=lambda run: [natural_key(text) for text in run[0]])
     ]
-
-
-def _canonical(versions: Mapping[str, Any]) -> str:
-    return json.dumps(dict(versions), sort_keys=True)
-
-
-def _joined(versions: Mapping[str, Any]) -> str:
-    return ", ".join(f"{name} {version or 'unknown'}" for name, version in versions.items())

@@ -23,11 +23,13 @@ STAGE_NAMES = {
 METRIC_NAMES = {
     "top1": "top-1",
     "top5": "top-5",
+    "top1_best": "top-1, best epoch",
+    "top5_best": "top-5, best epoch",
     "top1_last": "top-1, last epoch",
     "top5_last": "top-5, last epoch",
-    "mean_ap_voc07": "mAP (VOC07 11-point)",
-    "mean_ap_voc10": "mAP (VOC10 area)",
-    "mean_ap_sklearn": "mAP (scikit-learn)",
+    "mean_ap_voc07": "mAP VOC07",
+    "mean_ap_voc10": "mAP VOC10",
+    "mean_ap_sklearn": "mAP sklearn",
     "coco_ap": "COCO AP",
     "coco_ap50": "COCO AP50",
     "coco_ap75": "COCO AP75",
@@ -100,18 +102,25 @@ class Cell:
         mean: Their mean.
         std: Their standard deviation (n - 1); None for a single score.
         seeds: One label a score: its seed, or ``pretraining seed/seed`` where the two differ.
+        hashes: SHA-256 of the backbones that were judged.
     """
 
     mean: float
     std: float | None
     seeds: tuple[str, ...]
+    hashes: tuple[str, ...]
 
     @staticmethod
     def of(scores: Sequence[Score]) -> "Cell":
         """The cell of some scores."""
+        scores = sorted(scores, key=lambda score: natural_key(_seed_label(score)))
         values = [score.value for score in scores]
-        std = statistics.stdev(values) if len(values) > 1 else None
-        return Cell(statistics.fmean(values), std, tuple(sorted(map(_seed_label, scores), key=natural_key)))
+        return Cell(
+            mean=statistics.fmean(values),
+            std=statistics.stdev(values) if len(values) > 1 else None,
+            seeds=tuple(map(_seed_label, scores)),
+            hashes=tuple(dict.fromkeys(score.backbone_sha256 for score in scores)),
+        )
 
 
 @dataclass(frozen=True)
@@ -123,7 +132,6 @@ class Results:
         rows: In order: by architecture, random first.
         columns: In order: by benchmark, metric, setting.
         cells: Those that have a score.
-        hashes: The backbones of each row.
         configs: The recipe behind each config id.
     """
 
@@ -131,7 +139,6 @@ class Results:
     rows: tuple[Row, ...]
     columns: tuple[Column, ...]
     cells: Mapping[tuple[Row, Column], Cell]
-    hashes: Mapping[Row, tuple[str, ...]]
     configs: Mapping[str, Mapping[str, Any]]
 
     @property
@@ -226,20 +233,19 @@ def collect_results(scores: Iterable[Score]) -> Results:
     kept = latest_scores(scores)
     row_of = _row_finder(kept)
     grouped: dict[tuple[Row, Column], list[Score]] = defaultdict(list)
-    hashes: dict[Row, dict[str, None]] = defaultdict(dict)
     configs: dict[str, Mapping[str, Any]] = {}
     for score in kept:
         row, benchmark = row_of(score), Benchmark.of(score)
         grouped[row, Column(benchmark, score.metric, score.setting)].append(score)
-        hashes[row][score.backbone_sha256] = None
         configs[benchmark.config_id] = {k: v for k, v in score.config.items() if k not in RUN_KEYS}
-    rows = sorted(hashes, key=lambda r: (r.backbone, r.method != RANDOM, r.method, r.sha256 or ""))
+    rows = sorted(
+        {row for row, _ in grouped}, key=lambda r: (r.backbone, r.method != RANDOM, r.method, r.sha256 or "")
+    )
     return Results(
         scores=tuple(kept),
         rows=tuple(rows),
         columns=tuple(sorted({column for _, column in grouped}, key=_column_key)),
         cells={key: Cell.of(group) for key, group in grouped.items()},
-        hashes={row: tuple(found) for row, found in hashes.items()},
         configs=configs,
     )
 

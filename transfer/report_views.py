@@ -1,6 +1,5 @@
 """How tables read: the text of every cell and heading, and the Markdown and terminal forms."""
 
-import html
 import io
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -22,16 +21,18 @@ from transfer.report_tables import (
     Results,
     Row,
     collect_results,
+    natural_key,
 )
 from transfer.results import Score
 
 
 @dataclass(frozen=True)
 class CellText:
-    """A number, and what stands small beside it."""
+    """A number, and what stands small beside it; ``n`` is how many scores it is of."""
 
     main: str
     aside: str = ""
+    n: int = 0
 
     def __str__(self) -> str:
         return f"{self.main} ({self.aside})" if self.aside else self.main
@@ -42,18 +43,21 @@ class Line:
     """One line of a table: the scores of a row, or its gain over random."""
 
     label: str
-    aside: str
+    backbone: str
+    seeds: tuple[str, ...]
+    hashes: str
     is_gain: bool
     cells: tuple[CellText, ...]
 
 
 @dataclass(frozen=True)
 class Group:
-    """Columns that stand together under one heading."""
+    """Columns that stand together under one heading: the settings of one metric of one benchmark."""
 
-    heading: str
-    benchmark: int
-    columns: tuple[str, ...]
+    metric: str
+    number: int
+    benchmark: Benchmark
+    settings: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -73,7 +77,12 @@ def table_view(results: Results, columns: Sequence[Column], every_row: bool = Fa
         every_row: Whether rows without a score in these columns are shown too.
     """
     groups = [
-        Group(METRIC_NAMES.get(metric, metric), results.number(benchmark), tuple(c.setting for c in group))
+        Group(
+            METRIC_NAMES.get(metric, metric),
+            results.number(benchmark),
+            benchmark,
+            tuple(c.setting for c in group),
+        )
         for (benchmark, metric), group in groupby(columns, key=lambda c: (c.benchmark, c.metric))
     ]
     lines = []
@@ -85,21 +94,20 @@ def table_view(results: Results, columns: Sequence[Column], every_row: bool = Fa
 
 def _lines(results: Results, row: Row, columns: Sequence[Column]) -> list[Line]:
     cells = [results.cells.get((row, column)) for column in columns]
-    seeds = {seed for cell in cells if cell is not None for seed in cell.seeds}
-    count = f"{len(seeds)} seed{'' if len(seeds) == 1 else 's'}"
-    aside = " · ".join([row.backbone, short_hashes(results.hashes[row]), count])
-    lines = [Line(row.label, aside, False, tuple(map(cell_text, cells)))]
+    found = [cell for cell in cells if cell is not None]
+    seeds = tuple(sorted({seed for cell in found for seed in cell.seeds}, key=natural_key))
+    hashes = _short_hashes(list(dict.fromkeys(sha256 for cell in found for sha256 in cell.hashes)))
+    lines = [Line(row.label, row.backbone, seeds, hashes, False, tuple(map(cell_text, cells)))]
     if row.method != RANDOM:
         gains = [results.gain(row, column) for column in columns]
         texts = tuple(CellText(MISSING if gain is None else f"{gain:+.1f}") for gain in gains)
-        lines.append(Line(f"{row.label}: gain over random", "points", True, texts))
+        lines.append(Line(row.label, row.backbone, seeds, hashes, True, texts))
     return lines
 
 
-def short_hashes(hashes: Sequence[str], shown: int = 3) -> str:
-    """The first digits of the first hashes."""
-    more = f" +{len(hashes) - shown}" if len(hashes) > shown else ""
-    return ", ".join(sha256[:8] for sha256 in hashes[:shown]) + more
+def _short_hashes(hashes: Sequence[str]) -> str:
+    more = f" and {len(hashes) - 3} more" if len(hashes) > 3 else ""
+    return ", ".join(sha256[:8] for sha256 in hashes[:3]) + more
 
 
 def cell_text(cell: Cell | None) -> CellText:
@@ -107,8 +115,12 @@ def cell_text(cell: Cell | None) -> CellText:
     if cell is None:
         return CellText(MISSING)
     spread = "" if cell.std is None else f" ± {cell.std:.1f}"
-    word = "seed" if len(cell.seeds) == 1 else "seeds"
-    return CellText(f"{cell.mean:.1f}{spread}", f"n={len(cell.seeds)}; {word} {','.join(cell.seeds)}")
+    aside = f"n={len(cell.seeds)}; {_seeds_text(cell.seeds)}"
+    return CellText(f"{cell.mean:.1f}{spread}", aside, len(cell.seeds))
+
+
+def _seeds_text(seeds: Sequence[str]) -> str:
+    return f"seed{'' if len(seeds) == 1 else 's'} {','.join(seeds)}"
 
 
 def benchmark_title(benchmark: Benchmark) -> str:
@@ -134,26 +146,37 @@ def legend(results: Results) -> list[str]:
         f"{MISSING} means missing: no such score was found. It is neither zero nor a failure.",
         *([f"Stages without any score: {', '.join(absent)}."] if absent else []),
         "Seeds are those of the transfer runs; 1/0 means pretraining seed 1, transfer seed 0.",
+        "mAP VOC07 is 11-point interpolated, VOC10 the area under the interpolated curve, sklearn the area under "
+        "the curve as it is; COCO AP is the mean over IoU 0.50 to 0.95.",
         "Gain over random: difference of the means, in points, from random initialisation of the same "
         f"architecture; {MISSING} where there is no such row, or more than one.",
         "Data sets, splits, protocols and configs never share a column: [1], [2], ... say which they are.",
-        "top-1 and top-5 are those of the best epoch, unless the last epoch is named.",
     ]
 
 
 def markdown_table(view: TableView) -> str:
     """A Markdown table; its first column holds the methods."""
-    headings = [f"{s} {g.heading} [{g.benchmark}]" for g in view.groups for s in g.columns]
-    lines = [["method", *headings], [":--", *["--:"] * len(headings)]]
+    headings = [
+        f"{setting} {group.metric} [{group.number}]" for group in view.groups for setting in group.settings
+    ]
+    lines: list[Sequence[str]] = [["method", *headings]]
     for line in view.lines:
-        label = line.label if line.is_gain else f"{line.label} ({line.aside})"
+        about = f"{line.label} ({line.backbone} {line.hashes})"
+        label = f"{line.label}: gain over random" if line.is_gain else about
         lines.append([label, *map(str, line.cells)])
-    return "\n".join("| " + " | ".join(map(markdown_text, line)) + " |" for line in lines)
+    return markdown_lines(lines)
+
+
+def markdown_lines(lines: Sequence[Sequence[str]]) -> str:
+    """A Markdown table of texts; the first line is its heading, all columns but the first are set to the right."""
+    rule = "| :-- |" + " --: |" * (len(lines[0]) - 1)
+    heading, *rest = ("| " + " | ".join(map(markdown_text, line)) + " |" for line in lines)
+    return "\n".join([heading, rule, *rest])
 
 
 def markdown_text(text: str) -> str:
     """Text that is not taken for HTML, a link, emphasis or the end of a cell."""
-    escaped = html.escape(" ".join(text.split()), quote=False)
+    escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     for sign in "\\`*_|":
         escaped = escaped.replace(sign, f"\\{sign}")
     return escaped
@@ -182,10 +205,19 @@ def console_table(scores: Sequence[Score], width: int = 100) -> str:
 def _transposed(view: TableView) -> Table:
     table = Table(box=box.SIMPLE, pad_edge=False)
     table.add_column("")
+    table.add_column("")
     for line in view.lines:
-        heading = "gain" if line.is_gain else f"{line.label}\n{line.aside.replace(' · ', chr(10))}"
-        table.add_column(Text(heading), justify="right")
-    headings = [f"{setting} {group.heading}" for group in view.groups for setting in group.columns]
-    for number, heading in enumerate(headings):
-        table.add_row(Text(heading), *(Text(line.cells[number].main) for line in view.lines))
+        about = f"{line.label}\n{line.backbone}\n{_seeds_text(line.seeds)}"
+        table.add_column(Text("gain" if line.is_gain else about), justify="right", no_wrap=line.is_gain)
+    number = 0
+    for group in view.groups:
+        for place, setting in enumerate(group.settings):
+            numbers = [_console_cell(line, line.cells[number]) for line in view.lines]
+            table.add_row(Text("" if place else group.metric), Text(setting), *numbers)
+            number += 1
     return table
+
+
+def _console_cell(line: Line, cell: CellText) -> Text:
+    fewer = 0 < cell.n < len(line.seeds)
+    return Text(f"{cell.main} (n={cell.n})" if fewer else cell.main)

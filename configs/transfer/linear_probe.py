@@ -1,4 +1,4 @@
-"""Linear probe of frozen features, a short schedule for small data sets.
+"""Linear probe of frozen features on the toy world: a very short schedule at 96 pixels.
 
 Pooling, batch norm and optimiser are those of Split-Brain Autoencoders (CVPR 2017), which updated the test of
 Zhang et al. (ECCV 2016); its schedule on ImageNet is 28 epochs at batch 256.
@@ -8,19 +8,19 @@ from torch.optim import SGD
 
 from pretext.data.views import RandomCrop
 
-protocol = "linear-probe-short"
+protocol = "linear-probe-toyworld"
 data = "toyworld/labeled"
 train_split = "train"
 test_split = "val"
 layers = "conv5"
 
-view = dict(type=RandomCrop, size=128, resize=128, flip=True, min_scale=1.0)
+view = dict(type=RandomCrop, size=96, resize=96, flip=True, min_scale=1.0)
 geometry = "evaluation"
 pooling = "bilinear"
 batch_norm = True
 
 batch_size = 64
-epochs = 10
+epochs = 8
 optimizer = dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=5e-4)
 # Shares of all steps after which the rate is multiplied by gamma.
 milestones = (0.5, 0.8)

@@ -35,4 +35,6 @@ bias_lr_factor = 2.0
 max_grad_norm = 10.0
 # warmup is a share of all steps; decay and stages are for name="step" (the papers: 0.5 and 8).
 schedule = dict(name="cosine", warmup=0.1, decay=0.5, stages=8)
+# bfloat16 where the CPU or GPU has instructions for it.
+mixed_precision = True
 workers = 2

@@ -21,7 +21,7 @@ class AlexNet(Backbone):
         input_space, geometry, norm, input_mean, input_std: See :class:`Backbone`.
 
     Differences from the paper: batch norm is affine unless ``norm="batch_no_affine"``; lightness is divided by
-    25 unless ``input_std=[1]``; ``groups`` is 1 unless said otherwise.
+    25 unless ``input_std=[1]``.
     """
 
     architecture = "alexnet"
@@ -30,7 +30,7 @@ class AlexNet(Backbone):
         self,
         input_space: str = "lightness",
         *,
-        groups: int = 1,
+        groups: int = 2,
         fully_connected: bool = False,
         geometry: str = "pretrain",
         norm: str = "batch",

@@ -1,1 +1,58 @@
 """Colour as pure tensor functions: CIE Lab, ab bins, colour prior and decoding."""
+
+from pretext.color.bins import (
+    AB_LIMIT,
+    BIN_RULES,
+    NEIGHBORS,
+    SoftEncoder,
+    ab_bins,
+    bins_from_counts,
+    to_dense,
+    unit_cell_centers,
+)
+from pretext.color.decode import (
+    annealed_mean,
+    decode_then_upsample,
+    mean,
+    mode,
+    sample,
+    upsample_then_decode,
+)
+from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
+from pretext.color.prior import ColorPrior, count_ab, estimate_prior, imagenet_prior
+from pretext.color.rebalance import (
+    gray_mask,
+    l2_loss,
+    rebalance_weights,
+    soft_cross_entropy,
+    soft_cross_entropy_map,
+)
+
+__all__ = [
+    "AB_LIMIT",
+    "BIN_RULES",
+    "NEIGHBORS",
+    "ColorPrior",
+    "SoftEncoder",
+    "ab_bins",
+    "annealed_mean",
+    "bins_from_counts",
+    "count_ab",
+    "decode_then_upsample",
+    "estimate_prior",
+    "gray_mask",
+    "imagenet_prior",
+    "l2_loss",
+    "lab_to_rgb",
+    "mean",
+    "mode",
+    "rebalance_weights",
+    "rgb_to_lab",
+    "rgb_to_lightness",
+    "sample",
+    "soft_cross_entropy",
+    "soft_cross_entropy_map",
+    "to_dense",
+    "unit_cell_centers",
+    "upsample_then_decode",
+]

@@ -1,7 +1,7 @@
 """Bins of the ab plane, and soft encoding of ab colours over their nearest bins.
 
-Source: Zhang, Isola, Efros, "Colorful Image Colorization", ECCV 2016, section 2.2. The ab plane is cut into bins on a
-grid of 10 CIE units, and a colour becomes a Gaussian-weighted mixture of its K nearest bins.
+Source: Zhang, Isola, Efros, "Colorful Image Colorization", ECCV 2016, section 2.2. The ab plane is cut into
+bins on a grid of 10 CIE units, and a colour becomes a Gaussian-weighted mixture of its K nearest bins.
 """
 
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ AB_LIMIT = 128
 """Half the side of the square of the ab plane that is tabulated; sRGB colours stay within 108."""
 
 NEIGHBORS: Mapping[str, int] = MappingProxyType({"paper": 5, "caffe_release": 10, "one_hot": 1})
-"""Number K of nearest bins, by source: the paper's text, the authors' released Caffe layer, and hard labels."""
+"""Number K of nearest bins: the paper's, that of the authors' released Caffe layer, and hard labels."""
 
 _SPACING = 10
 _CELL = 2  # a power of two, so that finding a colour's cell is exact in floating point
@@ -40,7 +40,7 @@ _GAMUT_CENTER = {
     20: (-70, 80), 30: (-70, 70), 40: (-80, 70), 50: (-90, 70), 60: (-90, 70),
     70: (-100, 60), 80: (-100, 60), 90: (-70, -30),
 }  # fmt: skip
-_FULL529 = {a: (-110, 110) for a in range(-110, 111, _SPACING)}
+_FULL529 = dict.fromkeys(range(-110, 111, _SPACING), (-110, 110))
 
 BIN_RULES: Mapping[str, Mapping[int, tuple[int, int]]] = MappingProxyType(
     {
@@ -57,8 +57,8 @@ def ab_bins(rule: str = "official313") -> Float[Tensor, "q 2"]:
 
     Args:
         rule: One of
-            `official313`: the 313 bins of the authors' release, as a list. They follow from no rule on the sRGB gamut
-                alone; most likely they are the bins that received weight on ImageNet.
+            `official313`: the 313 bins of the authors' release, as a list. They follow from no rule on the
+                sRGB gamut alone; most likely they are the bins that received weight on ImageNet.
             `gamut_nearest`: the 261 grid points that are the nearest one to some 8-bit sRGB colour.
             `gamut_center`: the 229 grid points that are themselves an sRGB colour at some lightness.
             `full529`: the whole 23 x 23 grid over [-110, 110].
@@ -79,7 +79,7 @@ def ab_bins(rule: str = "official313") -> Float[Tensor, "q 2"]:
 def bins_from_counts(
     counts: Num[Tensor, "256 256"], min_mass: float = 1e-7, neighbors: int = 5, sigma: float = 5.0
 ) -> Float[Tensor, "q 2"]:
-    """Choose bins from photos: the points of the full grid that soft encoding of their pixels gives weight to.
+    """Choose bins from photos: the grid points that soft encoding of their pixels gives weight to.
 
     Args:
         counts: Pixels per unit cell of the ab plane, (256, 256), summed over photos by `count_ab`.
@@ -95,7 +95,9 @@ def bins_from_counts(
     """
     grid = ab_bins("full529").to(counts.device)
     encoder = SoftEncoder(grid, neighbors, sigma)
-    indices, weights = encoder.encode(unit_cell_centers(counts.device).T.reshape(1, 2, 2 * AB_LIMIT, 2 * AB_LIMIT))
+    indices, weights = encoder.encode(
+        unit_cell_centers(counts.device).T.reshape(1, 2, 2 * AB_LIMIT, 2 * AB_LIMIT)
+    )
     mass = torch.zeros(len(grid), dtype=torch.float64, device=counts.device)
     mass.index_add_(0, indices.flatten(), (weights.double() * counts).flatten())
     chosen = (mass > 0) & (mass >= min_mass * mass.sum())
@@ -108,7 +110,7 @@ def bins_from_counts(
 
 
 def unit_cell_centers(device: torch.device | None = None) -> Float[Tensor, "65536 2"]:
-    """Return the centres of the unit cells that `count_ab` counts in, (256 * 256, 2), sorted by a, then by b."""
+    """Return the centres of the unit cells of `count_ab`, (256 * 256, 2), sorted by a, then by b."""
     axis = torch.arange(-AB_LIMIT, AB_LIMIT, device=device) + 0.5
     return torch.cartesian_prod(axis, axis)
 
@@ -116,12 +118,13 @@ def unit_cell_centers(device: torch.device | None = None) -> Float[Tensor, "6553
 class SoftEncoder(nn.Module):
     """Soft encoding of ab colours over their K nearest bins (Zhang et al., ECCV 2016, section 2.2).
 
-    The neighbours are exact for any set of bins, yet no pixel is compared with every bin: a table, made once, lists
-    for each 2 x 2 cell of the ab plane the few bins that can be among the K nearest of any point in the cell (12 to 16
-    of the official 313). A bin is listed unless K bins are surely nearer: its least distance to the cell is
-    compared with the K-th smallest of all bins' greatest distances.
+    The neighbours are exact for any set of bins, yet no pixel is compared with every bin: a table, made once,
+    lists for each 2 x 2 cell of the ab plane the few bins that can be among the K nearest of any point in the
+    cell (12 to 16 of the official 313). A bin is listed unless K bins are surely nearer: its least distance
+    to the cell is compared with the K-th smallest of all bins' greatest distances.
 
-    The target stays sparse, K indices and K weights a pixel; a dense target over all bins would be 60 times as large.
+    The target stays sparse, K indices and K weights a pixel; a dense target over all bins would be 60 times
+    as large.
 
     Attributes:
         bins: Bin centres in CIE units, (Q, 2), sorted as given.
@@ -148,7 +151,7 @@ class SoftEncoder(nn.Module):
         super().__init__()
         if not 1 <= neighbors <= len(bins):
             raise ValueError(
-                f"soft encoding needs 1 to Q nearest bins: received neighbors={neighbors} for {len(bins)} bins"
+                f"soft encoding needs 1 to {len(bins)} (all) nearest bins: received neighbors={neighbors}"
             )
         if not sigma > 0:
             raise ValueError(f"soft encoding needs a Gaussian width above 0: received sigma={sigma}")
@@ -168,36 +171,38 @@ class SoftEncoder(nn.Module):
         self.register_buffer("candidate_b", padded[candidates, 1], persistent=False)
 
     @torch.no_grad()
-    def encode(self, ab: Float[Tensor, "n 2 h w"]) -> tuple[Int64[Tensor, "n k h w"], Float[Tensor, "n k h w"]]:
-        """Encode colours as weights over their K nearest bins: w = exp(-d^2 / (2 sigma^2)), normalised to sum 1.
+    def encode(
+        self, ab: Float[Tensor, "n 2 h w"]
+    ) -> tuple[Int64[Tensor, "n k h w"], Float[Tensor, "n k h w"]]:
+        """Encode colours over their K nearest bins: weights exp(-d^2 / (2 sigma^2)), normalised to sum 1.
 
         Args:
             ab: Colours in CIE units, (N, 2, H, W). Values outside [-128, 128], which no sRGB colour has, are
                 encoded as the nearest colour inside. No gradient flows through the targets.
 
         Returns:
-            The bins' indices, (N, K, H, W), nearest first, of equally near bins the lower index first; and their
-            weights, (N, K, H, W). With K = 1 every weight is 1: a hard label.
+            The bins' indices, (N, K, H, W), nearest first, of equally near bins the lower index first; and
+            their weights, (N, K, H, W). With K = 1 every weight is 1: a hard label.
         """
         n, _, h, w = ab.shape
         rows, squared = self._candidate_distances(ab)
         squared, slots = squared.sort(dim=1, stable=True)
         indices = rows.gather(1, slots[:, : self.neighbors]).view(n, h, w, -1).permute(0, 3, 1, 2)
         squared = squared[:, : self.neighbors].view(n, h, w, -1).permute(0, 3, 1, 2).contiguous()
-        # Less the smallest distance, so that the weights are finite far away from every bin too. torch.softmax would
-        # do the same, several times slower over so few entries.
+        # Less the smallest distance, so that the weights are finite far away from every bin too.
+        # torch.softmax would do the same, several times slower over so few entries.
         weights = torch.exp((squared - squared[:, :1]) / (-2 * self.sigma**2))
         return indices.long().contiguous(), weights / weights.sum(dim=1, keepdim=True)
 
     @torch.no_grad()
     def nearest_bin(self, ab: Float[Tensor, "n 2 h w"]) -> Int64[Tensor, "n h w"]:
-        """Return the index of the nearest bin of each colour, (N, H, W); the arguments are those of `encode`."""
+        """Return the index of each colour's nearest bin, (N, H, W); `ab` is that of `encode`."""
         n, _, h, w = ab.shape
         rows, squared = self._candidate_distances(ab)
         return rows.gather(1, squared.argmin(dim=1, keepdim=True)).long().view(n, h, w)
 
     def _candidate_distances(self, ab: Tensor) -> tuple[Tensor, Tensor]:
-        """Look up each colour's candidates: indices (N*H*W, C) in rising order, and squared distances, the same."""
+        """Look up each colour's candidates, (N*H*W, C): indices in rising order, and squared distances."""
         ab = ab.to(torch.promote_types(ab.dtype, self.bins.dtype)).clamp(-AB_LIMIT, AB_LIMIT)
         cells = (ab / _CELL).floor().add_(_CELLS // 2).clamp_(max=_CELLS - 1).int()
         cell = (cells[:, 0] * _CELLS + cells[:, 1]).flatten()
@@ -210,18 +215,20 @@ class SoftEncoder(nn.Module):
 def to_dense(
     indices: Int64[Tensor, "n k h w"], weights: Float[Tensor, "n k h w"], num_bins: int
 ) -> Float[Tensor, "n q h w"]:
-    """Spread sparse targets over all bins, (N, Q, H, W): for inspection and tests; training never needs it."""
+    """Spread sparse targets over all bins, (N, Q, H, W): for inspection and tests, not for training."""
     n, _, h, w = indices.shape
     return weights.new_zeros(n, num_bins, h, w).scatter_add_(1, indices, weights)
 
 
 def _candidate_table(bins: Tensor, neighbors: int) -> Tensor:
-    """List for each cell the bins that can be among the K nearest of a point in it: (cells, C), padded with Q."""
+    """List each cell's bins that can be among the K nearest of a point in it: (cells, C), padded with Q."""
     low = torch.arange(_CELLS, dtype=bins.dtype, device=bins.device).unsqueeze(1) * _CELL - AB_LIMIT
     high = low + _CELL
     # Squared distances along one axis from each interval to each bin, (_CELLS, Q) a piece, for a and for b.
     nearest = [torch.maximum(low - center, center - high).clamp_min(0).square() for center in bins.unbind(1)]
-    farthest = [torch.maximum((low - center).abs(), (high - center).abs()).square() for center in bins.unbind(1)]
+    farthest = [
+        torch.maximum((low - center).abs(), (high - center).abs()).square() for center in bins.unbind(1)
+    ]
     possible = []
     for least_a, greatest_a in zip(nearest[0], farthest[0], strict=True):
         bound = (greatest_a + farthest[1]).topk(neighbors, dim=1, largest=False).values[:, -1:]

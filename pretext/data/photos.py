@@ -6,10 +6,11 @@ import os
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import numpy as np
+import numpy.typing as npt
 import webdataset
 from braceexpand import UnbalancedBracesError, braceexpand
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -24,6 +25,7 @@ class UnreadablePhotoError(Exception):
     """A photo's bytes could not be decoded."""
 
 
+@runtime_checkable
 class Photos(Protocol):
     """What every source of photos offers."""
 
@@ -174,7 +176,7 @@ def _to_rgb(image: Image.Image) -> Image.Image:
     if image.mode == "RGB":
         return image
     if image.mode.startswith("I") or image.mode == "F":
-        values: np.ndarray[Any, Any] = np.asarray(image, dtype=np.float64)
+        values: npt.NDArray[np.float64] = np.asarray(image, dtype=np.float64)
         # 16-bit PNGs come as "I;16" or "I"; a float image is taken to be 0..255.
         scale = 1.0 if image.mode == "F" else 257.0
         image = Image.fromarray(np.clip(np.round(values / scale), 0, 255).astype(np.uint8))

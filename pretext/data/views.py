@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Int
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset, Sampler
@@ -112,7 +113,7 @@ class PretrainingViews(Dataset[dict[str, Any]]):
         seed: Seed of every draw.
     """
 
-    def __init__(self, photos: Photos, indices: "np.ndarray[Any, Any]", view: RandomCrop, seed: int):
+    def __init__(self, photos: Photos, indices: Int[np.ndarray, " n"], view: RandomCrop, seed: int):
         self.photos = photos
         self.indices = indices
         self.view = view
@@ -184,6 +185,10 @@ class EpochSampler(Sampler[Draw]):
                 f"{num_samples} photos do not fill one batch of {batch_size} on each of {world_size} processes;"
                 " use more photos or a smaller batch_size"
             )
+
+    def __len__(self) -> int:
+        """Draws of this process in one epoch; the stream itself does not end."""
+        return self.steps_per_epoch * self.batch_size
 
     def skip(self, num_samples: int) -> None:
         """Start after the first ``num_samples`` draws of this process (whole batches), without drawing them."""

@@ -54,8 +54,9 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
     def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
         """Add up the losses; what is logged is the mean over all processes."""
         total, logged = super().parse_losses(losses)
+        logged = {name: value.detach() for name, value in logged.items()}
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
-            values = torch.stack([value.detach().float() for value in logged.values()])
+            values = torch.stack([value.float() for value in logged.values()])
             dist.all_reduce(values)
             logged = dict(zip(logged, values / dist.get_world_size(), strict=True))
         return total, logged

@@ -9,13 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone, check_choice
-from pretext.color.bins import SoftEncoder, ab_bins
-from pretext.color.decode import annealed_mean
+from pretext.color.bins import BIN_RULES, SoftEncoder, ab_bins
+from pretext.color.decode import decode_then_upsample
 from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
-from pretext.color.prior import ColorPrior, estimate_prior, imagenet_prior
+from pretext.color.prior import ColorPrior, imagenet_prior
 from pretext.color.rebalance import gray_mask, l2_loss, rebalance_weights, soft_cross_entropy
 from pretext.data.photos import Photos
+from pretext.errors import InputError
 from pretext.methods.base import Method
+from pretext.prior import prior_of_photos
 
 #: Photos the colour prior is estimated from.
 PRIOR_PHOTOS = 2000
@@ -49,8 +51,7 @@ class Colorization(Method):
         InputError: An argument is none of the allowed values.
 
     Differences from the paper: the weights multiply the loss, so that the logged loss is the weighted one
-    (the Caffe layer multiplies the gradient alone, which trains the same); logits are upsampled bilinearly to
-    the targets' resolution.
+    (the Caffe layer multiplies the gradient alone, which trains the same).
     """
 
     name = "colorization"
@@ -73,6 +74,7 @@ class Colorization(Method):
         super().__init__(backbone)
         check_choice("colorization loss", loss, ("rebalanced", "classification", "l2"))
         check_choice("colorization input_space", backbone.input_space, ("lightness",))
+        check_choice("rule of ab bins", bins, BIN_RULES)
         self.loss = loss
         self.layer = backbone.layer(layer)
         self.target_stride = target_stride
@@ -97,9 +99,13 @@ class Colorization(Method):
         elif (kept := folder / "prior.json").is_file():
             prior = ColorPrior.load(kept)
         else:
-            prior = estimate_prior(photos, rule=self.bins_rule, max_photos=PRIOR_PHOTOS)
+            prior = prior_of_photos(photos, bins=self.bins_rule, max_photos=PRIOR_PHOTOS)
             prior.save(kept)
-        prior.check_rule(self.bins_rule)
+        if not torch.equal(prior.bins, self.encoder.bins.cpu()):
+            raise InputError(
+                f"the colour prior is over other bins: received {prior.rule} with {len(prior.bins)} bins,"
+                f" expected {self.bins_rule}; estimate one with --bins {self.bins_rule}"
+            )
         self.bin_weights.copy_(rebalance_weights(prior.probabilities, mix=self.rebalance_mix))
 
     def predict(self, lightness: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n q h2 w2"]:
@@ -108,7 +114,8 @@ class Colorization(Method):
         Args:
             lightness: CIE L, 0..100.
         """
-        features = self.backbone.extract(self.backbone.normalize(lightness), [self.layer.name])
+        inputs = self.backbone.normalize(lightness).contiguous(memory_format=torch.channels_last)
+        features = self.backbone.extract(inputs, [self.layer.name])
         logits: Tensor = self.head(features[self.layer.name])
         return logits
 
@@ -121,7 +128,7 @@ class Colorization(Method):
         prediction = self.predict(rgb_to_lightness(image))
         # Losses in single precision, whatever the backbone ran in.
         with torch.autocast(image.device.type, enabled=False):
-            prediction = F.interpolate(prediction.float(), size=ab.shape[-2:], mode="bilinear")
+            prediction = _at_targets(prediction.float(), ab.shape[-2:], self.layer.stride // self.target_stride)
             colorful = gray_mask(ab, self.gray_threshold)
             if self.loss == "l2":
                 return {"loss_l2": l2_loss(prediction, ab / AB_SCALE, colorful)}
@@ -135,16 +142,31 @@ class Colorization(Method):
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w3"]:
         """Lightness, truth and prediction side by side, for each photo."""
         lightness = rgb_to_lightness(image)
-        prediction = self.predict(lightness).float()
+        prediction, size = self.predict(lightness).float(), lightness.shape[-2:]
         if self.loss == "l2":
-            ab = prediction * AB_SCALE
+            ab = F.interpolate(prediction * AB_SCALE, size=size, mode="bilinear")
         else:
-            ab = annealed_mean(prediction, self.encoder.bins)
-        ab = F.interpolate(ab, size=lightness.shape[-2:], mode="bilinear")
+            ab = decode_then_upsample(prediction, self.encoder.bins, size)
         gray = lab_to_rgb(torch.cat([lightness, torch.zeros_like(ab)], 1))
         colored = lab_to_rgb(torch.cat([lightness, ab], 1))
         columns = [gray, image / 255, colored]
         return (torch.cat(columns, 3) * 255).round().to(torch.uint8)
+
+
+def _at_targets(logits: Tensor, size: torch.Size, factor: int) -> Tensor:
+    """Upsample logits (N, Q, h, w) to the ``size`` of the targets, ``factor`` times as dense.
+
+    Targets are the pixels at multiples of their stride, from the photo's first on. In a padded AlexNet and in the
+    colorization net position j looks at pixel j * stride too, so corners are aligned: 12 positions give 23, the
+    authors' upsampling, and what lies beyond the last target is cut. Where that does not cover the targets,
+    the map is taken to be spread evenly over the photo.
+    """
+    reach = [factor * (side - 1) + 1 for side in logits.shape[-2:]]
+    if reach[0] < size[0] or reach[1] < size[1]:
+        return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
+    if factor > 1:
+        logits = F.interpolate(logits, size=reach, mode="bilinear", align_corners=True)
+    return logits[..., : size[0], : size[1]]
 
 
 def _head(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:

@@ -58,9 +58,9 @@ def sky(bank: NoiseBank, rng: np.random.Generator, x: Floats, y: Floats) -> Laye
     sign = -1 if dusk else 1
     lightness = rng.uniform(0.4, 0.75) + slope * ramp + sign * rng.uniform(0.1, 0.22) * cloud
     if dusk:
-        high, low, veil = pigment(20, 26), pigment(62, 44), pigment(330, 14)
+        high, low, veil = pigment(20.0, 26.0), pigment(62.0, 44.0), pigment(330.0, 14.0)
     else:
-        high, low, veil = pigment(268, 34), pigment(250, 22), pigment(260, 3)
+        high, low, veil = pigment(268.0, 34.0), pigment(250.0, 22.0), pigment(260.0, 3.0)
     share = (0.5 + 0.5 * ramp)[..., None]
     clear = high + share * (low - high)
     return lightness, clear + cloud[..., None] * (veil - clear)
@@ -72,12 +72,12 @@ def water(bank: NoiseBank, rng: np.random.Generator, x: Floats, y: Floats) -> La
     waves = lookup(bank.waves, x, y * (1.3 if sea else 0.7))
     if sea:
         relief = 0.09 * np.abs(waves) + 0.03 * lookup(bank.soil, x, 2 * y)
-        colour, foam = pigment(242, 32), pigment(230, 8)
+        colour, foam = pigment(242.0, 32.0), pigment(230.0, 8.0)
         share = smoothstep(1.3, 2.2, waves)
     else:
         weed = lookup(bank.clouds, x, y)
         relief = 0.03 * waves - 0.06 * smoothstep(0.2, 0.6, weed)
-        colour, foam = pigment(190, 22), pigment(125, 32)
+        colour, foam = pigment(190.0, 22.0), pigment(125.0, 32.0)
         share = smoothstep(0.2, 0.6, weed)
     lightness = rng.uniform(0.3, 0.65) + rng.uniform(0.6, 1.3) * relief
     return lightness, colour + share[..., None] * (foam - colour)
@@ -91,8 +91,8 @@ def grass(bank: NoiseBank, rng: np.random.Generator, x: Floats, y: Floats) -> La
     patches = lookup(bank.soil, x, y)
     relief = (0.07 if fresh else 0.11) * blades + (0.05 if fresh else 0.03) * patches
     lightness = rng.uniform(0.3, 0.65) + rng.uniform(0.6, 1.2) * relief
-    colour = pigment(128, 40) if fresh else pigment(92, 38)
-    deep = pigment(145, 30) if fresh else pigment(70, 26)
+    colour = pigment(128.0, 40.0) if fresh else pigment(92.0, 38.0)
+    deep = pigment(145.0, 30.0) if fresh else pigment(70.0, 26.0)
     share = smoothstep(0.0, 1.5, -patches)
     return lightness, colour + share[..., None] * (deep - colour)
 
@@ -103,12 +103,12 @@ def ground(bank: NoiseBank, rng: np.random.Generator, x: Floats, y: Floats) -> L
     if earth:
         gravel = lookup(bank.pebbles, x, y)
         relief = 0.07 * lookup(bank.soil, x, y) + 0.05 * gravel
-        colour, second = pigment(62, 28), pigment(265, 5)
+        colour, second = pigment(62.0, 28.0), pigment(265.0, 5.0)
         share = smoothstep(1.0, 1.8, gravel)
     else:
         ripples = lookup(bank.waves, 0.8 * x + 0.5 * y, 0.8 * y - 0.3 * x)
         relief = 0.05 * ripples + 0.02 * lookup(bank.soil, 2 * x, 2 * y)
-        colour, second = pigment(84, 26), pigment(76, 34)
+        colour, second = pigment(84.0, 26.0), pigment(76.0, 34.0)
         share = smoothstep(0.0, 2.0, -ripples)
     lightness = rng.uniform(0.35, 0.7) + rng.uniform(0.6, 1.3) * relief
     return lightness, colour + share[..., None] * (second - colour)

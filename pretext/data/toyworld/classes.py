@@ -1,8 +1,8 @@
 """The ten toy classes: outline, texture and colours of each, in one table.
 
-A class is told by outline and texture together: apple, orange, melon and beetle share a round outline, lemon, leaf and
-fish a pointed one, chimney and barrel an upright one; orange and lemon share a texture. Colours follow from the class,
-with one or two modes, and no mode is shared by the classes of one outline.
+A class is told by outline and texture together: apple, orange, melon and beetle have a round outline, lemon,
+leaf and fish a pointed one, chimney and barrel an upright one; orange and lemon share a texture. Colours follow
+from the class, with one or two modes.
 """
 
 from dataclasses import dataclass
@@ -44,70 +44,70 @@ CLASSES = (
         outlines.round_fruit,
         textures.glossy_skin,
         1.0,
-        (ColorMode("red", 32, 58, (70, 25)), ColorMode("green", 122, 52, (80, 25))),
+        (ColorMode("red", 32.0, 58.0, (70.0, 25.0)), ColorMode("green", 122.0, 52.0, (80.0, 25.0))),
     ),
     ToyClass(
         "barrel",
         outlines.bulged_box,
         textures.planks,
         0.6,
-        (ColorMode("brown", 66, 34, (265, 8)),),
+        (ColorMode("brown", 66.0, 34.0, (265.0, 8.0)),),
     ),
     ToyClass(
         "beetle",
         outlines.oval,
         textures.spots,
         0.9,
-        (ColorMode("blue", 285, 50, (280, 8)), ColorMode("crimson", 14, 52, (20, 8))),
+        (ColorMode("blue", 285.0, 50.0, (280.0, 8.0)), ColorMode("crimson", 14.0, 52.0, (20.0, 8.0))),
     ),
     ToyClass(
         "chimney",
         outlines.upright_box,
         textures.brick_courses,
         0.15,
-        (ColorMode("terracotta", 44, 42, (80, 8)),),
+        (ColorMode("terracotta", 44.0, 42.0, (80.0, 8.0)),),
     ),
     ToyClass(
         "fish",
         outlines.fish,
         textures.scales,
         0.7,
-        (ColorMode("turquoise", 215, 34, (225, 12)), ColorMode("gold", 74, 62, (88, 30))),
+        (ColorMode("turquoise", 215.0, 34.0, (225.0, 12.0)), ColorMode("gold", 74.0, 62.0, (88.0, 30.0))),
     ),
     ToyClass(
         "flower",
         outlines.lobed,
         textures.petals,
         0.3,
-        (ColorMode("violet", 312, 52, (88, 60)), ColorMode("pink", 352, 48, (88, 60))),
+        (ColorMode("violet", 312.0, 52.0, (88.0, 60.0)), ColorMode("pink", 352.0, 48.0, (88.0, 60.0))),
     ),
     ToyClass(
         "leaf",
         outlines.blade,
         textures.veins,
         0.25,
-        (ColorMode("green", 134, 48, (115, 30)), ColorMode("autumn", 52, 62, (85, 50))),
+        (ColorMode("green", 134.0, 48.0, (115.0, 30.0)), ColorMode("autumn", 52.0, 62.0, (85.0, 50.0))),
     ),
     ToyClass(
         "lemon",
         outlines.pointed_oval,
         textures.pebbled_peel,
         0.9,
-        (ColorMode("yellow", 97, 62, (97, 66)),),
+        (ColorMode("yellow", 97.0, 62.0, (97.0, 66.0)),),
     ),
     ToyClass(
         "melon",
         outlines.oval,
         textures.meridian_stripes,
         0.9,
-        (ColorMode("green", 146, 40, (115, 34)),),
+        (ColorMode("green", 146.0, 40.0, (115.0, 34.0)),),
     ),
     ToyClass(
         "orange",
         outlines.round_fruit,
         textures.pebbled_peel,
         1.0,
-        (ColorMode("orange", 60, 66, (66, 66)),),
+        (ColorMode("orange", 60.0, 66.0, (66.0, 66.0)),),
     ),
 )
 

@@ -1,11 +1,14 @@
 """Tileable noise, made once a process from the seed and read at random offsets by every photo."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-Floats = npt.NDArray[np.float32]
+Floats = npt.NDArray[np.floating[Any]]
+"""Real numbers; float32 wherever speed counts."""
+
 Integers = npt.NDArray[np.intp]
 
 TILE = 512
@@ -75,16 +78,18 @@ def window(tile: Floats, rng: np.random.Generator, height: int, width: int) -> F
     row, column = rng.integers(TILE, size=2)
     rows = (np.arange(height) + row) & (TILE - 1)
     columns = (np.arange(width) + column) & (TILE - 1)
-    return tile[rows[:, None], columns]
+    crop: Floats = tile[rows[:, None], columns]
+    return crop
 
 
 def _band(frequency: npt.NDArray[np.float64], centre: float, spread: float) -> npt.NDArray[np.float64]:
     """A Gaussian pass band; frequencies in cycles a pixel."""
-    return np.exp(-(((frequency - centre) / spread) ** 2))
+    passed: npt.NDArray[np.float64] = np.exp(-(((frequency - centre) / spread) ** 2))
+    return passed
 
 
 def _shaped_noise(rng: np.random.Generator, spectrum: npt.NDArray[np.float64]) -> Floats:
     """White noise filtered by an amplitude spectrum (TILE, TILE), brought to mean 0 and deviation 1."""
     noise = np.fft.ifft2(np.fft.fft2(rng.standard_normal((TILE, TILE))) * spectrum).real
     noise -= noise.mean()
-    return (noise / noise.std()).astype(np.float32)
+    return np.asarray(noise / noise.std(), dtype=np.float32)

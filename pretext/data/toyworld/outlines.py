@@ -1,7 +1,7 @@
 """Outlines of the toy objects, as functions of the object's own coordinates.
 
-Every outline takes u (to the right) and v (down), float32 of shape (h, w), with the object within about [-1, 1], and a
-generator for what varies between individuals. It returns q (h, w): below 1 inside, 1 on the edge, above 1 outside.
+Every outline takes u (to the right) and v (down), (h, w), with the object within about [-1, 1], and a generator
+for what varies between individuals. It returns q (h, w): below 1 inside, 1 on the edge, above 1 outside.
 """
 
 from collections.abc import Callable
@@ -29,22 +29,26 @@ def round_fruit(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
 def oval(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
     """An ellipse between a disc and an egg."""
     waist = rng.uniform(0.68, 1.0)
-    return np.hypot(u / (waist * (1 - rng.uniform(-0.15, 0.15) * v)), v)
+    q: Floats = np.hypot(u / (waist * (1 - rng.uniform(-0.15, 0.15) * v)), v)
+    return q
 
 
 def pointed_oval(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
     """An ellipse with a nub at both ends."""
     belly = rng.uniform(0.6, 0.78)
     body = np.hypot(u / 0.88, v / belly)
-    nub = np.maximum(np.abs(v) / rng.uniform(0.14, 0.22), np.abs(u))
-    return np.minimum(body, nub)
+    # Flatter than the body, so that it shows at the ends only and leaves no crease in the shading.
+    nub = 0.7 + 0.3 * np.maximum(np.abs(v) / rng.uniform(0.14, 0.22), np.abs(u))
+    q: Floats = np.minimum(body, nub)
+    return q
 
 
 def blade(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
     """A pointed blade, fatter towards one end, with teeth on some individuals."""
     teeth = 1 + rng.choice([0.0, 0.06]) * np.sin(u * rng.uniform(18, 26))
     half = rng.uniform(0.5, 0.75) * np.maximum(1 - u * u, 0) ** 0.8 * (1 - rng.uniform(-0.1, 0.4) * u) * teeth
-    return np.maximum(1 + (np.abs(v) - half) / 0.8, np.abs(u))
+    q: Floats = np.maximum(1 + (np.abs(v) - half) / 0.8, np.abs(u))
+    return q
 
 
 def fish(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
@@ -52,7 +56,8 @@ def fish(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:
     body = np.hypot((u + 0.22) / 0.76, v / rng.uniform(0.42, 0.62))
     spread = rng.uniform(0.06, 0.14) + rng.uniform(0.75, 1.1) * np.maximum(u - 0.42, 0)
     tail = np.maximum(np.abs(v) / spread, np.abs(u - 0.68) / (0.3 - 0.12 * (1 - np.abs(v))))
-    return np.minimum(body, tail)
+    q: Floats = np.minimum(body, tail)
+    return q
 
 
 def lobed(u: Floats, v: Floats, rng: np.random.Generator) -> Floats:

@@ -1,11 +1,10 @@
 """Colour laid over a finished gray photo, so that lightness never tells the colour.
 
-A photo is rendered as lightness first. Colour is then multiplied on in linear light with pigments of luminance one, which
-leaves luminance as it was: the gray version of a red apple and of a green one have the same statistics.
+A photo is rendered as lightness first. Colour is then multiplied on in linear light with pigments of luminance
+one, which leaves luminance as it was: the gray version of a red apple and of a green one have the same statistics.
 """
 
 import numpy as np
-import numpy.typing as npt
 
 from pretext.data.toyworld.noise import Floats
 
@@ -31,12 +30,11 @@ def pigment(hue: float, chroma: float, lightness: float = 55.0) -> Floats:
     angle = np.deg2rad(hue)
     fy = (lightness + 16) / 116
     f = np.array([fy + chroma * np.cos(angle) / 500, fy, fy - chroma * np.sin(angle) / 200])
-    rgb = _XYZ_TO_RGB @ (np.maximum(f, 0) ** 3 * _WHITE)
-    rgb = np.maximum(rgb, 0)
-    return (rgb / (rgb @ LUMINANCE)).astype(np.float32)
+    rgb = np.maximum(_XYZ_TO_RGB @ (np.maximum(f, 0) ** 3 * _WHITE), 0)
+    return np.asarray(rgb / (rgb @ LUMINANCE), dtype=np.float32)
 
 
-def colorize(lightness: Floats, pigments: Floats) -> npt.NDArray[np.float32]:
+def colorize(lightness: Floats, pigments: Floats) -> Floats:
     """Multiplies pigments onto a gray photo and keeps its luminance.
 
     Where a channel would exceed 1, the colour is mixed with white until it fits, as film and sensors do.
@@ -52,17 +50,18 @@ def colorize(lightness: Floats, pigments: Floats) -> npt.NDArray[np.float32]:
     excess = luminance * (pigments.max(axis=2) - 1)
     mix = np.minimum(1, (1 - luminance) / np.maximum(excess, 1e-6))
     linear = luminance[..., None] * (1 + mix[..., None] * (pigments - 1))
-    return _ENCODE[(linear.clip(0, 1) * (_LEVELS - 1)).astype(np.intp)]
+    rgb: Floats = _ENCODE[(linear.clip(0, 1) * (_LEVELS - 1)).astype(np.intp)]
+    return rgb
 
 
 def _decode_table() -> Floats:
-    """sRGB gray level -> linear luminance, at `_LEVELS` evenly spaced levels."""
+    """Linear luminance of sRGB gray levels, at `_LEVELS` evenly spaced levels."""
     level = np.linspace(0, 1, _LEVELS)
     return np.where(level <= 0.04045, level / 12.92, ((level + 0.055) / 1.055) ** 2.4).astype(np.float32)
 
 
 def _encode_table() -> Floats:
-    """Linear luminance -> sRGB gray level, at `_LEVELS` evenly spaced levels."""
+    """Gray levels in sRGB of linear luminances, at `_LEVELS` evenly spaced levels."""
     level = np.linspace(0, 1, _LEVELS)
     return np.where(level <= 0.0031308, level * 12.92, 1.055 * level ** (1 / 2.4) - 0.055).astype(np.float32)
 

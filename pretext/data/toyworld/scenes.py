@@ -9,7 +9,7 @@ from pretext.data.toyworld.backgrounds import paint_background
 from pretext.data.toyworld.canvas import VOID, Bytes, Canvas
 from pretext.data.toyworld.classes import CLASSES
 from pretext.data.toyworld.noise import NoiseBank
-from pretext.data.toyworld.objects import Light, Pose, paint_object, paint_stone
+from pretext.data.toyworld.objects import Light, Pose, Studio, paint_object, paint_stone
 
 _FEWEST_PIXELS = 16
 """An object of which fewer pixels show is void, not an object."""
@@ -73,16 +73,16 @@ def render_scene(
     """
     height, width = size
     canvas = Canvas(*paint_background(bank, rng, height, width))
-    light = Light.draw(rng)
+    studio = Studio(canvas, bank, rng, Light.draw(rng))
     for _ in range(rng.integers(0, 4)):
-        paint_stone(canvas, bank, rng, _clutter_pose(rng, height, width), light)
+        paint_stone(studio, _clutter_pose(rng, height, width))
     poses = _poses(rng, height, width, len(labels))
     covered = [
-        paint_object(canvas, bank, rng, CLASSES[label], pose, light, owner)
+        paint_object(studio, CLASSES[label], pose, owner)
         for owner, (label, pose) in enumerate(zip(labels, poses, strict=True), start=1)
     ]
     if rng.random() < 0.3:
-        paint_stone(canvas, bank, rng, _clutter_pose(rng, height, width), light)
+        paint_stone(studio, _clutter_pose(rng, height, width))
     objects, owners = _visible(canvas.owners, labels, covered)
     return Scene(canvas.develop(bank, rng), owners, objects)
 
@@ -99,10 +99,10 @@ def _poses(rng: np.random.Generator, height: int, width: int, count: int) -> lis
     side = min(height, width)
     poses: list[Pose] = []
     for _ in range(count):
-        radius = side * (rng.uniform(0.26, 0.46) if count == 1 else rng.uniform(0.13, 0.33))
+        radius = side * (rng.uniform(0.24, 0.45) if count == 1 else rng.uniform(0.13, 0.33))
         if count > 1 and rng.random() < 0.08:
             radius = side * rng.uniform(0.05, 0.08)
-        spread = 0.2 if count == 1 else 0.7
+        spread = 0.24 if count == 1 else 0.7
         for _ in range(10):
             x = width * (0.5 + spread * rng.uniform(-0.5, 0.5))
             y = height * (0.5 + spread * rng.uniform(-0.5, 0.5))

@@ -39,12 +39,13 @@ Texture = Callable[[Surface, np.random.Generator], tuple[Floats, Floats]]
 def smoothstep(low: float, high: float, x: Floats) -> Floats:
     """0 below `low`, 1 above `high`, smooth between."""
     t = np.clip((x - low) / (high - low), 0, 1)
-    return t * t * (3 - 2 * t)
+    smooth: Floats = t * t * (3 - 2 * t)
+    return smooth
 
 
 def glossy_skin(s: Surface, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """A smooth skin with faint streaks from the top and a highlight."""
-    streaks = s.noise(s.bank.blades, s.u / (1.15 - 0.5 * np.abs(s.v)), 0.3 * s.v, 24)
+    streaks = s.noise(s.bank.blades, s.u / (1.15 - 0.5 * np.abs(s.v)), 0.3 * s.v, 24.0)
     x, y = rng.uniform(-0.45, 0.45), rng.uniform(-0.5, 0.0)
     gloss = np.exp(-((s.u - x) ** 2 + (s.v - y) ** 2) / rng.uniform(0.02, 0.06))
     near_stem = smoothstep(-0.68, -0.85, s.v)
@@ -54,7 +55,7 @@ def glossy_skin(s: Surface, rng: np.random.Generator) -> tuple[Floats, Floats]:
 def pebbled_peel(s: Surface, rng: np.random.Generator) -> tuple[Floats, Floats]:
     """Peel with small pores all over."""
     bulge = 1 + 0.35 * (s.u * s.u + s.v * s.v)
-    pores = s.noise(s.bank.pebbles, s.u * bulge, s.v * bulge, rng.uniform(28, 42))
+    pores = s.noise(s.bank.pebbles, s.u * bulge, s.v * bulge, rng.uniform(28, 42.0))
     return rng.uniform(0.12, 0.32) * pores, smoothstep(1.2, 2.2, pores)
 
 
@@ -62,7 +63,7 @@ def meridian_stripes(s: Surface, rng: np.random.Generator) -> tuple[Floats, Floa
     """Wavy stripes from pole to pole, closer together towards the sides."""
     width = np.sqrt(np.maximum(1.08 - s.v * s.v, 0.05))
     longitude = np.arcsin(np.clip(s.u / width, -1, 1))
-    wave = rng.uniform(0.2, 0.6) * s.noise(s.bank.soil, s.u, s.v, 40)
+    wave = rng.uniform(0.2, 0.6) * s.noise(s.bank.soil, s.u, s.v, 40.0)
     stripes = np.sin(longitude * rng.uniform(6, 10) + wave + rng.uniform(0, 6))
     light = smoothstep(-0.2, 0.5, stripes)
     return 1.3 * light * rng.choice([-1, 1], p=[0.25, 0.75]), light
@@ -87,7 +88,7 @@ def veins(s: Surface, rng: np.random.Generator) -> tuple[Floats, Floats]:
     phase = (s.u - rng.uniform(0.5, 1.0) * np.abs(s.v)) * rng.uniform(3.5, 5.5)
     side = np.abs(phase - np.floor(phase) - 0.5)
     lines = np.maximum(smoothstep(0.16, 0.04, side), 1.3 * smoothstep(0.08, 0.03, np.abs(s.v)))
-    blotches = s.noise(s.bank.soil, s.u, s.v, 30)
+    blotches = s.noise(s.bank.soil, s.u, s.v, 30.0)
     return 0.9 * lines * rng.choice([-1, 1]) + 0.15 * blotches, np.minimum(lines, 1)
 
 
@@ -113,7 +114,7 @@ def petals(s: Surface, rng: np.random.Generator) -> tuple[Floats, Floats]:
     rays = np.cos(angle * rng.integers(14, 24)) * smoothstep(0.2, 0.6, r)
     size = rng.uniform(0.2, 0.34)
     disc = smoothstep(size + 0.03, size - 0.03, r)
-    grain = s.noise(s.bank.pebbles, s.u, s.v, 50)
+    grain = s.noise(s.bank.pebbles, s.u, s.v, 50.0)
     contrast = rng.choice([-0.9, 0.9])
     return (1 - disc) * 0.6 * rays + disc * (contrast + 0.4 * grain), disc
 
@@ -127,7 +128,7 @@ def brick_courses(s: Surface, rng: np.random.Generator) -> tuple[Floats, Floats]
     joint = np.minimum(np.abs(x - np.rint(x)) * 2, np.abs(y - np.rint(y)))
     mortar = smoothstep(0.16, 0.08, joint)
     each = np.sin(row * 12.9 + np.floor(x) * 78.2) * 0.35
-    grain = s.noise(s.bank.soil, s.u, s.v, 60)
+    grain = s.noise(s.bank.soil, s.u, s.v, 60.0)
     tone = (1 - mortar) * (each + 0.2 * grain) + mortar * rng.choice([-1.1, 1.1], p=[0.3, 0.7])
     return tone, mortar
 
@@ -137,7 +138,7 @@ def planks(s: Surface, rng: np.random.Generator) -> tuple[Floats, Floats]:
     x = s.u * rng.uniform(2.8, 4.2) / (1 - 0.15 * s.v * s.v) + rng.uniform()
     gap = smoothstep(0.12, 0.05, np.abs(x - np.rint(x)))
     each = np.sin(np.rint(x - 0.5) * 12.9) * 0.3
-    grain = s.noise(s.bank.blades, s.u, s.v * 0.4, 45)
+    grain = s.noise(s.bank.blades, s.u, s.v * 0.4, 45.0)
     at = rng.uniform(0.45, 0.75)
     bow = s.v + 0.08 * s.u * s.u
     d = np.minimum(np.abs(bow - at), np.abs(bow + at))

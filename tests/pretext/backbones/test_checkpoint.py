@@ -170,7 +170,7 @@ def test_torchvision_names_run_in_torchvisions_vgg():
 
 
 def test_torchvision_names_run_in_torchvisions_alexnet_layout():
-    backbone = trained(AlexNet("rgb", geometry="evaluation"))
+    backbone = trained(AlexNet("rgb", geometry="evaluation", groups=1))
     theirs = torchvision.models.alexnet(weights=None).features
     weights = {k.removeprefix("features."): v for k, v in torchvision_state_dict(backbone).items()}
     assert sorted(weights) == sorted(theirs.state_dict())

@@ -1,0 +1,28 @@
+"""Linear probe of frozen features, a short schedule for Imagenette at 128 pixels.
+
+Pooling, batch norm and optimiser are those of Split-Brain Autoencoders (CVPR 2017), which updated the test of
+Zhang et al. (ECCV 2016); its schedule on ImageNet is 28 epochs at batch 256.
+"""
+
+from torch.optim import SGD
+
+from pretext.data.views import RandomCrop
+
+protocol = "linear-probe-imagenette128"
+data = "imagenette128"
+train_split = "train"
+test_split = "val"
+layers = "conv5"
+
+view = dict(type=RandomCrop, size=128, resize=128, flip=True, min_scale=1.0)
+geometry = "evaluation"
+pooling = "bilinear"
+batch_norm = True
+
+batch_size = 64
+epochs = 10
+optimizer = dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=5e-4)
+# Shares of all steps after which the rate is multiplied by gamma.
+milestones = (0.5, 0.8)
+gamma = 0.1
+workers = 2

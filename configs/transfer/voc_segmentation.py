@@ -1,0 +1,36 @@
+"""VOC segmentation by a small fully convolutional head on conv5, a short schedule for small data sets."""
+
+from torch.optim import SGD
+
+protocol = "voc12-seg-short"
+data = "toyworld/VOCdevkit"
+year = 2012
+train_split = "train"
+test_split = "val"
+
+# What is trained: all, or the head alone on a frozen backbone.
+train = "all"
+# absorb (folded into the convolutions, as the papers do), frozen or train.
+batch_norm = "absorb"
+geometry = "pretrain"
+head = dict(channels=128, num_convs=1, kernel_size=3, concat_input=False, dropout_ratio=0.1)
+
+# Photos are scaled by a factor drawn from this range, then cropped to this side in pixels.
+scale = (0.5, 2.0)
+crop = 128
+flip = True
+
+batch_size = 8
+# One of the two, the other None.
+epochs = 12
+steps = None
+optimizer = dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=5e-4)
+head_lr_factor = 10.0
+max_grad_norm = 10.0
+# warmup is a share of all steps; then the rate falls to zero as (steps left) ** power.
+schedule = dict(warmup=0.05, power=0.9)
+# Steps between two checkpoints, from which an interrupted run goes on.
+checkpoint_interval = 500
+# bfloat16 in the backbone where the device has instructions for it.
+mixed_precision = True
+workers = 2

@@ -1,0 +1,117 @@
+"""Decoding: from a distribution over ab bins to one ab colour per pixel.
+
+Source: Zhang, Isola, Efros, "Colorful Image Colorization", ECCV 2016, section 2.3 and equation 5, with the
+mode, the mean and a sample beside it. Every function takes logits, (N, Q, H, W), and bin centres, (Q, 2), and
+returns ab in CIE units, (N, 2, H, W). All are finite for logits of 1e4 and more; half precision is computed
+in float32.
+"""
+
+from collections.abc import Callable
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor
+
+Decoder = Callable[[Tensor, Tensor], Tensor]
+"""Takes logits (N, Q, H, W) and bins (Q, 2), returns ab (N, 2, H, W)."""
+
+
+def annealed_mean(
+    logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q 2"], temperature: float = 0.38
+) -> Float[Tensor, "n 2 h w"]:
+    """Mean colour of the distribution p^(1/T), normalised: between the mode (T -> 0) and the mean (T = 1).
+
+    Zhang et al., equation 5. The temperature divides log p, of which the largest is brought to 0 first, so no
+    temperature overflows.
+
+    Args:
+        logits: Scores of the bins, (N, Q, H, W).
+        bins: Bin centres in CIE units, (Q, 2).
+        temperature: T, above 0. The paper's is 0.38; the released Caffe model multiplies by 2.606, so T =
+            0.3837.
+
+    Raises:
+        ValueError: If `temperature` is not above 0.
+    """
+    if not temperature > 0:
+        raise ValueError(
+            f"the annealed mean needs a temperature above 0: received {temperature}; its limit at 0 is `mode`"
+        )
+    scores = _at_least_float32(logits)
+    probabilities = torch.softmax((scores - scores.amax(dim=1, keepdim=True)) / temperature, dim=1)
+    # Autocast would round the colours to bfloat16, which is up to 0.25 CIE units off.
+    with torch.autocast(logits.device.type, enabled=False):
+        return torch.einsum("nqhw,qc->nchw", probabilities, bins.to(probabilities.dtype))
+
+
+def mean(logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q 2"]) -> Float[Tensor, "n 2 h w"]:
+    """Mean colour of the distribution, the annealed mean at T = 1: muted where there are several modes."""
+    return annealed_mean(logits, bins, temperature=1.0)
+
+
+def mode(logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q 2"]) -> Float[Tensor, "n 2 h w"]:
+    """Most probable bin of each pixel, of equal ones the first: vivid, but patchy."""
+    return _look_up(logits.argmax(dim=1), bins)
+
+
+def sample(
+    logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q 2"], generator: torch.Generator | None = None
+) -> Float[Tensor, "n 2 h w"]:
+    """Draw a bin for each pixel on its own, by inverting the cumulative distribution.
+
+    Args:
+        logits: Scores of the bins, (N, Q, H, W).
+        bins: Bin centres in CIE units, (Q, 2).
+        generator: Source of the random numbers, on the logits' device; the global one by default.
+    """
+    cumulative = torch.softmax(_at_least_float32(logits), dim=1).cumsum(dim=1)
+    uniform = torch.rand(
+        cumulative[:, :1].shape, generator=generator, dtype=cumulative.dtype, device=cumulative.device
+    )
+    # Scaled by the last entry, which rounding leaves a little off 1, so that the draw stays within the bins.
+    indices = (cumulative <= uniform * cumulative[:, -1:]).sum(dim=1).clamp_(max=len(bins) - 1)
+    return _look_up(indices, bins)
+
+
+def decode_then_upsample(
+    logits: Float[Tensor, "n q h w"],
+    bins: Float[Tensor, "q 2"],
+    size: tuple[int, int],
+    decode: Decoder = annealed_mean,
+) -> Float[Tensor, "n 2 height width"]:
+    """Decode at the network's resolution, then enlarge the colours bilinearly, as Zhang et al. do.
+
+    Args:
+        logits: Scores of the bins, (N, Q, H, W).
+        bins: Bin centres in CIE units, (Q, 2).
+        size: Height and width of the result in pixels.
+        decode: One of this module's decoders, or any other.
+    """
+    return F.interpolate(decode(logits, bins), size=size, mode="bilinear", align_corners=False)
+
+
+def upsample_then_decode(
+    logits: Float[Tensor, "n q h w"],
+    bins: Float[Tensor, "q 2"],
+    size: tuple[int, int],
+    decode: Decoder = annealed_mean,
+) -> Float[Tensor, "n 2 height width"]:
+    """Enlarge the probabilities bilinearly, then decode each pixel, as Larsson et al. (ECCV 2016) do.
+
+    Keeps edges that decoding first would blur, for (height * width) / (H * W) times the memory of the logits.
+    The arguments are those of `decode_then_upsample`.
+    """
+    probabilities = torch.softmax(_at_least_float32(logits), dim=1)
+    large = F.interpolate(probabilities, size=size, mode="bilinear", align_corners=False)
+    # Probabilities that underflowed to 0 would have infinite logarithms.
+    return decode(large.clamp_min(torch.finfo(large.dtype).tiny).log(), bins)
+
+
+def _at_least_float32(logits: Tensor) -> Tensor:
+    return logits.to(torch.promote_types(logits.dtype, torch.float32))
+
+
+def _look_up(indices: Tensor, bins: Tensor) -> Tensor:
+    """Colours of bin indices: (N, H, W) to (N, 2, H, W)."""
+    return bins[indices].permute(0, 3, 1, 2).contiguous()

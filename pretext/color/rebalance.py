@@ -1,0 +1,202 @@
+"""Class rebalancing and the losses of colorization.
+
+Source: Zhang, Isola, Efros, "Colorful Image Colorization", ECCV 2016: equation 1 (L2), equation 2
+(cross-entropy), equations 3 and 4 (rebalancing). Targets are the sparse ones of
+`pretext.color.bins.SoftEncoder`.
+
+A training step combines the pieces like this; the plain mean is the number that the released Caffe code logs:
+
+    indices, weights = encoder.encode(ab)
+    pixel_weights = bin_weights[indices[:, 0]] * gray_mask(ab)[:, None, None]
+    entropy = soft_cross_entropy_map(logits, indices, weights)
+    loss, logged = (pixel_weights * entropy).mean(), entropy.mean().detach()
+"""
+
+from typing import Any
+
+import torch
+from jaxtyping import Float, Int64
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+# On a CPU the loss goes through the batch in pieces of about this many logits, which stay in the cache.
+_LOGITS_AT_ONCE = 2**21
+
+
+def rebalance_weights(
+    prior: Float[Tensor, " q"], mix: float = 0.5, alpha: float = 1.0, skip_empty: bool = False
+) -> Float[Tensor, " q"]:
+    """Weigh rare colours up: w = ((1 - mix) * p + mix * uniform) ^ -alpha, scaled so that sum p * w = 1.
+
+    Zhang et al., equation 4, with `mix` for lambda. On the official prior at the defaults the weights run
+    from 0.0965 (gray) to 6.175.
+
+    Args:
+        prior: Probability p of each bin, (Q,), not negative; it is scaled to sum 1.
+        mix: Share of the uniform distribution, in [0, 1]; 0 is plain inverse frequency, 1 no rebalancing.
+        alpha: Exponent, 0 or more; the paper's is 1.
+        skip_empty: Spread the uniform distribution over the bins with p != 0 only, as the released Caffe code
+            does, instead of over all Q. The two agree on a prior without empty bins.
+
+    Returns:
+        Weight of each bin, (Q,), always finite: a bin whose mixture is 0 (an empty one, with `skip_empty` or
+        with mix = 0) gets the largest weight of the others, where the Caffe code divides by zero.
+
+    Raises:
+        ValueError: If an argument is out of its range.
+    """
+    if not (0 <= mix <= 1 and alpha >= 0):
+        raise ValueError(f"rebalancing needs 0 <= mix <= 1 and alpha >= 0: received mix={mix}, alpha={alpha}")
+    total = prior.sum()
+    if not (bool(torch.isfinite(total)) and total > 0 and bool((prior >= 0).all())):
+        raise ValueError(
+            f"a colour prior must be finite, not negative and not all zero: received values from "
+            f"{prior.min().item()} to {prior.max().item()}"
+        )
+    probabilities = prior / total
+    uniform = (prior > 0).to(prior.dtype) if skip_empty else torch.ones_like(prior)
+    mixture = (1 - mix) * probabilities + mix * uniform / uniform.sum()
+    mixture = torch.where(mixture > 0, mixture, mixture[mixture > 0].min())
+    weights = mixture.pow(-alpha)
+    return weights / (probabilities * weights).sum()
+
+
+def gray_mask(ab: Float[Tensor, "n 2 h w"], threshold: float = 5.0) -> Float[Tensor, " n"]:
+    """Mark the photos that have colour: 1 where some pixel has |a| or |b| above the threshold, else 0.
+
+    The NonGrayMask layer of the released Caffe code. A gray photo then contributes neither loss nor gradient.
+
+    Args:
+        ab: Colours in CIE units, (N, 2, H, W), at the resolution of the targets.
+        threshold: In CIE units.
+
+    Returns:
+        (N,), 0 or 1.
+    """
+    return (ab.abs() > threshold).flatten(1).any(dim=1).to(ab.dtype)
+
+
+def soft_cross_entropy(
+    logits: Float[Tensor, "n q h w"],
+    indices: Int64[Tensor, "n k h w"],
+    weights: Float[Tensor, "n k h w"],
+    pixel_weights: Float[Tensor, "n h w"] | None = None,
+    inplace: bool = False,
+) -> Float[Tensor, ""]:
+    """Rebalanced cross-entropy against soft targets, in nats (Zhang et al., equation 2).
+
+    Args:
+        logits: Scores of the Q bins, (N, Q, H, W).
+        indices: Bins of the target, (N, K, H, W), from `SoftEncoder.encode`.
+        weights: Their weights, (N, K, H, W), of sum 1 over K.
+        pixel_weights: Weight of each pixel, (N, H, W): its nearest bin's rebalancing weight, times the gray
+            mask. Without it every pixel weighs 1.
+        inplace: Overwrite the logits with their gradient; see `soft_cross_entropy_map`.
+
+    Returns:
+        Mean over all N * H * W pixels of weight * cross-entropy. The divisor is the number of pixels,
+        whatever they weigh, so the losses and gradients of two processes average to those of one with both
+        batches.
+
+    Differences from the paper: a mean instead of a sum over pixels. The released Caffe code leaves the
+    weights out of the number it logs and multiplies the gradient by them: the same gradient, as in the
+    module's example.
+    """
+    entropy = soft_cross_entropy_map(logits, indices, weights, inplace)
+    return (entropy if pixel_weights is None else pixel_weights * entropy).mean()
+
+
+def soft_cross_entropy_map(
+    logits: Float[Tensor, "n q h w"],
+    indices: Int64[Tensor, "n k h w"],
+    weights: Float[Tensor, "n k h w"],
+    inplace: bool = False,
+) -> Float[Tensor, "n h w"]:
+    """Cross-entropy of each pixel in nats, (N, H, W), for callers that weigh pixels and log the plain mean.
+
+    It never makes a dense target, and evaluates the exponentials once for both passes: the forward pass
+    leaves softmax(logits) - target in one buffer of the logits' size, which the backward pass scales in place
+    and returns. So backward runs once: a second run over the same graph (`retain_graph=True`) raises
+    PyTorch's error about a tensor modified in place. Stable for logits of 1e4 and more; half precision is
+    computed in float32.
+
+    Args:
+        logits: Scores of the Q bins, (N, Q, H, W).
+        indices: Bins of the target, (N, K, H, W), from `SoftEncoder.encode`. The targets get no gradient.
+        weights: Their weights, (N, K, H, W), of sum 1 over K.
+        inplace: Use the logits' own memory as that buffer, which halves the memory and nearly halves the
+            time. The logits are lost, so read what you need of them before. As with every in-place operation,
+            they must not be a leaf, nor the output of an operation that needs it for its own gradient (a
+            convolution or an interpolation does not); PyTorch raises an error where that is violated. Without
+            effect on half precision, or where no gradient is recorded.
+    """
+    if not (torch.is_grad_enabled() and logits.requires_grad):
+        logits, inplace = logits.detach(), False
+    entropy: Tensor = _SoftCrossEntropy.apply(logits, indices, weights, inplace)[0]
+    return entropy
+
+
+def l2_loss(
+    pred_ab: Float[Tensor, "n 2 h w"], ab: Float[Tensor, "n 2 h w"], mask: Float[Tensor, " n"] | None = None
+) -> Float[Tensor, ""]:
+    """Half the squared ab distance, averaged over all N * H * W pixels (Zhang et al., equation 1).
+
+    Args:
+        pred_ab: Predicted colours in CIE units, (N, 2, H, W).
+        ab: True colours in CIE units, (N, 2, H, W).
+        mask: Weight of each photo, (N,), for instance `gray_mask(ab)`. The divisor counts masked pixels too.
+
+    Differences from the paper: a mean instead of a sum over pixels.
+    """
+    squared = (pred_ab - ab).square().sum(dim=1) / 2
+    return (squared if mask is None else squared * mask[:, None, None]).mean()
+
+
+class _SoftCrossEntropy(torch.autograd.Function):
+    """Cross-entropy against sparse soft targets; see `soft_cross_entropy_map`.
+
+    The buffer is a second output, because autograd wants to be handed an input that was written to.
+    """
+
+    @staticmethod
+    def forward(
+        ctx: Any, logits: Tensor, indices: Tensor, weights: Tensor, inplace: bool
+    ) -> tuple[Tensor, Tensor | None]:
+        dtype = torch.promote_types(logits.dtype, torch.float32)
+        buffer = None
+        if ctx.needs_input_grad[0]:
+            buffer = logits if inplace and logits.dtype == dtype else torch.empty_like(logits, dtype=dtype)
+        entropy = logits.new_empty(logits[:, 0].shape, dtype=dtype)
+        photos = len(logits)
+        if logits.device.type == "cpu":
+            photos = max(1, _LOGITS_AT_ONCE // logits[0].numel())
+        for start in range(0, len(logits), photos):
+            part = slice(start, start + photos)
+            scores, target, target_weights = logits[part].to(dtype), indices[part], weights[part].to(dtype)
+            # -log p = (largest score - score) - log(largest p): no term overflows, and no second exponential.
+            surprise = scores.amax(dim=1, keepdim=True) - scores.gather(1, target)
+            difference = torch.softmax(scores, dim=1, out=None if buffer is None else buffer[part])
+            surprise -= difference.amax(dim=1, keepdim=True).log_()
+            torch.sum(surprise.mul_(target_weights), dim=1, out=entropy[part])
+            if buffer is not None:
+                difference.scatter_add_(1, target, -target_weights)
+        if buffer is logits:
+            ctx.mark_dirty(logits)
+        elif buffer is not None:
+            ctx.mark_non_differentiable(buffer)
+        ctx.save_for_backward(buffer)
+        ctx.set_materialize_grads(False)
+        return entropy, buffer
+
+    @staticmethod
+    @once_differentiable
+    def backward(
+        ctx: Any, grad: Tensor | None, overwritten_grad: Tensor | None
+    ) -> tuple[Tensor | None, None, None, None]:
+        if overwritten_grad is not None:
+            raise RuntimeError(
+                "logits were used after soft_cross_entropy overwrote them: received a gradient for them; "
+                "compute the cross-entropy last, or pass inplace=False"
+            )
+        (difference,) = ctx.saved_tensors
+        return None if grad is None else difference.mul_(grad.unsqueeze(1)), None, None, None

@@ -1,0 +1,60 @@
+"""The colour prior of a user's own photos."""
+
+import numpy as np
+import torch
+
+from pretext.color.bins import AB_LIMIT
+from pretext.color.lab import rgb_to_lab
+from pretext.color.prior import ColorPrior, count_ab, estimate_prior
+from pretext.color.rebalance import gray_mask
+from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb
+from pretext.data.views import to_tensor
+from pretext.errors import InputError
+
+#: Pixels taken from a photo at the most, on a regular grid.
+PIXELS_PER_PHOTO = 64 * 64
+
+
+def prior_of_photos(
+    photos: Photos,
+    *,
+    bins: str = "official313",
+    sigma: float = 5.0,
+    max_photos: int | None = None,
+    gray_threshold: float = 5.0,
+    source: str = "",
+) -> ColorPrior:
+    """Count the colours of photos and estimate their prior.
+
+    Gray photos are left out, as they are from the loss, and so are unreadable ones.
+
+    Args:
+        photos: Any photos.
+        bins: Rule of the ab bins.
+        sigma: Width of the smoothing in CIE units.
+        max_photos: Count only so many, spread over all; None for all.
+        gray_threshold: A photo with no |a| or |b| above this is gray.
+        source: Where the photos come from, kept in the file.
+
+    Raises:
+        InputError: Every photo is gray or unreadable, or an option is out of its range.
+    """
+    count = len(photos) if max_photos is None else min(max_photos, len(photos))
+    counts = torch.zeros(2 * AB_LIMIT, 2 * AB_LIMIT, dtype=torch.int64)
+    counted = 0
+    for index in np.linspace(0, len(photos) - 1, count, dtype=np.int64):
+        try:
+            pixels = to_tensor(decode_rgb(photos.read(int(index))))
+        except (UnreadablePhotoError, OSError):
+            continue
+        step = max(1, round((pixels[0].numel() / PIXELS_PER_PHOTO) ** 0.5))
+        ab = rgb_to_lab(pixels[None, :, ::step, ::step].contiguous())[:, 1:]
+        if gray_mask(ab, gray_threshold).item():
+            counts += count_ab(ab)
+            counted += 1
+    if counted == 0:
+        raise InputError(f"no colour prior: all of {count} photos are gray or unreadable; name photos in colour")
+    try:
+        return estimate_prior(counts, bins, sigma, num_photos=counted, source=source)
+    except ValueError as error:
+        raise InputError(str(error)) from error

@@ -1,0 +1,123 @@
+import io
+
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader
+
+from pretext.data.views import Draw, EpochSampler, PretrainingViews, RandomCrop, center_crop, collate
+from pretext.errors import InputError
+
+
+class Memory:
+    """Photos in memory, the ones in ``broken`` unreadable."""
+
+    def __init__(self, count, broken=()):
+        self.count, self.broken = count, set(broken)
+
+    def __len__(self):
+        return self.count
+
+    def name(self, index):
+        return f"photo{index}"
+
+    def read(self, index):
+        if index in self.broken:
+            return b"broken"
+        buffer = io.BytesIO()
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        Image.fromarray(pixels).save(buffer, format="PNG")
+        return buffer.getvalue()
+
+
+def views(count=24, broken=(), seed=0):
+    return PretrainingViews(Memory(count, broken), np.arange(count), RandomCrop(size=32, resize=36), seed)
+
+
+def take(batches, steps, workers=0, **options):
+    sampler = EpochSampler(24, **({"batch_size": 4, "seed": 0} | options))
+    sampler.skip(batches * sampler.batch_size)
+    loader = iter(
+        DataLoader(views(), batch_size=sampler.batch_size, sampler=sampler, num_workers=workers, collate_fn=collate)
+    )
+    return [next(loader) for _ in range(steps)]
+
+
+def test_a_draw_is_a_function_of_seed_epoch_and_index():
+    sample = views()[Draw(3, 7)]
+    assert torch.equal(sample["image"], views()[Draw(3, 7)]["image"])
+    assert not torch.equal(sample["image"], views()[Draw(4, 7)]["image"])
+    assert not torch.equal(sample["image"], views(seed=1)[Draw(3, 7)]["image"])
+
+
+def test_workers_do_not_change_what_is_seen():
+    for one, other in zip(take(0, 8, workers=0), take(0, 8, workers=2), strict=True):
+        assert torch.equal(one["image"], other["image"])
+
+
+def test_starting_in_mid_epoch_sees_what_an_unbroken_run_sees():
+    whole = take(0, 14)
+    for one, other in zip(whole[8:], take(8, 6), strict=True):
+        assert torch.equal(one["image"], other["image"])
+        assert torch.equal(one["index"], other["index"])
+
+
+def test_two_processes_see_together_what_one_sees():
+    one = take(0, 9, batch_size=8)
+    halves = [take(0, 9, batch_size=4, rank=rank, world_size=2) for rank in range(2)]
+    for whole, first, second in zip(one, *halves, strict=True):
+        assert torch.equal(whole["image"], torch.cat([first["image"], second["image"]]))
+
+
+def test_each_epoch_sees_every_photo_once_in_another_order():
+    epochs = [torch.cat([batch["index"] for batch in take(6 * e, 6)]) for e in range(2)]
+    assert not torch.equal(*epochs)
+    for epoch in epochs:
+        assert sorted(epoch.tolist()) == list(range(24))
+
+
+def test_an_unreadable_photo_is_replaced_and_reported():
+    data = views(broken=[5, 6])
+    sample = data[Draw(0, 5)]
+    assert [name for name, _ in sample["unreadable"]] == ["photo5", "photo6"]
+    assert sample["index"] == 5
+    assert collate([sample, data[Draw(0, 1)]])["unreadable"] == sample["unreadable"]
+
+
+def test_only_unreadable_photos_end_in_an_error():
+    with pytest.raises(InputError, match="24 photos in a row are unreadable, first photo3"):
+        views(broken=range(24))[Draw(0, 3)]
+
+
+def test_crops_come_from_everywhere_and_half_are_mirrored():
+    image = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8), (40, 1))[..., None].repeat(3, 2))
+    crop = RandomCrop(size=32, resize=40)
+    seen = [crop(image, np.random.default_rng(i))[0, 0].int() for i in range(300)]
+    mirrored = [bool(row[0] > row[-1]) for row in seen]
+    assert 0.4 < np.mean(mirrored) < 0.6
+    assert {int(row.min()) for row in seen} == set(range(9))
+
+
+def test_scaled_crops_keep_the_aspect_ratio_and_the_range_of_scales():
+    crop = RandomCrop(size=16, resize=16, flip=False, min_scale=0.5)
+    ramp = np.tile(np.arange(100, dtype=np.uint8), (100, 1))
+    image = Image.fromarray(np.stack([ramp, ramp.T, ramp], 2))
+    for seed in range(50):
+        view = crop(image, np.random.default_rng(seed)).float()
+        width = (view[0, 0, -1] - view[0, 0, 0]) * 16 / 15
+        height = (view[1, -1, 0] - view[1, 0, 0]) * 16 / 15
+        assert 48 < width < 104
+        assert abs(width - height) < 4
+
+
+def test_the_central_crop_is_central():
+    image = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8), (20, 1))[..., None].repeat(3, 2))
+    assert center_crop(image, 10, 20)[0, 0].tolist() == list(range(15, 25))
+
+
+def test_impossible_crops_and_batches_are_refused():
+    with pytest.raises(InputError, match="0 < size <= resize"):
+        RandomCrop(size=64, resize=32)
+    with pytest.raises(InputError, match="24 photos do not fill one batch of 16 on each of 2 processes"):
+        EpochSampler(24, 16, 0, 0, 2)

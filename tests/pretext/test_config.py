@@ -1,0 +1,78 @@
+import json
+
+import pytest
+from torch.optim import SGD, AdamW
+
+from pretext.config import build, config_folder, data_path, load_config, plain
+from pretext.data.views import RandomCrop
+from pretext.errors import InputError
+
+NAME = "pretext/colorization_alexnet_imagenette128"
+
+
+def test_overrides_reach_into_the_config():
+    config = load_config(NAME, ["optimizer.lr=1", "epochs=2", "method.loss=l2", "optimizer.type=torch.optim.SGD"])
+    assert config["optimizer"]["lr"] == 1.0
+    assert isinstance(config["optimizer"]["lr"], float)
+    assert (config["epochs"], config["method"]["loss"]) == (2, "l2")
+    assert config["optimizer"]["type"] is SGD
+
+
+def test_classes_are_classes_and_build_makes_them():
+    config = load_config(NAME)
+    assert config["optimizer"]["type"] is AdamW
+    assert build(config["view"]) == RandomCrop(128, 128)
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("optimiser.lr=1", "unknown config key: received optimiser.lr; did you mean optimizer.lr"),
+        ("nonsense=1", "unknown config key: received nonsense; .*allowed are"),
+        ("epochs=many", "a wrong type for the config key epochs: received 'many', expected int like 6"),
+        ("epochs", "must read key=value: received 'epochs'"),
+        ("optimizer.type=SGD", "no such class: received 'SGD', expected a dotted path like torch.optim.SGD"),
+    ],
+)
+def test_bad_overrides_are_errors(override, message):
+    with pytest.raises(InputError, match=message):
+        load_config(NAME, [override])
+
+
+def test_a_config_is_found_by_path_or_name_and_else_all_are_listed(tmp_path):
+    path = tmp_path / "mine.py"
+    path.write_text("epochs = 3\n")
+    assert load_config(str(path))["epochs"] == 3
+    assert load_config(f"configs/{NAME}.py") == load_config(NAME)
+    with pytest.raises(InputError, match="no such config: received gone, allowed are .*colorization_alexnet"):
+        load_config("gone")
+    path.write_text("epochs = = 3\n")
+    with pytest.raises(InputError, match="cannot be read: "):
+        load_config(str(path))
+
+
+def test_a_resolved_config_is_json_and_can_be_run_again(tmp_path):
+    resolved = plain(load_config(NAME))
+    (tmp_path / "config.json").write_text(json.dumps(resolved))
+    again = load_config(str(tmp_path / "config.json"))
+    assert plain(again) == resolved
+    assert build(again["view"]) == RandomCrop(128, 128)
+
+
+def test_building_names_a_wrong_argument():
+    with pytest.raises(InputError, match="RandomCrop does not take the config's arguments: .*'sise'"):
+        build({"type": RandomCrop, "sise": 3})
+
+
+def test_data_is_found_below_pretext_data(tmp_path, monkeypatch):
+    monkeypatch.delenv("PRETEXT_DATA", raising=False)
+    with pytest.raises(InputError, match="no such data: received faces, .* PRETEXT_DATA is not set"):
+        data_path("faces")
+    (tmp_path / "faces").mkdir()
+    monkeypatch.setenv("PRETEXT_DATA", str(tmp_path))
+    assert data_path("faces") == str(tmp_path / "faces")
+
+
+def test_every_config_is_short():
+    for path in config_folder().glob("*/*.py"):
+        assert len(path.read_text().splitlines()) < 60, path

@@ -1,0 +1,284 @@
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections import namedtuple
+
+import pytest
+import torch
+from mmengine.hooks import Hook
+
+from pretext import engine
+from pretext.backbones.checkpoint import load_backbone
+from pretext.engine import WholeCheckpointRunner, latest_checkpoint, pretrain
+from pretext.errors import InputError
+from pretext.hooks import TrainingDivergedError
+
+
+def losses(work_dir):
+    """The loss of every step, from the last checkpoint."""
+    checkpoint = torch.load(latest_checkpoint(work_dir), weights_only=False)
+    values, counts = checkpoint["message_hub"]["log_scalars"]["train/loss"].data
+    return torch.tensor(values) / torch.tensor(counts)
+
+
+class Interrupt(Hook):
+    """Stops the process's run before a step, as a kill would."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def before_train_iter(self, runner, batch_idx, data_batch=None):
+        if batch_idx == self.step:
+            raise KeyboardInterrupt
+
+
+@pytest.fixture
+def interrupt_at(monkeypatch):
+    def arm(step):
+        original = engine._hooks
+        monkeypatch.setattr(engine, "_hooks", lambda run: [*original(run), Interrupt(step)])
+
+    return arm
+
+
+def test_training_learns_and_leaves_a_whole_folder(small_config, photo_folder, tmp_path):
+    config = small_config("pretext/colorization_alexnet_toyworld", "steps=40", "preview_interval=20")
+    backbone = pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    history = losses(tmp_path / "run")
+    assert len(history) == 40
+    assert history[-5:].mean() < 0.7 * history[:5].mean()
+    provenance = load_backbone(backbone).provenance
+    assert (provenance.method, provenance.seed, provenance.step) == ("colorization", 0, 40)
+    assert provenance.data == str(photo_folder)
+    names = {path.name for path in (tmp_path / "run").iterdir()}
+    assert {"config.json", "prior.json", "backbone.safetensors", "color_grids", "step_00000040.pth"} <= names
+    assert len(list((tmp_path / "run" / "color_grids").glob("*.png"))) == 2
+    assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+
+
+def test_a_run_resumed_in_mid_epoch_ends_with_the_same_weights(
+    small_config, photo_folder, tmp_path, interrupt_at, monkeypatch
+):
+    config = small_config("pretext/colorization_alexnet_toyworld", "steps=14", "checkpoint_interval=5")
+    whole = pretrain(config, work_dir=tmp_path / "whole", data=str(photo_folder))
+    with monkeypatch.context(), pytest.raises(KeyboardInterrupt):
+        interrupt_at(8)
+        pretrain(config, work_dir=tmp_path / "broken", data=str(photo_folder))
+    monkeypatch.undo()
+    assert latest_checkpoint(tmp_path / "broken").name == "step_00000005.pth"
+    resumed = pretrain(config, work_dir=tmp_path / "broken", data=str(photo_folder))
+    assert load_backbone(whole).sha256 == load_backbone(resumed).sha256
+    assert torch.equal(losses(tmp_path / "whole"), losses(tmp_path / "broken"))
+
+
+def test_seeds_differ_and_repeat(small_config, photo_folder, tmp_path):
+    runs = [(0, "a"), (0, "b"), (1, "c")]
+    hashes = [
+        load_backbone(
+            pretrain(small_config(), work_dir=tmp_path / name, seed=seed, data=str(photo_folder))
+        ).sha256
+        for seed, name in runs
+    ]
+    assert hashes[0] == hashes[1] != hashes[2]
+
+
+def test_a_finished_run_is_left_alone_and_another_is_refused(small_config, photo_folder, tmp_path):
+    config = small_config()
+    backbone = pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    written = backbone.stat().st_mtime_ns
+    assert pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder)) == backbone
+    assert backbone.stat().st_mtime_ns == written
+    config["optimizer"]["lr"] = 0.5
+    with pytest.raises(InputError, match=r"holds another run: it differs in optimizer.lr \(0.001 there, 0.5 here\)"):
+        pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder), fresh=True)
+    assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["optimizer"]["lr"] == 0.5
+
+
+def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(small_config, photo_folder, tmp_path):
+    config = small_config(
+        "pretext/colorization_alexnet_toyworld", "steps=30", "checkpoint_interval=1", "schedule.name=constant"
+    )
+    config["optimizer"]["lr"] = 1e30
+    with pytest.raises(TrainingDivergedError, match=r"is (nan|inf|not finite) at step"):
+        pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    assert not (tmp_path / "run" / "backbone.safetensors").exists()
+    checkpoint = latest_checkpoint(tmp_path / "run")
+    if checkpoint is not None:
+        weights = torch.load(checkpoint, weights_only=False)["state_dict"]
+        assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def test_gray_photos_add_no_loss(small_config, photo_folder):
+    method = engine.build_method(small_config(), 0)
+    image = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8).expand(-1, 3, -1, -1)
+    loss = method(image, torch.zeros(2, dtype=torch.long))["loss_color"]
+    loss.backward()
+    assert loss == 0
+    assert all(p.grad is None or not p.grad.any() for p in method.parameters())
+
+
+def test_accumulated_steps_count_as_one_large_step(small_config, photo_folder, tmp_path):
+    # Without batch norm, so that the batches do not see each other.
+    common = ["method.loss=classification", "backbone.norm=none", "optimizer.type=torch.optim.SGD", "schedule.name=constant", "schedule.warmup=0.0"]
+    once = small_config("pretext/colorization_alexnet_toyworld", *common, "batch_size=8", "steps=2")
+    twice = small_config("pretext/colorization_alexnet_toyworld", *common, "batch_size=4", "steps=4", "accumulate=2")
+    states = []
+    for number, config in enumerate((once, twice)):
+        path = pretrain(config, work_dir=tmp_path / str(number), data=str(photo_folder))
+        states.append(load_backbone(path).backbone.state_dict())
+    for name, weight in states[0].items():
+        torch.testing.assert_close(weight, states[1][name], atol=1e-6, rtol=1e-5)
+
+
+def test_a_few_unreadable_photos_are_listed_and_many_stop_the_run(small_config, photo_folder, tmp_path):
+    folder = tmp_path / "many"
+    folder.mkdir()
+    for copy in range(5):
+        for photo in photo_folder.glob("*.jpg"):
+            shutil.copy(photo, folder / f"{copy}{photo.name}")
+    (folder / "007.jpg").write_bytes(b"broken")
+    config = small_config("pretext/colorization_alexnet_toyworld", "epochs=1", "steps=None", "batch_size=16")
+    config["epochs"], config["steps"] = 1, None
+    pretrain(config, work_dir=tmp_path / "few", data=str(folder))
+    listed = (tmp_path / "few" / "unreadable.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in listed] == [str(folder / "007.jpg")]
+    for name in ("105.jpg", "133.jpg", "221.jpg"):
+        (folder / name).write_bytes(b"broken")
+    with pytest.raises(InputError, match=r"too many unreadable photos: \d+ of \d+, first .*; at most 1% are skipped"):
+        pretrain(config, work_dir=tmp_path / "too_many", data=str(folder))
+    assert not (tmp_path / "too_many" / "backbone.safetensors").exists()
+
+
+def test_truncated_photos_are_found_before_anything_is_written(small_config, photo_folder, tmp_path):
+    folder = tmp_path / "truncated"
+    folder.mkdir()
+    for photo in photo_folder.glob("*.jpg"):
+        (folder / photo.name).write_bytes(photo.read_bytes()[:300])
+    with pytest.raises(InputError, match=r"too many unreadable photos: 48 of 48, first .*00.jpg \(.*truncated"):
+        pretrain(small_config(), work_dir=tmp_path / "run", data=str(folder))
+    assert not (tmp_path / "run").exists()
+
+
+def test_no_room_on_the_disk_is_found_before_training(small_config, photo_folder, tmp_path, monkeypatch):
+    usage = namedtuple("usage", "total used free")(10**9, 10**9, 10**6)
+    monkeypatch.setattr(engine.shutil, "disk_usage", lambda path: usage)
+    with pytest.raises(InputError, match="no room on the disk of .*: 1 MB are free, the run's checkpoints need"):
+        pretrain(small_config(), work_dir=tmp_path / "run", data=str(photo_folder))
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_disk_that_fills_up_costs_no_checkpoint(small_config, photo_folder, tmp_path, monkeypatch):
+    config = small_config("pretext/colorization_alexnet_toyworld", "steps=6", "checkpoint_interval=2")
+    original = engine.Runner.save_checkpoint
+
+    def full(self, out_dir, filename, *args, **kwargs):
+        original(self, out_dir, filename, *args, **kwargs)
+        if self.iter + 1 == 4:
+            raise OSError(28, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(engine.Runner, "save_checkpoint", full)
+        with pytest.raises(InputError, match="cannot write the checkpoint step_00000004.pth .*No space left"):
+            pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    assert [path.name for path in (tmp_path / "run").glob("step_*")] == ["step_00000002.pth"]
+    resumed = pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    whole = pretrain(config, work_dir=tmp_path / "whole", data=str(photo_folder))
+    assert load_backbone(resumed).sha256 == load_backbone(whole).sha256
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("schedule.name=linear", "unknown schedule: received 'linear', allowed are cosine, step and constant"),
+        ("method.loss=l3", "unknown colorization loss: received 'l3', allowed are rebalanced, classification, l2"),
+        ("method.layer=conv9", "unknown layer of alexnet: received 'conv9', allowed are conv1"),
+        ("backbone.architecture=resnet", "unknown architecture: received 'resnet', allowed are alexnet"),
+        ("backbone.input_space=rgb", "unknown colorization input_space: received 'rgb', allowed are lightness"),
+        ("epochs=3", "a run needs steps or epochs, the other None: received steps=2, epochs=3"),
+    ],
+)
+def test_bad_settings_are_named(small_config, photo_folder, tmp_path, override, message):
+    with pytest.raises(InputError, match=message):
+        pretrain(
+            small_config("pretext/colorization_alexnet_toyworld", override),
+            work_dir=tmp_path / "run",
+            data=str(photo_folder),
+        )
+
+
+def test_schedules_run_as_described(small_config, photo_folder, tmp_path):
+    rates = []
+    config = small_config("pretext/colorization_alexnet_toyworld", "steps=10", "schedule.name=step", "schedule.warmup=0.2")
+    config["schedule"]["milestones"] = ((5, 0.5), (8, 0.1))
+
+    class Watch(Hook):
+        def before_train_iter(self, runner, batch_idx, data_batch=None):
+            rates.append(runner.optim_wrapper.get_lr()["lr"][0])
+
+    original = WholeCheckpointRunner.__init__
+
+    def watched(self, *args, **kwargs):
+        kwargs["custom_hooks"].append(Watch())
+        original(self, *args, **kwargs)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(WholeCheckpointRunner, "__init__", watched)
+        pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    assert rates[0] == pytest.approx(1e-5)
+    assert rates[2:] == pytest.approx([1e-3] * 3 + [5e-4] * 3 + [5e-5] * 2)
+
+
+def command(config, *words, work_dir, data):
+    module = [sys.executable, "-m", "pretext", "train", config, *words, "--work-dir", str(work_dir), "--data", str(data)]
+    return module
+
+
+SMALL_WORDS = [
+    "view.size=64", "view.resize=64", "held_out=2", "batch_size=4", "epochs=None", "workers=1", "checkpoint_interval=3",
+    "amp=None",
+]  # fmt: skip
+
+
+@pytest.mark.slow
+def test_killed_and_started_again_the_weights_are_the_same(photo_folder, tmp_path):
+    words = ("pretext/colorization_alexnet_toyworld", *SMALL_WORDS, "steps=60")
+    subprocess.run(command(*words, work_dir=tmp_path / "whole", data=photo_folder), check=True)
+    broken = command(*words, work_dir=tmp_path / "broken", data=photo_folder)
+    kills = 0
+    for step in (9, 30):
+        process = subprocess.Popen(broken)
+        while process.poll() is None:
+            newest = latest_checkpoint(tmp_path / "broken")
+            if newest is not None and newest.name >= f"step_{step:08d}.pth":
+                process.send_signal(signal.SIGKILL)
+                process.wait()
+                kills += 1
+            time.sleep(0.02)
+    assert kills == 2
+    assert not (tmp_path / "broken" / "backbone.safetensors").exists()
+    subprocess.run(broken, check=True)
+    whole, resumed = (load_backbone(tmp_path / name / "backbone.safetensors") for name in ("whole", "broken"))
+    assert whole.sha256 == resumed.sha256
+
+
+@pytest.mark.slow
+def test_two_processes_compute_what_one_does(photo_folder, tmp_path):
+    def run(gpus, batch_size):
+        words = [word for word in SMALL_WORDS if not word.startswith("batch_size")]
+        work_dir = tmp_path / str(gpus)
+        subprocess.run(
+            command(
+                "pretext/colorization_alexnet_toyworld", *words, f"batch_size={batch_size}", "steps=12",
+                work_dir=work_dir, data=photo_folder,
+            ),
+            check=True,
+            env={**os.environ, "GPUS": str(gpus), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        return losses(work_dir)
+
+    torch.testing.assert_close(run(1, 8), run(2, 4), atol=1e-5, rtol=1e-5)

@@ -1,0 +1,38 @@
+import pytest
+import torch
+from PIL import Image
+
+from pretext.data.photos import open_photos
+from pretext.errors import InputError
+from pretext.prior import prior_of_photos
+
+
+def folder_of(tmp_path, *colors):
+    for number, color in enumerate(colors):
+        Image.new("RGB", (80, 80), color).save(tmp_path / f"{number}.png")
+    return open_photos(tmp_path)
+
+
+def test_the_mass_is_where_the_photos_are(tmp_path):
+    red, blue = (180, 40, 40), (40, 60, 200)
+    prior = prior_of_photos(folder_of(tmp_path, red, red, red, blue), sigma=0)
+    assert prior.num_photos == 4
+    assert sorted(prior.probabilities[prior.probabilities > 0.01].tolist()) == pytest.approx([0.25, 0.75], abs=1e-6)
+    assert prior.probabilities.min() > 0
+
+
+def test_gray_and_unreadable_photos_are_left_out(tmp_path):
+    (tmp_path / "9.png").write_bytes(b"broken")
+    prior = prior_of_photos(folder_of(tmp_path, (180, 40, 40), (90, 90, 90)))
+    assert prior.num_photos == 1
+
+
+def test_only_gray_photos_are_an_error(tmp_path):
+    with pytest.raises(InputError, match="no colour prior: all of 1 photos are gray or unreadable"):
+        prior_of_photos(folder_of(tmp_path, (90, 90, 90)))
+
+
+def test_a_sample_of_the_photos_is_spread(tmp_path):
+    colors = [(180, 40, 40)] * 5 + [(40, 60, 200)] * 5
+    prior = prior_of_photos(folder_of(tmp_path, *colors), max_photos=2, sigma=0)
+    assert torch.count_nonzero(prior.probabilities > 0.4) == 2

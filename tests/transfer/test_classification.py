@@ -1,0 +1,149 @@
+import numpy as np
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pretext.config import build, load_config
+from pretext.data.views import Draw
+from pretext.errors import InputError
+from pretext.hooks import TrainingDivergedError
+from transfer.classification import (
+    ClassificationViews,
+    Classifier,
+    multi_label_loss,
+    predict,
+    voc_classification,
+)
+from transfer.data.voc import classification_labels, open_voc
+from transfer.stage import Job
+
+SMALL = ["view.size=64", "view.resize=64", "fc6_size=3", "fc_channels=64", "batch_size=8", "workers=0"]
+
+
+@pytest.fixture
+def job(voc_tree, tmp_path):
+    def make(*overrides, backbone="random:alexnet", seed=0, data=voc_tree):
+        config = load_config("transfer/voc_classification", [*SMALL, *overrides])
+        return Job(config, str(backbone), data, seed, tmp_path, torch.device("cpu"))
+
+    return make
+
+
+@pytest.fixture
+def views(voc_tree):
+    photos = open_voc(voc_tree, 2007).photos("val")
+    view = build(load_config("transfer/voc_classification", SMALL)["view"])
+    return lambda crops=1, seed=0: ClassificationViews(
+        photos, classification_labels(photos, 2), view, crops, seed
+    )
+
+
+def weights(model):
+    return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_it_learns_to_tell_classes_apart(job):
+    measured = voc_classification(job("epochs=8"))
+    by_metric = {entry.metric: entry.value for entry in measured}
+    assert set(by_metric) == {"mean_ap_sklearn", "mean_ap_voc07", "mean_ap_voc10"}
+    # Each class is on half of the photos: chance is 50.
+    assert min(by_metric.values()) > 80
+    assert {(entry.setting, entry.split) for entry in measured} == {("all", "train->val")}
+    assert len({entry.split_fingerprint for entry in measured}) == 1
+
+
+def test_the_same_seed_gives_the_same_number(job):
+    with torch.random.fork_rng():
+        torch.manual_seed(1)
+        first = voc_classification(job("epochs=1", "crops=2"))
+        torch.manual_seed(2)
+        torch.rand(5)
+        assert voc_classification(job("epochs=1", "crops=2", "workers=1")) == first
+    assert voc_classification(job("epochs=1", "crops=2", seed=1)) != first
+
+
+@pytest.mark.parametrize(
+    ("train", "moving"),
+    [("fc8", {"fc8"}), ("fc6-8", {"fully_connected", "fc8"}), ("all", {"conv5", "fully_connected", "fc8"})],
+)
+def test_a_setting_trains_its_parts_and_no_other(job, monkeypatch, train, moving):
+    models = []
+
+    def keep(*args):
+        model = Classifier(*args)
+        models.append((model, weights(model)))
+        return model
+
+    monkeypatch.setattr("transfer.classification.Classifier", keep)
+    voc_classification(job("epochs=1", f"train={train}", "batch_norm=train"))
+    ((model, before),) = models
+    changed = {name for name, value in weights(model).items() if not torch.equal(value, before[name])}
+    assert {name.split(".")[0] for name in changed} == moving
+    if "conv5" in moving:
+        # All of conv1..conv5, their batch norms' statistics among them.
+        assert changed >= {name for name in before if name.startswith("conv5")}
+
+
+def test_difficult_objects_give_no_loss_and_no_gradient():
+    logits = torch.randn(3, 2, requires_grad=True)
+    labels = torch.tensor([[1, 255], [0, 1], [255, 255]], dtype=torch.uint8)
+    loss = multi_label_loss(logits, labels)
+    judged = torch.stack([logits[0, 0], -logits[1, 0], logits[1, 1]])
+    torch.testing.assert_close(loss, -F.logsigmoid(judged).sum() / 3)
+    loss.backward()
+    assert (logits.grad != 0).tolist() == [[True, False], [True, True], [False, False]]
+
+
+def test_training_views_depend_on_seed_epoch_and_index_alone(views):
+    image, labels = views()[Draw(0, 1)]
+    assert image.shape == (3, 64, 64)
+    assert labels.tolist() == [0, 1]
+    assert torch.equal(image, views()[Draw(0, 1)][0])
+    others = [views()[Draw(1, 1)], views()[Draw(0, 2)], views(seed=1)[Draw(0, 1)]]
+    assert not any(torch.equal(image, other) for other, _ in others)
+
+
+def test_test_crops_are_central_or_random(views):
+    (center,), _ = views(crops=1)[0]
+    crops, _ = views(crops=3)[0]
+    assert crops.shape == (3, 3, 64, 64)
+    assert torch.equal(crops, views(crops=3)[0][0])
+    assert not torch.equal(crops[0], crops[1])
+    assert not torch.equal(crops[0], views()[Draw(0, 0)][0])
+    # 80 x 64 pixels: the middle 64 columns.
+    assert torch.equal(center, views(seed=5)[0][0][0])
+
+
+def test_the_logits_of_all_crops_are_added_up(job, views):
+    class Mean(torch.nn.Module):
+        def forward(self, photos):
+            return photos.float().mean((2, 3))[:, :2]
+
+    samples = views(crops=3)
+    expected = [samples[i][0].double().mean((2, 3)).sum(0)[:2].numpy() for i in range(len(samples))]
+    logits = predict(Mean(), samples, job("batch_size=5"))
+    np.testing.assert_allclose(logits, np.stack(expected), rtol=1e-5)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["train=conv5"], "unknown train: received 'conv5', allowed are fc8, fc6-8, all"),
+        (["batch_norm=keep"], "unknown batch_norm: received 'keep', allowed are absorb, frozen, train"),
+        (["schedule.name=poly"], "unknown schedule: received 'poly'"),
+        (["schedule.warmup=1.0"], "schedule.warmup is a share"),
+        (["epochs=0"], "epochs is too small: received 0"),
+        (["crops=0"], "crops is too small: received 0"),
+        (["batch_size=40"], "32 photos do not fill one batch of 40"),
+        (["year=2012"], "no VOC devkit of 2012"),
+        (["train_split=test"], "no list of the split 'test'"),
+    ],
+)
+def test_bad_input_is_an_error_before_training(job, overrides, message):
+    with pytest.raises(InputError, match=message):
+        voc_classification(job(*overrides))
+
+
+def test_a_diverging_loss_stops_the_run(job):
+    with pytest.raises(TrainingDivergedError, match=r"classification.*step \d+; no score is written. Lower"):
+        voc_classification(job("optimizer.lr=1e30", "max_grad_norm=1e30", "epochs=2"))

@@ -1,0 +1,21 @@
+#!/usr/bin/env bash
+# Sets up, then runs the linters, the type checker and the tests.
+#
+#   tools/test.sh                    the default tests, about 4 minutes on 2 cores
+#   tools/test.sh --slow             the slow tests alone
+#   tools/test.sh PYTEST_ARGUMENT... pytest alone, with these arguments
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+tools/setup.sh
+
+case "${1:-}" in
+    -h | --help) sed -n '2,6s/^# \{0,1\}//p' "${BASH_SOURCE[0]}" ;;
+    --slow) .venv/bin/python -m pytest -m slow --durations=10 "${@:2}" ;;
+    "")
+        .venv/bin/ruff check .
+        .venv/bin/ruff format --check .
+        .venv/bin/mypy
+        .venv/bin/python -m pytest --durations=10
+        ;;
+    *) .venv/bin/python -m pytest "$@" ;;
+esac

@@ -1,0 +1,162 @@
+"""Photos with masks of classes, for segmentation: read, checked, and cropped together."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from mmengine.structures import PixelData
+from mmseg.structures import SegDataSample
+from PIL import Image, UnidentifiedImageError
+from torch.utils.data import Dataset
+
+from pretext.data.photos import UnreadablePhotoError, decode_rgb
+from pretext.data.views import Draw, draw_rng, to_tensor
+from pretext.errors import InputError
+from transfer.data.voc import VocMask, open_voc
+from transfer.metrics import VOID
+
+
+@dataclass(frozen=True)
+class ScaledCrop:
+    """Scale a photo and its mask at random, crop them at a random place, mirror them at random.
+
+    Attributes:
+        size: Side of the crop in pixels; it is smaller where the scaled photo is.
+        scale: Smallest and largest factor, drawn uniformly.
+        flip: Whether to mirror every other photo, at random.
+    """
+
+    size: int
+    scale: tuple[float, float]
+    flip: bool
+
+    def __post_init__(self) -> None:
+        low, high = self.scale
+        if self.size < 1 or not 0 < low <= high:
+            raise InputError(
+                f"a crop needs crop >= 1 and scale = (low, high) with 0 < low <= high: received"
+                f" crop={self.size}, scale={self.scale}"
+            )
+
+    def __call__(
+        self, photo: Image.Image, mask: Image.Image, rng: np.random.Generator
+    ) -> tuple[Image.Image, Image.Image]:
+        """A view of both, at most (size, size)."""
+        where = rng.random(4)
+        factor = self.scale[0] + (self.scale[1] - self.scale[0]) * where[3]
+        scaled = [max(1, round(length * factor)) for length in photo.size]
+        crop = [min(self.size, length) for length in scaled]
+        start = [int(where[axis] * (scaled[axis] - crop[axis] + 1)) for axis in (0, 1)]
+        # The part of the photo that becomes the crop is resized at once, not the whole photo.
+        unit = [photo.size[axis] / scaled[axis] for axis in (0, 1)]
+        corners = [start[0], start[1], start[0] + crop[0], start[1] + crop[1]]
+        box = tuple(corner * unit[i % 2] for i, corner in enumerate(corners))
+        photo = photo.resize((crop[0], crop[1]), Image.Resampling.BILINEAR, box=box)
+        mask = mask.resize((crop[0], crop[1]), Image.Resampling.NEAREST, box=box)
+        if self.flip and where[2] < 0.5:
+            photo = photo.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+            mask = mask.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return photo, mask
+
+
+class MaskedPhotos(Dataset[dict[str, Any]]):
+    """Photos with masks as mmsegmentation's samples: random crops of draws, whole photos of plain indices.
+
+    Args:
+        entries: Where photos and masks are.
+        classes: Names of the classes in the masks' order, the background first.
+        view: How to crop.
+        seed: Seed of every draw.
+
+    Attributes:
+        metainfo: The classes, as mmengine's loops look for them.
+    """
+
+    def __init__(self, entries: Sequence[VocMask], classes: Sequence[str], view: ScaledCrop, seed: int):
+        self.entries, self.view, self.seed = entries, view, seed
+        self.metainfo = {"classes": tuple(classes)}
+
+    def __len__(self) -> int:
+        return len(self.entries)
+
+    def names(self) -> list[str]:
+        """Names of the photos, in order."""
+        return [entry.name for entry in self.entries]
+
+    def __getitem__(self, which: Any) -> dict[str, Any]:
+        """``inputs`` uint8 (3, H, W) RGB, and ``data_samples`` with the mask int64 (1, H, W)."""
+        photo, mask = self.read(which.index if isinstance(which, Draw) else which)
+        if isinstance(which, Draw):
+            photo, mask = self.view(photo, mask, draw_rng(self.seed, which))
+        shape = (photo.height, photo.width)
+        sample = SegDataSample(metainfo={"ori_shape": shape, "img_shape": shape})
+        sample.gt_sem_seg = PixelData(data=torch.from_numpy(np.array(mask, dtype=np.int64))[None])
+        return {"inputs": to_tensor(photo), "data_samples": sample}
+
+    def read(self, index: int) -> tuple[Image.Image, Image.Image]:
+        """The photo in RGB and its mask in mode L, at their own size.
+
+        Raises:
+            InputError: One of them cannot be decoded, they are not of one size, or the mask is no mask or holds a
+                value that is neither a class nor 255.
+        """
+        entry = self.entries[index]
+        try:
+            photo = decode_rgb(entry.path.read_bytes())
+        except (UnreadablePhotoError, OSError) as error:
+            raise InputError(f"{entry.path} cannot be read as a photo ({error}); mend the tree") from error
+        try:
+            with Image.open(entry.mask) as opened:
+                mode, values = opened.mode, np.array(opened)
+        except (UnidentifiedImageError, OSError) as error:
+            raise InputError(f"{entry.mask} cannot be read as a mask ({error}); mend the tree") from error
+        if mode not in ("P", "L"):
+            raise InputError(
+                f"{entry.mask} is not a mask of classes: received an image of mode {mode}, allowed are palette"
+                " and 8-bit gray PNGs whose values are classes"
+            )
+        if values.shape != (photo.height, photo.width):
+            raise InputError(
+                f"{entry.mask} is the mask of another photo: it has {values.shape[1]} x {values.shape[0]} pixels,"
+                f" {entry.path} has {photo.width} x {photo.height}; they must agree"
+            )
+        last = len(self.metainfo["classes"]) - 1
+        odd = np.setdiff1d(values[values > last], VOID)
+        if odd.size:
+            raise InputError(
+                f"{entry.mask} holds an unknown class: received {', '.join(map(str, odd[:5]))}; allowed are 0 to"
+                f" {last} ({', '.join(self.metainfo['classes'])}) and {VOID} = void"
+            )
+        return photo, Image.fromarray(values)
+
+
+def read_masks(
+    data: Path, year: int, splits: Sequence[str], view: ScaledCrop, seed: int
+) -> list[MaskedPhotos]:
+    """Find splits of a VOC devkit, and read every photo and mask of them once.
+
+    Args:
+        data: See :func:`open_voc`.
+        year: Likewise.
+        splits: Names of lists in ``ImageSets/Segmentation``.
+        view: How to crop for training.
+        seed: Seed of every draw.
+
+    Raises:
+        InputError: A list, a photo or a mask is missing or not what it must be.
+    """
+    devkit = open_voc(data, year)
+    classes = ("background", *devkit.classes)
+    found = [MaskedPhotos(devkit.masks(split), classes, view, seed) for split in splits]
+    for photos in found:
+        for index in range(len(photos)):
+            photos.read(index)
+    return found
+
+
+def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
+    """Lists of inputs and of samples; mmsegmentation pads and stacks them on the device."""
+    return {key: [sample[key] for sample in samples] for key in ("inputs", "data_samples")}

@@ -1,0 +1,297 @@
+"""VOC segmentation: mmsegmentation's EncoderDecoder with a fully convolutional head around a backbone.
+
+The last column of table 2 of "Colorful Image Colorization" (Zhang et al., ECCV 2016) is of this kind: every
+pixel gets a class, and the score is the mean over classes of intersection over union.
+
+Differences from the paper: the head is mmsegmentation's FCNHead on conv5 in place of FCN-32s with fc6 and fc7;
+photos are scaled, cropped and mirrored at random; the loss is averaged over all pixels of a batch, with void and
+padding counted as zero, as mmsegmentation does it (so that two processes compute what one does).
+"""
+
+import hashlib
+import json
+import warnings
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from jaxtyping import Float, Shaped
+from mmengine.config import Config, ConfigDict
+from mmengine.dataset import DefaultSampler
+from mmengine.evaluator import Evaluator
+from mmengine.hooks import CheckpointHook, Hook, LoggerHook
+from mmengine.model import MMDistributedDataParallel
+from mmengine.optim import LinearLR, OptimWrapper, PolyLR
+from mmengine.runner import IterBasedTrainLoop, TestLoop
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from pretext.backbones.base import Backbone, check_choice
+from pretext.config import build, plain
+from pretext.data.views import EpochSampler
+from pretext.distributed import rank_and_world_size, synchronize_batch_norm
+from pretext.engine import LOG_INTERVAL, WholeCheckpointRunner, latest_checkpoint
+from pretext.errors import InputError
+from pretext.hooks import PinRandomNumbers, ShowProgress, StopOnNonFinite
+from pretext.initializers import he_normal_, normal_
+from transfer.data.masks import MaskedPhotos, ScaledCrop, collate, read_masks
+from transfer.metrics import VOID
+from transfer.parts import Conv5
+from transfer.stage import Job, Measurement, names_fingerprint
+
+with warnings.catch_warnings():
+    # mmcv comes without compiled operators, and none are needed here.
+    warnings.filterwarnings("ignore", "Fail to import ``MultiScaleDeformableAttention``", UserWarning)
+    from mmseg.evaluation import IoUMetric
+    from mmseg.models import EncoderDecoder, FCNHead, SegDataPreProcessor
+    from mmseg.models.losses import CrossEntropyLoss
+
+#: What fills a crop beyond the photo: the gray of lightness 50, which a backbone normalises to about zero.
+PADDING_GRAY = 119
+#: Values of the config's ``train``, and the setting a score is filed under.
+SETTINGS = {"all": "all", "head": "frozen"}
+
+
+class Encoder(nn.Module):
+    """A backbone as mmsegmentation wants it: a tuple of feature maps, here of that of conv5 alone.
+
+    Layers above conv5 are taken out of the backbone, so that they are neither trained nor saved.
+
+    Args:
+        backbone: Taken over.
+        config: The stage's config.
+    """
+
+    def __init__(self, backbone: Backbone, config: Mapping[str, Any]):
+        super().__init__()
+        self.conv5 = Conv5(backbone, config, trained=config["train"] == "all")
+        names = backbone.layer_names
+        for name in names[names.index(self.conv5.layer.name) + 1 :]:
+            if hasattr(backbone, name):
+                delattr(backbone, name)
+
+    def forward(self, photos: Shaped[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n c i j"]]:
+        """The map (N, C, H / stride, W / stride) of RGB photos with values 0..255."""
+        return (self.conv5(photos),)
+
+
+@dataclass(frozen=True)
+class Segmentation:
+    """One segmentation run on one process, everything about it checked."""
+
+    job: Job
+    model: nn.Module
+    train: MaskedPhotos
+    test: MaskedPhotos
+    fingerprint: str
+    sampler: EpochSampler
+    work_dir: Path
+
+    @property
+    def steps(self) -> int:
+        """Steps of the whole run."""
+        config = self.job.config
+        return int(config["steps"] or config["epochs"] * self.sampler.steps_per_epoch)
+
+
+def voc_segmentation(job: Job) -> list[Measurement]:
+    """Train a fully convolutional head, and the backbone with it unless ``train="head"``; score the test split.
+
+    An interrupted run goes on from its last checkpoint if backbone, config, data, seed and number of processes
+    are the same; checkpoints lie in a folder of their own below ``job.work_dir`` until the score is known.
+
+    Returns:
+        ``mean_iou``, over the classes with the background, and ``pixel_accuracy``, both without void pixels and
+        to two decimals of a percent, as mmsegmentation's IoUMetric gives them; photos are taken whole at their
+        own size.
+
+    Raises:
+        InputError: The config, the backbone or the tree is not what it must be; found before training starts.
+        TrainingDivergedError: The loss is no longer finite.
+    """
+    run = _prepare(job)
+    runner = _runner(run)
+    runner.train()
+    scores = runner.test()
+    if run.sampler.rank == 0:
+        for checkpoint in run.work_dir.glob("*.pth"):
+            checkpoint.unlink()
+    setting = SETTINGS[job.config["train"]]
+    split = f"{job.config['train_split']}->{job.config['test_split']}"
+    return [
+        Measurement(setting, metric, float(scores[key]), split, run.fingerprint)
+        for metric, key in (("mean_iou", "voc/mIoU"), ("pixel_accuracy", "voc/aAcc"))
+    ]
+
+
+def build_segmentor(backbone: Backbone, num_classes: int, config: Mapping[str, Any], seed: int) -> nn.Module:
+    """Build mmsegmentation's EncoderDecoder around a backbone.
+
+    Args:
+        backbone: Layers above conv5 are taken out of it.
+        num_classes: Classes with the background.
+        config: The stage's config.
+        seed: Seed of the head's weights: He et al.'s, and N(0, 0.01^2) for the classifier.
+
+    Returns:
+        A model whose backbone is where it was and whose head is on the CPU.
+    """
+    encoder = Encoder(backbone, config)
+    preprocessor = {
+        "type": SegDataPreProcessor,
+        "size": (config["crop"], config["crop"]),
+        "pad_val": PADDING_GRAY,
+        "seg_pad_val": VOID,
+    }
+    head = {
+        "type": FCNHead,
+        "in_channels": encoder.conv5.out_channels,
+        "num_classes": num_classes,
+        "out_channels": num_classes,
+        "norm_cfg": {"type": "BN"},
+        "loss_decode": {"type": CrossEntropyLoss},
+        "ignore_index": VOID,
+        # mmengine would draw anew when training starts.
+        "init_cfg": None,
+        **config["head"],
+    }
+    with warnings.catch_warnings():
+        # Averaging over all pixels is meant: the mean over the pixels that are not void would differ between
+        # one process and two.
+        warnings.filterwarnings("ignore", "Default ``avg_non_ignore`` is False", UserWarning)
+        segmentor = EncoderDecoder(
+            data_preprocessor=preprocessor,
+            # mmseg builds from a description; this one is built already.
+            backbone={"type": lambda: encoder},
+            decode_head=head,
+            test_cfg=ConfigDict(mode="whole"),
+        )
+    he_normal_(segmentor.decode_head, seed)
+    normal_(segmentor.decode_head.conv_seg.weight, std=0.01, seed=seed, name="conv_seg.weight")
+    built: nn.Module = segmentor
+    return built
+
+
+def _prepare(job: Job) -> Segmentation:
+    config = job.config
+    _check_config(config)
+    view = ScaledCrop(config["crop"], tuple(config["scale"]), config["flip"])
+    splits = (config["train_split"], config["test_split"])
+    train, test = read_masks(job.data, config["year"], splits, view, job.seed)
+    fingerprint = names_fingerprint([splits[0], *train.names(), splits[1], *test.names()])
+    rank, world_size = rank_and_world_size()
+    sampler = EpochSampler(len(train), config["batch_size"], job.seed, rank, world_size)
+    loaded = job.load_backbone(config["geometry"], "absorb" if config["batch_norm"] == "absorb" else "keep")
+    model = build_segmentor(loaded.backbone, len(train.metainfo["classes"]), config, job.seed)
+    if world_size > 1:
+        model = synchronize_batch_norm(model, job.device)
+        conv5 = model.get_submodule("backbone.conv5")
+        assert isinstance(conv5, Conv5)
+        # Its batch norms are new modules.
+        conv5.hold()
+    model.to(job.device)
+    # Workers do not change a number.
+    recipe = {key: value for key, value in plain(config).items() if key != "workers"}
+    identity = json.dumps([recipe, loaded.sha256, job.seed, fingerprint, world_size], sort_keys=True)
+    digest = hashlib.sha256(identity.encode()).hexdigest()
+    name = f"{loaded.sha256[:12]}-seed{job.seed}-{digest[:8]}"
+    return Segmentation(job, model, train, test, fingerprint, sampler, job.work_dir / name)
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    check_choice("train", config["train"], SETTINGS)
+    check_choice("batch_norm", config["batch_norm"], ("absorb", "frozen", "train"))
+    if (config["steps"] is None) == (config["epochs"] is None):
+        raise InputError(
+            f"a run needs steps or epochs, the other None: received steps={config['steps']},"
+            f" epochs={config['epochs']}"
+        )
+    for key in ("steps", "epochs", "batch_size", "checkpoint_interval"):
+        if config[key] is not None and config[key] < 1:
+            raise InputError(f"{key} is too small: received {config[key]}, allowed are 1 and above")
+    if not 0 <= config["schedule"]["warmup"] < 1:
+        raise InputError(
+            f"schedule.warmup is a share of all steps: received {config['schedule']['warmup']},"
+            " allowed are 0 to below 1"
+        )
+
+
+def _runner(run: Segmentation) -> WholeCheckpointRunner:
+    config, rank, world_size = run.job.config, run.sampler.rank, run.sampler.world_size
+    checkpoint = latest_checkpoint(run.work_dir)
+    model = run.model
+    if world_size > 1:
+        # Left to itself mmengine names the GPU LOCAL_RANK, which fails where there is none.
+        device_ids = [run.job.device.index] if run.job.device.type == "cuda" else None
+        model = MMDistributedDataParallel(module=model, device_ids=device_ids, broadcast_buffers=False)
+    hooks: list[Hook] = [
+        PinRandomNumbers(run.job.seed, rank),
+        StopOnNonFinite(),
+        ShowProgress(
+            "VOC segmentation",
+            config["batch_size"] * world_size,
+            run.sampler.steps_per_epoch,
+            enabled=rank == 0,
+        ),
+    ]
+    return WholeCheckpointRunner(
+        run.work_dir,
+        model=model,
+        train_dataloader=_loader(run.train, config["batch_size"], run.sampler, config["workers"]),
+        train_cfg={"type": IterBasedTrainLoop, "max_iters": run.steps},
+        optim_wrapper=_optimizer(run.model, config),
+        param_scheduler=_schedule(config["schedule"], run.steps),
+        test_dataloader=_loader(run.test, 1, DefaultSampler(run.test, shuffle=False), config["workers"]),
+        test_cfg={"type": TestLoop},
+        test_evaluator=_evaluator(),
+        default_hooks={
+            "logger": LoggerHook(LOG_INTERVAL, log_metric_by_epoch=False),
+            "checkpoint": CheckpointHook(
+                config["checkpoint_interval"],
+                by_epoch=False,
+                max_keep_ckpts=2,
+                filename_tmpl="step_{:08d}.pth",
+            ),
+        },
+        custom_hooks=hooks,
+        load_from=str(checkpoint) if checkpoint else None,
+        resume=checkpoint is not None,
+        launcher="pytorch" if world_size > 1 else "none",
+        log_processor={"by_epoch": False},
+        randomness={"seed": run.job.seed},
+        cfg=Config({}),
+    )
+
+
+def _loader(photos: MaskedPhotos, batch_size: int, sampler: Any, workers: int) -> DataLoader[dict[str, Any]]:
+    return DataLoader(photos, batch_size=batch_size, sampler=sampler, num_workers=workers, collate_fn=collate)
+
+
+def _evaluator() -> Evaluator:
+    # "gpu" is mmengine's word for gathering through the process group, of any kind, and not through files.
+    return Evaluator(IoUMetric(ignore_index=VOID, prefix="voc", collect_device="gpu"))
+
+
+def _optimizer(model: nn.Module, config: Mapping[str, Any]) -> OptimWrapper:
+    # Batch norms and biases are not decayed.
+    rate = config["optimizer"]["lr"]
+    groups = []
+    for part, factor in (("backbone", 1.0), ("decode_head", config["head_lr_factor"])):
+        weights = [weight for weight in model.get_submodule(part).parameters() if weight.requires_grad]
+        groups.append({"params": [w for w in weights if w.ndim > 1], "lr": rate * factor})
+        groups.append(
+            {"params": [w for w in weights if w.ndim <= 1], "lr": rate * factor, "weight_decay": 0.0}
+        )
+    optimizer = build(config["optimizer"], [group for group in groups if group["params"]])
+    return OptimWrapper(optimizer, clip_grad={"max_norm": config["max_grad_norm"]})
+
+
+def _schedule(schedule: Mapping[str, float], steps: int) -> list[dict[str, Any]]:
+    """A linear warm-up, then down to zero by a power of the steps that are left."""
+    warmup = round(schedule["warmup"] * steps)
+    falling = {"type": PolyLR, "power": schedule["power"], "begin": warmup, "end": steps, "by_epoch": False}
+    # mmengine's warm-up of one step would never end.
+    if warmup < 2:
+        return [falling | {"begin": 0}]
+    return [{"type": LinearLR, "start_factor": 0.01, "end": warmup, "by_epoch": False}, falling]
