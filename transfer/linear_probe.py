@@ -10,7 +10,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int
+from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
@@ -22,6 +22,7 @@ from pretext.config import build
 from pretext.data.views import EpochSampler
 from pretext.distributed import rank_and_world_size, synchronize_batch_norm
 from pretext.initializers import normal_
+from pretext.precision import mixed_precision
 from pretext.progress import ProgressDisplay
 from transfer.data.folders import LabeledViews, read_splits
 from transfer.metrics import topk_correct
@@ -97,9 +98,10 @@ def linear_probe(job: Job) -> list[Measurement]:
     train, test, fingerprint = read_splits(job.data, config["train_split"], config["test_split"])
     view = build(config["view"])
     backbone = job.load_backbone(config["geometry"], "keep").backbone.requires_grad_(False)
+    backbone = backbone.to(memory_format=torch.channels_last)
     layers = select_layers(backbone, config["layers"])
     blank = torch.zeros(1, 3, view.size, view.size, dtype=torch.uint8, device=job.device)
-    probes = _probes(backbone, backbone(blank, layers), layers, len(train.classes), job)
+    probes = _probes(backbone, _features(backbone, blank, layers, config), layers, len(train.classes), job)
     rank, world_size = rank_and_world_size()
     sampler = EpochSampler(len(train.paths), config["batch_size"], job.seed, rank, world_size)
     # One stream of batches for the whole run: workers never wait for an epoch to begin.
@@ -114,10 +116,10 @@ def linear_probe(job: Job) -> list[Measurement]:
     with ProgressDisplay(f"linear probe of {','.join(layers)}", steps, enabled=rank == 0) as progress:
         for _ in range(config["epochs"]):
             for _ in range(sampler.steps_per_epoch):
-                loss = _step(backbone, probes, optimizer, next(batches), job.device)
+                loss = _step(backbone, probes, optimizer, next(batches), job)
                 schedule.step()
                 progress.step(images, loss=float(loss) / len(layers))
-            accuracies.append(_accuracies(backbone, probes, test_loader, job.device))
+            accuracies.append(_accuracies(backbone, probes, test_loader, job))
     return _measurements(accuracies, layers, f"{config['train_split']}->{config['test_split']}", fingerprint)
 
 
@@ -170,11 +172,10 @@ def _optimizer(
 
 
 def _step(
-    backbone: Backbone, probes: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, device: torch.device
+    backbone: Backbone, probes: nn.Module, optimizer: torch.optim.Optimizer, batch: Any, job: Job
 ) -> Tensor:
-    photos, labels = (value.to(device, non_blocking=True) for value in batch)
-    with torch.no_grad():
-        features = backbone(photos, _names(probes))
+    photos, labels = (value.to(job.device, non_blocking=True) for value in batch)
+    features = _features(backbone, photos, list(_inner(probes)), job.config)
     loss: Tensor = probes(features, labels)
     optimizer.zero_grad()
     loss.backward()
@@ -182,27 +183,37 @@ def _step(
     return loss.detach()
 
 
-def _names(probes: nn.Module) -> list[str]:
+@torch.no_grad()
+def _features(
+    backbone: Backbone, photos: UInt8[Tensor, "n 3 h w"], layers: Sequence[str], config: dict[str, Any]
+) -> dict[str, Tensor]:
+    """Frozen features in single precision, whatever they were computed in."""
+    inputs = backbone.prepare(photos).contiguous(memory_format=torch.channels_last)
+    with mixed_precision(photos.device, config["mixed_precision"]):
+        features = backbone.extract(inputs, layers)
+    return {name: value.float() for name, value in features.items()}
+
+
+def _inner(probes: nn.Module) -> Probes:
     inner = probes.module if isinstance(probes, DistributedDataParallel) else probes
     assert isinstance(inner, Probes)
-    return list(inner)
+    return inner
 
 
+@torch.no_grad()
 def _accuracies(
-    backbone: Backbone, probes: nn.Module, loader: DataLoader[Any], device: torch.device
+    backbone: Backbone, probes: nn.Module, loader: DataLoader[Any], job: Job
 ) -> dict[str, tuple[float, float]]:
     """Top-1 and top-5 accuracy in percent, by layer."""
-    inner = probes.module if isinstance(probes, DistributedDataParallel) else probes
-    assert isinstance(inner, Probes)
-    inner.eval()
-    counts = torch.zeros(len(inner), 3, dtype=torch.float64, device=device)
-    with torch.no_grad():
-        for photos, labels in loader:
-            labels = labels.to(device)
-            features = backbone(photos.to(device, non_blocking=True), list(inner))
-            for row, name in enumerate(inner):
-                top1, top5 = topk_correct(inner[name](features[name]), labels, (1, 5))
-                counts[row] += torch.tensor([top1, top5, len(labels)], device=device)
+    inner = _inner(probes).eval()
+    counts = torch.zeros(len(inner), 3, dtype=torch.float64, device=job.device)
+    for photos, labels in loader:
+        labels = labels.to(job.device)
+        features = _features(backbone, photos.to(job.device, non_blocking=True), list(inner), job.config)
+        for row, name in enumerate(inner):
+            correct = topk_correct(inner[name](features[name]), labels, (1, 5))
+            counts[row, :2] += correct
+            counts[row, 2] += len(labels)
     inner.train()
     if rank_and_world_size()[1] > 1:
         dist.all_reduce(counts)

@@ -20,9 +20,13 @@ pooling = "bilinear"
 batch_norm = True
 
 batch_size = 64
-epochs = 10
-optimizer = dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=5e-4)
+epochs = 6
+# On ImageNet 0.01 at batch 256. 0.001 was best of 0.0001 to 0.03 on a held-out part of Imagenette's train
+# split, for an untrained AlexNet and a pretrained one alike.
+optimizer = dict(type=SGD, lr=0.001, momentum=0.9, weight_decay=5e-4)
 # Shares of all steps after which the rate is multiplied by gamma.
 milestones = (0.5, 0.8)
 gamma = 0.1
+# bfloat16 for the frozen features, where the device has instructions for it.
+mixed_precision = True
 workers = 2

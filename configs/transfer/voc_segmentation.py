@@ -22,9 +22,9 @@ flip = True
 
 batch_size = 8
 # One of the two, the other None.
-epochs = 12
-steps = None
-optimizer = dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=5e-4)
+epochs = None
+steps = 400
+optimizer = dict(type=SGD, lr=0.02, momentum=0.9, weight_decay=5e-4)
 head_lr_factor = 10.0
 max_grad_norm = 10.0
 # warmup is a share of all steps; then the rate falls to zero as (steps left) ** power.

@@ -224,17 +224,14 @@ def _candidate_table(bins: Tensor, neighbors: int) -> Tensor:
     """List each cell's bins that can be among the K nearest of a point in it: (cells, C), padded with Q."""
     low = torch.arange(_CELLS, dtype=bins.dtype, device=bins.device).unsqueeze(1) * _CELL - AB_LIMIT
     high = low + _CELL
-    # Squared distances along one axis from each interval to each bin, (_CELLS, Q) a piece, for a and for b.
+    # Squared distances along each axis from each interval to each bin, (_CELLS, Q) a piece.
     nearest = [torch.maximum(low - center, center - high).clamp_min(0).square() for center in bins.unbind(1)]
-    farthest = [
-        torch.maximum((low - center).abs(), (high - center).abs()).square() for center in bins.unbind(1)
-    ]
-    possible = []
-    for least_a, greatest_a in zip(nearest[0], farthest[0], strict=True):
-        bound = (greatest_a + farthest[1]).topk(neighbors, dim=1, largest=False).values[:, -1:]
-        # The slack covers rounding: a bin too many costs nothing, one too few would be wrong.
-        possible.append(least_a + nearest[1] <= bound + 1e-9)
-    cell, index = torch.cat(possible).nonzero(as_tuple=True)  # rising bin index within each cell
+    farthest = [torch.maximum(center - low, high - center).square() for center in bins.unbind(1)]
+    greatest = (farthest[0].unsqueeze(1) + farthest[1]).flatten(0, 1)
+    bound = greatest.topk(neighbors, dim=1, largest=False).values[:, -1:]
+    # The slack covers rounding: a bin too many costs nothing, one too few would be wrong.
+    possible = (nearest[0].unsqueeze(1) + nearest[1]).flatten(0, 1) <= bound + 1e-9
+    cell, index = possible.nonzero(as_tuple=True)  # rising bin index within each cell
     sizes = torch.bincount(cell, minlength=_CELLS**2)
     slot = torch.arange(len(cell), device=bins.device) - (sizes.cumsum(0) - sizes)[cell]
     table = torch.full((_CELLS**2, int(sizes.max())), len(bins), device=bins.device)

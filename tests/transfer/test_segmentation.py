@@ -1,5 +1,8 @@
 import dataclasses
+import json
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -17,7 +20,7 @@ from transfer.segmentation import voc_segmentation
 from transfer.stage import Job
 
 CLASSES = ("stripes", "plain")
-SMALL = ["crop=32", "batch_size=4", "epochs=2", "workers=0", "head.channels=32", "mixed_precision=False"]
+SMALL = ["crop=32", "batch_size=4", "steps=None", "epochs=2", "workers=0", "head.channels=32", "mixed_precision=False"]
 #: Colours of background and objects: none is gray, so that swapped channels show.
 COLORS = ((40, 70, 100), (230, 200, 30), (200, 240, 250))
 
@@ -42,7 +45,7 @@ def write_sample(folder, name):
     image.save(folder / "SegmentationClass" / f"{name}.png")
 
 
-def write_tree(root, train=12, val=6):
+def write_tree(root, train=12, val=7):
     folder = root / "VOCdevkit" / "VOC2012"
     for name in ("ImageSets/Segmentation", "JPEGImages", "SegmentationClass"):
         (folder / name).mkdir(parents=True)
@@ -231,7 +234,7 @@ def test_another_recipe_does_not_go_on_from_a_checkpoint(job, monkeypatch):
         raise KeyboardInterrupt
 
     monkeypatch.setattr(ShowProgress, "after_train_iter", interrupt)
-    for override in ("optimizer.lr=0.02", "optimizer.lr=0.01"):
+    for override in ("optimizer.lr=0.03", "optimizer.lr=0.01"):
         given = job(override, "steps=1", "epochs=None")
         with pytest.raises(KeyboardInterrupt):
             voc_segmentation(given)
@@ -326,6 +329,26 @@ def test_masks_keep_their_values_at_test_time(tree):
     sample = photos[0]
     assert sample["inputs"].shape == (3, 56, 72)
     assert set(sample["data_samples"].gt_sem_seg.data.unique().tolist()) == {0, 1, 255}
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("norm", ["absorb", "train"])
+def test_two_processes_compute_what_one_does(tree, tmp_path, norm):
+    def run(gpus, batch_size):
+        work_dir = tmp_path / str(gpus)
+        small = [word for word in SMALL if not word.startswith("batch_size")]
+        words = [*small, f"batch_size={batch_size}", f"batch_norm={norm}", "head.dropout_ratio=0.0"]
+        subprocess.run(
+            [sys.executable, "-m", "transfer", "voc-segmentation", "random:alexnet", *words,
+             "--data", str(tree), "--work-dir", str(work_dir)],
+            check=True,
+            env={**os.environ, "GPUS": str(gpus), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+        scores = (work_dir / "results.jsonl").read_text().splitlines()
+        return torch.tensor([json.loads(line)["value"] for line in scores])
+
+    # Seven photos are scored: with two processes one of them is scored twice, and must count once.
+    torch.testing.assert_close(run(1, 4), run(2, 2), atol=0.05, rtol=0)
 
 
 @pytest.mark.slow

@@ -1,0 +1,40 @@
+"""VOC classification on true VOC2007 photos whose longer side is 256 pixels, shortened for a CPU.
+
+Train on train, score on val: the photos of VOC2007's test are not among them. The published schedule stands in
+voc_classification.py.
+"""
+
+from torch.optim import SGD
+
+from pretext.data.views import RandomCrop
+
+protocol = "voc-classification-voc256-short"
+data = "voc256"
+year = 2007
+train_split = "train"
+test_split = "val"
+
+# What is trained: fc8, fc6-8 or all (the columns of Zhang et al., table 2); the rest stays as it is.
+train = "all"
+# absorb (folded into the convolutions, as the papers do), frozen or train.
+batch_norm = "absorb"
+geometry = "pretrain"
+# Of new layers; a backbone's own fc6 and fc7 keep their sizes. The papers have 4,096 channels.
+fc6_size = 6
+fc_channels = 512
+dropout = 0.5
+
+view = dict(type=RandomCrop, size=128, resize=128, flip=True, min_scale=0.5)
+# 1: the central crop; more: random crops, whose logits are added up (the papers: 10).
+crops = 1
+
+batch_size = 16
+epochs = 12
+optimizer = dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=1e-6)
+bias_lr_factor = 2.0
+max_grad_norm = 10.0
+# warmup is a share of all steps; decay and stages are for name="step" (the papers: 0.5 and 8).
+schedule = dict(name="cosine", warmup=0.1, decay=0.5, stages=8)
+# bfloat16 where the CPU or GPU has instructions for it.
+mixed_precision = True
+workers = 2
