@@ -46,7 +46,9 @@ def _parser() -> argparse.ArgumentParser:
     prior.add_argument("photos", help="a folder, a list file, or tar shards")
     prior.add_argument("--out", type=Path, required=True, help="the prior file to write (.json)")
     prior.add_argument("--bins", default="official313", help="rule of the ab bins (default: official313)")
-    prior.add_argument("--sigma", type=float, default=5.0, help="width of the smoothing in CIE units (default: 5)")
+    prior.add_argument(
+        "--sigma", type=float, default=5.0, help="width of the smoothing in CIE units (default: 5)"
+    )
     prior.add_argument("--max-photos", type=int, help="use only so many, spread over all (default: all)")
     prior.set_defaults(run=_prior)
 

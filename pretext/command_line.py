@@ -36,9 +36,13 @@ def run_command(command: Callable[[], None]) -> int:
 
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add --data, --work-dir and --seed."""
-    parser.add_argument("--data", help="the data, in place of the config's: a path, or a name below PRETEXT_DATA")
+    parser.add_argument(
+        "--data", help="the data, in place of the config's: a path, or a name below PRETEXT_DATA"
+    )
     parser.add_argument("--work-dir", type=Path, help="folder of the run (default: work_dirs/<config name>)")
-    parser.add_argument("--seed", type=int, default=0, help="seed of the weights and of every draw (default: 0)")
+    parser.add_argument(
+        "--seed", type=int, default=0, help="seed of the weights and of every draw (default: 0)"
+    )
 
 
 def split_overrides(words: Sequence[str], most: int, expected: str) -> tuple[list[str], list[str]]:
@@ -100,7 +104,9 @@ def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
             f"--master-port={_environment_number('MASTER_PORT', 29500)}",
         ]
     try:
-        run(get_args_parser().parse_args([*options, "--module", module, *arguments]))
+        run(  # type: ignore[no-untyped-call]
+            get_args_parser().parse_args([*options, "--module", module, *arguments])
+        )
     except ChildFailedError as error:
         return int(error.get_first_failure()[1].exitcode)
     return 0

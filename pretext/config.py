@@ -151,4 +151,6 @@ def _import(name: str) -> Any:
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
-        raise InputError(f"no such class: received {name!r}, expected a dotted path like torch.optim.SGD") from error
+        raise InputError(
+            f"no such class: received {name!r}, expected a dotted path like torch.optim.SGD"
+        ) from error

@@ -44,7 +44,7 @@ def rank_and_world_size() -> tuple[int, int]:
 def synchronize_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     """Make every batch norm of ``model`` compute its statistics over the batches of all processes."""
     if device.type == "cuda":
-        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)
+        converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return converted
     for name, child in model.named_children():
         if isinstance(child, nn.BatchNorm2d):
@@ -75,7 +75,8 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         y = centered * torch.rsqrt(var + self.eps).view(shape)
         if self.affine:
             y = y * self.weight.view(shape) + self.bias.view(shape)
-        return y.to(x.dtype)
+        normalized: Tensor = y.to(x.dtype)
+        return normalized
 
     @torch.no_grad()
     def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:
@@ -96,7 +97,7 @@ class _AllReduce(torch.autograd.Function):
         return total
 
     @staticmethod
-    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]  # one input, one gradient
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
         total = gradient.clone()
         dist.all_reduce(total)
         return total

@@ -3,7 +3,6 @@
 import hashlib
 import io
 import math
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -35,6 +34,7 @@ class PinRandomNumbers(Hook):  # type: ignore[misc]  # mmengine is not typed
         self.seed, self.rank = seed, rank
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Seed torch for the step."""
         digest = hashlib.sha256(f"{self.seed}/{batch_idx}/{self.rank}".encode()).digest()
         torch.manual_seed(int.from_bytes(digest[:7], "little"))
 
@@ -60,6 +60,7 @@ class SkipUnreadable(Hook):  # type: ignore[misc]
         self._known = self._listed()
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Take the unreadable photos out of the batch, list the new ones, and stop if there are too many."""
         new = {name: why for name, why in data_batch.pop("unreadable") if name not in self._known}
         if not new:
             return
@@ -92,6 +93,7 @@ class StopOnNonFinite(Hook):  # type: ignore[misc]
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
+        """Raise TrainingDivergedError if the step's loss is not finite."""
         loss = float(outputs["loss"].detach()) if outputs else 0.0
         if not math.isfinite(loss):
             raise TrainingDivergedError(
@@ -108,12 +110,14 @@ class ShowProgress(Hook):  # type: ignore[misc]
         self.enabled = enabled
 
     def before_train(self, runner: Any) -> None:
+        """Begin the display, at the step the run goes on from."""
         self._display = ProgressDisplay(self.title, runner.max_iters, runner.iter, self.enabled)
         self._display.__enter__()
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
+        """Show the step."""
         assert outputs
         self._display.step(
             self.images_per_step,
@@ -123,6 +127,7 @@ class ShowProgress(Hook):  # type: ignore[misc]
         )
 
     def after_train(self, runner: Any) -> None:
+        """End the display."""
         self._display.__exit__(None, None, None)
 
 
@@ -141,6 +146,7 @@ class SavePreviews(Hook):  # type: ignore[misc]
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
+        """Write a picture if the step is due."""
         step = batch_idx + 1
         if step % self.interval and step != runner.max_iters:
             return

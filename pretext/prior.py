@@ -53,7 +53,9 @@ def prior_of_photos(
             counts += count_ab(ab)
             counted += 1
     if counted == 0:
-        raise InputError(f"no colour prior: all of {count} photos are gray or unreadable; name photos in colour")
+        raise InputError(
+            f"no colour prior: all of {count} photos are gray or unreadable; name photos in colour"
+        )
     try:
         return estimate_prior(counts, bins, sigma, num_photos=counted, source=source)
     except ValueError as error:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
-MODULES = sorted(path.relative_to(ROOT) for package in ("pretext", "transfer") for path in (ROOT / package).rglob("*.py"))
+MODULES = sorted(
+    path.relative_to(ROOT) for package in ("pretext", "transfer") for path in (ROOT / package).rglob("*.py")
+)
 
 #: What a module must not import, by the prefix of its name.
 FORBIDDEN = {

@@ -19,6 +19,7 @@ def test_a_pretraining_config_trains_two_steps(name, small_config, photo_folder,
     backbone = pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
     loaded = load_backbone(backbone)
     assert loaded.provenance.step == 2
-    assert loaded.backbone.arguments.items() >= {
-        key: value for key, value in config["backbone"].items() if key != "architecture"
-    }.items()
+    assert (
+        loaded.backbone.arguments.items()
+        >= {key: value for key, value in config["backbone"].items() if key != "architecture"}.items()
+    )

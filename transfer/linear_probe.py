@@ -43,7 +43,9 @@ class LayerProbe(nn.Module):
         seed: Seed of the classifier's weights, N(0, 0.01^2), drawn from it and the layer's name alone.
     """
 
-    def __init__(self, layer: Layer, features: Tensor, num_classes: int, pooling: str, batch_norm: bool, seed: int):
+    def __init__(
+        self, layer: Layer, features: Tensor, num_classes: int, pooling: str, batch_norm: bool, seed: int
+    ):
         super().__init__()
         check_choice("pooling", pooling, ("bilinear", "average"))
         side = math.isqrt(MAX_FEATURES // layer.channels)
@@ -178,7 +180,7 @@ def _step(
     features = _features(backbone, photos, list(_inner(probes)), job.config)
     loss: Tensor = probes(features, labels)
     optimizer.zero_grad()
-    loss.backward()
+    loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
     optimizer.step()
     return loss.detach()
 

@@ -9,7 +9,9 @@ data = "imagenette128/train"
 view = dict(type=RandomCrop, size=128, resize=128, flip=True, min_scale=1.0)
 held_out = 8
 
-backbone = dict(architecture="alexnet", input_space="lightness", groups=2, fully_connected=False, norm="batch")
+backbone = dict(
+    architecture="alexnet", input_space="lightness", groups=2, fully_connected=False, norm="batch"
+)
 method = dict(
     type=Colorization,
     loss="rebalanced",

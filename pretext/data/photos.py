@@ -6,13 +6,13 @@ import os
 import tarfile
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import numpy as np
 import numpy.typing as npt
 import webdataset
-from braceexpand import UnbalancedBracesError, braceexpand
+from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]  # not exported
 from PIL import Image, ImageOps, UnidentifiedImageError
 
 from pretext.errors import InputError
@@ -57,9 +57,11 @@ class PhotoFiles:
         return len(self._names)
 
     def name(self, index: int) -> str:
+        """The photo's path."""
         return os.fsdecode(bytes(self._names[index]))
 
     def read(self, index: int) -> bytes:
+        """The photo's bytes; OSError if they cannot be read."""
         return Path(self.name(index)).read_bytes()
 
 
@@ -99,10 +101,12 @@ class PhotoShards:
         return len(self._members)
 
     def name(self, index: int) -> str:
+        """The photo's shard and the name of its member."""
         shard = self._files[self._members[index, 0]]
         return f"{shard}/{bytes(self._names[index]).decode()}"
 
     def read(self, index: int) -> bytes:
+        """The photo's bytes; OSError if they cannot be read."""
         shard, offset, size = (int(value) for value in self._members[index])
         with self._files[shard].open("rb") as file:
             file.seek(offset)

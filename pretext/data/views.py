@@ -7,7 +7,7 @@ no worker or four, or stopped and resumed in mid-epoch, sees the same crops.
 from collections.abc import Iterator
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, NamedTuple
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,7 +23,8 @@ from pretext.errors import InputError
 MAX_TRIES = 64
 
 
-class Draw(NamedTuple):
+@dataclass(frozen=True)
+class Draw:
     """One sample of a run: the photo and the epoch it is seen in."""
 
     epoch: int

@@ -128,7 +128,9 @@ class Colorization(Method):
         prediction = self.predict(rgb_to_lightness(image))
         # Losses in single precision, whatever the backbone ran in.
         with torch.autocast(image.device.type, enabled=False):
-            prediction = _at_targets(prediction.float(), ab.shape[-2:], self.layer.stride // self.target_stride)
+            prediction = _at_targets(
+                prediction.float(), ab.shape[-2:], self.layer.stride // self.target_stride
+            )
             colorful = gray_mask(ab, self.gray_threshold)
             if self.loss == "l2":
                 return {"loss_l2": l2_loss(prediction, ab / AB_SCALE, colorful)}
@@ -142,7 +144,7 @@ class Colorization(Method):
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w3"]:
         """Lightness, truth and prediction side by side, for each photo."""
         lightness = rgb_to_lightness(image)
-        prediction, size = self.predict(lightness).float(), lightness.shape[-2:]
+        prediction, size = self.predict(lightness).float(), (image.shape[2], image.shape[3])
         if self.loss == "l2":
             ab = F.interpolate(prediction * AB_SCALE, size=size, mode="bilinear")
         else:

@@ -11,7 +11,9 @@ NAME = "pretext/colorization_alexnet_imagenette128"
 
 
 def test_overrides_reach_into_the_config():
-    config = load_config(NAME, ["optimizer.lr=1", "epochs=2", "method.loss=l2", "optimizer.type=torch.optim.SGD"])
+    config = load_config(
+        NAME, ["optimizer.lr=1", "epochs=2", "method.loss=l2", "optimizer.type=torch.optim.SGD"]
+    )
     assert config["optimizer"]["lr"] == 1.0
     assert isinstance(config["optimizer"]["lr"], float)
     assert (config["epochs"], config["method"]["loss"]) == (2, "l2")

@@ -65,8 +65,8 @@ def test_a_run_resumed_in_mid_epoch_ends_with_the_same_weights(
 ):
     config = small_config("pretext/colorization_alexnet_toyworld", "steps=14", "checkpoint_interval=5")
     whole = pretrain(config, work_dir=tmp_path / "whole", data=str(photo_folder))
-    with monkeypatch.context(), pytest.raises(KeyboardInterrupt):
-        interrupt_at(8)
+    interrupt_at(8)
+    with pytest.raises(KeyboardInterrupt):
         pretrain(config, work_dir=tmp_path / "broken", data=str(photo_folder))
     monkeypatch.undo()
     assert latest_checkpoint(tmp_path / "broken").name == "step_00000005.pth"
@@ -93,7 +93,9 @@ def test_a_finished_run_is_left_alone_and_another_is_refused(small_config, photo
     assert pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder)) == backbone
     assert backbone.stat().st_mtime_ns == written
     config["optimizer"]["lr"] = 0.5
-    with pytest.raises(InputError, match=r"holds another run: it differs in optimizer.lr \(0.001 there, 0.5 here\)"):
+    with pytest.raises(
+        InputError, match=r"holds another run: it differs in optimizer.lr \(0.001 there, 0.5 here\)"
+    ):
         pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
     pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder), fresh=True)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["optimizer"]["lr"] == 0.5
@@ -124,9 +126,17 @@ def test_gray_photos_add_no_loss(small_config, photo_folder):
 
 def test_accumulated_steps_count_as_one_large_step(small_config, photo_folder, tmp_path):
     # Without batch norm, so that the batches do not see each other.
-    common = ["method.loss=classification", "backbone.norm=none", "optimizer.type=torch.optim.SGD", "schedule.name=constant", "schedule.warmup=0.0"]
+    common = [
+        "method.loss=classification",
+        "backbone.norm=none",
+        "optimizer.type=torch.optim.SGD",
+        "schedule.name=constant",
+        "schedule.warmup=0.0",
+    ]
     once = small_config("pretext/colorization_alexnet_toyworld", *common, "batch_size=8", "steps=2")
-    twice = small_config("pretext/colorization_alexnet_toyworld", *common, "batch_size=4", "steps=4", "accumulate=2")
+    twice = small_config(
+        "pretext/colorization_alexnet_toyworld", *common, "batch_size=4", "steps=4", "accumulate=2"
+    )
     states = []
     for number, config in enumerate((once, twice)):
         path = pretrain(config, work_dir=tmp_path / str(number), data=str(photo_folder))
@@ -149,7 +159,9 @@ def test_a_few_unreadable_photos_are_listed_and_many_stop_the_run(small_config, 
     assert [line.split("\t")[0] for line in listed] == [str(folder / "007.jpg")]
     for name in ("105.jpg", "133.jpg", "221.jpg"):
         (folder / name).write_bytes(b"broken")
-    with pytest.raises(InputError, match=r"too many unreadable photos: \d+ of \d+, first .*; at most 1% are skipped"):
+    with pytest.raises(
+        InputError, match=r"too many unreadable photos: \d+ of \d+, first .*; at most 1% are skipped"
+    ):
         pretrain(config, work_dir=tmp_path / "too_many", data=str(folder))
     assert not (tmp_path / "too_many" / "backbone.safetensors").exists()
 
@@ -159,7 +171,9 @@ def test_truncated_photos_are_found_before_anything_is_written(small_config, pho
     folder.mkdir()
     for photo in photo_folder.glob("*.jpg"):
         (folder / photo.name).write_bytes(photo.read_bytes()[:300])
-    with pytest.raises(InputError, match=r"too many unreadable photos: 48 of 48, first .*00.jpg \(.*truncated"):
+    with pytest.raises(
+        InputError, match=r"too many unreadable photos: 48 of 48, first .*00.jpg \(.*truncated"
+    ):
         pretrain(small_config(), work_dir=tmp_path / "run", data=str(folder))
     assert not (tmp_path / "run").exists()
 
@@ -167,7 +181,9 @@ def test_truncated_photos_are_found_before_anything_is_written(small_config, pho
 def test_no_room_on_the_disk_is_found_before_training(small_config, photo_folder, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")(10**9, 10**9, 10**6)
     monkeypatch.setattr(engine.shutil, "disk_usage", lambda path: usage)
-    with pytest.raises(InputError, match="no room on the disk of .*: 1 MB are free, the run's checkpoints need"):
+    with pytest.raises(
+        InputError, match="no room on the disk of .*: 1 MB are free, the run's checkpoints need"
+    ):
         pretrain(small_config(), work_dir=tmp_path / "run", data=str(photo_folder))
     assert not (tmp_path / "run").exists()
 
@@ -194,11 +210,20 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(small_config, photo_folder, tm
 @pytest.mark.parametrize(
     ("override", "message"),
     [
-        ("schedule.name=linear", "unknown schedule: received 'linear', allowed are cosine, step and constant"),
-        ("method.loss=l3", "unknown colorization loss: received 'l3', allowed are rebalanced, classification, l2"),
+        (
+            "schedule.name=linear",
+            "unknown schedule: received 'linear', allowed are cosine, step and constant",
+        ),
+        (
+            "method.loss=l3",
+            "unknown colorization loss: received 'l3', allowed are rebalanced, classification, l2",
+        ),
         ("method.layer=conv9", "unknown layer of alexnet: received 'conv9', allowed are conv1"),
         ("backbone.architecture=resnet", "unknown architecture: received 'resnet', allowed are alexnet"),
-        ("backbone.input_space=rgb", "unknown colorization input_space: received 'rgb', allowed are lightness"),
+        (
+            "backbone.input_space=rgb",
+            "unknown colorization input_space: received 'rgb', allowed are lightness",
+        ),
         ("epochs=3", "a run needs steps or epochs, the other None: received steps=2, epochs=3"),
     ],
 )
@@ -213,7 +238,9 @@ def test_bad_settings_are_named(small_config, photo_folder, tmp_path, override, 
 
 def test_schedules_run_as_described(small_config, photo_folder, tmp_path):
     rates = []
-    config = small_config("pretext/colorization_alexnet_toyworld", "steps=10", "schedule.name=step", "schedule.warmup=0.2")
+    config = small_config(
+        "pretext/colorization_alexnet_toyworld", "steps=10", "schedule.name=step", "schedule.warmup=0.2"
+    )
     config["schedule"]["milestones"] = ((5, 0.5), (8, 0.1))
 
     class Watch(Hook):
@@ -234,8 +261,18 @@ def test_schedules_run_as_described(small_config, photo_folder, tmp_path):
 
 
 def command(config, *words, work_dir, data):
-    module = [sys.executable, "-m", "pretext", "train", config, *words, "--work-dir", str(work_dir), "--data", str(data)]
-    return module
+    return [
+        sys.executable,
+        "-m",
+        "pretext",
+        "train",
+        config,
+        *words,
+        "--work-dir",
+        str(work_dir),
+        "--data",
+        str(data),
+    ]
 
 
 SMALL_WORDS = [

@@ -17,7 +17,9 @@ def test_the_mass_is_where_the_photos_are(tmp_path):
     red, blue = (180, 40, 40), (40, 60, 200)
     prior = prior_of_photos(folder_of(tmp_path, red, red, red, blue), sigma=0)
     assert prior.num_photos == 4
-    assert sorted(prior.probabilities[prior.probabilities > 0.01].tolist()) == pytest.approx([0.25, 0.75], abs=1e-6)
+    assert sorted(prior.probabilities[prior.probabilities > 0.01].tolist()) == pytest.approx(
+        [0.25, 0.75], abs=1e-6
+    )
     assert prior.probabilities.min() > 0
 
 

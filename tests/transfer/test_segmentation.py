@@ -20,7 +20,15 @@ from transfer.segmentation import voc_segmentation
 from transfer.stage import Job
 
 CLASSES = ("stripes", "plain")
-SMALL = ["crop=32", "batch_size=4", "steps=None", "epochs=2", "workers=0", "head.channels=32", "mixed_precision=False"]
+SMALL = [
+    "crop=32",
+    "batch_size=4",
+    "steps=None",
+    "epochs=2",
+    "workers=0",
+    "head.channels=32",
+    "mixed_precision=False",
+]
 #: Colours of background and objects: none is gray, so that swapped channels show.
 COLORS = ((40, 70, 100), (230, 200, 30), (200, 240, 250))
 

@@ -55,7 +55,9 @@ def read_splits(root: Path, train: str, test: str) -> tuple[LabeledPhotos, Label
     first, second = read_image_folder(root, train), read_image_folder(root, test)
     if first.classes != second.classes:
         differing = sorted(set(first.classes) ^ set(second.classes))
-        raise InputError(f"the classes of {root}/{train} and {root}/{test} differ: {', '.join(differing[:5])}")
+        raise InputError(
+            f"the classes of {root}/{train} and {root}/{test} differ: {', '.join(differing[:5])}"
+        )
     return first, second, names_fingerprint([train, *first.names(), test, *second.names()])
 
 
@@ -79,7 +81,9 @@ class LabeledViews(Dataset[tuple[Tensor, int]]):
         try:
             image = decode_rgb(Path(path).read_bytes())
         except (UnreadablePhotoError, OSError) as error:
-            raise InputError(f"the labelled photo {path} is unreadable: {error}; mend or remove it") from error
+            raise InputError(
+                f"the labelled photo {path} is unreadable: {error}; mend or remove it"
+            ) from error
         if isinstance(which, Draw):
             view = self.view(image, draw_rng(self.seed, which))
         else:

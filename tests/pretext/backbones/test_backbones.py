@@ -22,13 +22,31 @@ def sizes(backbone: torch.nn.Module, side: int) -> dict[str, int]:
 def test_alexnet_pretraining_geometry_is_that_of_the_paper():
     # Zhang et al.: 180 pixels -> 45 -> pool 23 -> pool 12 -> 12 at fc7.
     got = sizes(AlexNet(fully_connected=True), 180)
-    expected = {"conv1": 45, "conv2": 23, "conv3": 12, "conv4": 12, "conv5": 12, "pool5": 12, "fc6": 12, "fc7": 12}
+    expected = {
+        "conv1": 45,
+        "conv2": 23,
+        "conv3": 12,
+        "conv4": 12,
+        "conv5": 12,
+        "pool5": 12,
+        "fc6": 12,
+        "fc7": 12,
+    }
     assert got == expected
 
 
 def test_alexnet_evaluation_geometry_is_caffes():
     got = sizes(AlexNet(geometry="evaluation", fully_connected=True), 227)
-    expected = {"conv1": 55, "conv2": 27, "conv3": 13, "conv4": 13, "conv5": 13, "pool5": 6, "fc6": 1, "fc7": 1}
+    expected = {
+        "conv1": 55,
+        "conv2": 27,
+        "conv3": 13,
+        "conv4": 13,
+        "conv5": 13,
+        "pool5": 6,
+        "fc6": 1,
+        "fc7": 1,
+    }
     assert got == expected
 
 
@@ -115,7 +133,9 @@ def test_input_is_normalised_as_announced():
 def test_unknown_layers_and_arguments_are_named():
     with pytest.raises(InputError, match=r"unknown layer of alexnet: received 'conv9', allowed are conv1"):
         AlexNet()(photos(64), ["conv9"])
-    with pytest.raises(InputError, match=r"unknown input_space: received 'hsv', allowed are lightness, lab, rgb"):
+    with pytest.raises(
+        InputError, match=r"unknown input_space: received 'hsv', allowed are lightness, lab, rgb"
+    ):
         AlexNet("hsv")
     with pytest.raises(InputError, match="no layer asked for"):
         AlexNet()(photos(64), [])

@@ -37,7 +37,9 @@ def trained(backbone):
 
 
 def photos(side=96):
-    return torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    return torch.randint(
+        0, 256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
 
 
 @pytest.fixture
@@ -74,7 +76,9 @@ def test_the_geometry_can_be_changed_on_loading_and_does_not_change_the_hash(sav
     assert loaded.backbone(photos(128), ["conv5"])["conv5"].shape[-1] == 7
 
 
-@pytest.mark.parametrize("make", [lambda: AlexNet(groups=2), lambda: VGG16("rgb"), lambda: AlexNet(norm="batch_no_affine")])
+@pytest.mark.parametrize(
+    "make", [lambda: AlexNet(groups=2), lambda: VGG16("rgb"), lambda: AlexNet(norm="batch_no_affine")]
+)
 def test_absorbing_batch_norm_keeps_the_features(make):
     backbone = trained(make())
     absorbed = absorb_batch_norm(backbone)
@@ -105,7 +109,9 @@ def test_a_missing_and_an_unexpected_key_are_listed(saved):
     weights = load_file(path)
     weights["conv9.weight"] = weights.pop("conv3.conv.weight")
     save_file(weights, path, metadata)
-    with pytest.raises(InputError, match=r"missing conv3.conv.weight; unexpected conv9.weight; of a wrong shape none"):
+    with pytest.raises(
+        InputError, match=r"missing conv3.conv.weight; unexpected conv9.weight; of a wrong shape none"
+    ):
         load_backbone(path)
 
 
@@ -150,7 +156,9 @@ def test_other_safetensors_missing_files_and_formats_are_refused(tmp_path, saved
         load_backbone(other)
     with pytest.raises(InputError, match=r"no backbone file: received .*gone.safetensors; allowed are"):
         load_backbone(tmp_path / "gone.safetensors")
-    with pytest.raises(InputError, match=r"unknown untrained backbone: received 'random:resnet', allowed are"):
+    with pytest.raises(
+        InputError, match=r"unknown untrained backbone: received 'random:resnet', allowed are"
+    ):
         load_backbone("random:resnet")
     header = read_header(saved[1]) | {"format_version": 99}
     save_file(load_file(saved[1]), other, {"pretext_transfer": json.dumps(header)})
@@ -166,7 +174,9 @@ def test_torchvision_names_run_in_torchvisions_vgg():
     # torchvision's features end in a pool with stride 2, as ours do in the evaluation geometry.
     backbone.geometry = "evaluation"
     x = backbone.prepare(photos(64))
-    torch.testing.assert_close(theirs.eval()(x), backbone.extract(x, ["pool5"])["pool5"], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        theirs.eval()(x), backbone.extract(x, ["pool5"])["pool5"], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_torchvision_names_run_in_torchvisions_alexnet_layout():
@@ -181,7 +191,9 @@ def test_torchvision_names_run_in_torchvisions_alexnet_layout():
     theirs[0].padding = (0, 0)
     theirs.load_state_dict(weights, strict=True)
     x = backbone.prepare(photos(131))
-    torch.testing.assert_close(theirs.eval()(x), backbone.extract(x, ["pool5"])["pool5"], atol=1e-4, rtol=1e-4)
+    torch.testing.assert_close(
+        theirs.eval()(x), backbone.extract(x, ["pool5"])["pool5"], atol=1e-4, rtol=1e-4
+    )
 
 
 def test_export_without_a_counterpart_is_refused():

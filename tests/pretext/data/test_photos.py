@@ -17,7 +17,11 @@ def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
 
 def gradient(side: int = 16) -> Image.Image:
     rows = np.linspace(0, 255, side).astype(np.uint8)
-    return Image.fromarray(np.stack([np.tile(rows, (side, 1)), np.tile(rows[:, None], side), np.full((side, side), 90)], 2).astype(np.uint8))
+    return Image.fromarray(
+        np.stack(
+            [np.tile(rows, (side, 1)), np.tile(rows[:, None], side), np.full((side, side), 90)], 2
+        ).astype(np.uint8)
+    )
 
 
 @pytest.fixture
@@ -34,7 +38,9 @@ def folder(tmp_path):
 @pytest.mark.parametrize("kind", ["PNG", "WEBP"])
 def test_lossless_kinds_come_back_as_they_were(kind):
     options = {"lossless": True} if kind == "WEBP" else {}
-    assert np.array_equal(np.asarray(decode_rgb(encoded(gradient(), kind, **options))), np.asarray(gradient()))
+    assert np.array_equal(
+        np.asarray(decode_rgb(encoded(gradient(), kind, **options))), np.asarray(gradient())
+    )
 
 
 @pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
@@ -42,7 +48,12 @@ def test_every_mode_becomes_rgb(mode):
     kind = "TIFF" if mode == "CMYK" else "PNG"
     image = decode_rgb(encoded(gradient().convert(mode), kind))
     assert image.mode == "RGB"
-    assert np.abs(np.asarray(image, dtype=int) - np.asarray(gradient().convert(mode).convert("RGB"), dtype=int)).max() <= 1
+    assert (
+        np.abs(
+            np.asarray(image, dtype=int) - np.asarray(gradient().convert(mode).convert("RGB"), dtype=int)
+        ).max()
+        <= 1
+    )
 
 
 def test_sixteen_bits_are_scaled_not_clipped():
@@ -63,7 +74,9 @@ def test_the_exif_orientation_is_applied():
     assert decode_rgb(encoded(image, "JPEG", exif=exif)).size == (4, 8)
 
 
-@pytest.mark.parametrize("data", [b"", b"text", encoded(gradient(64), "JPEG")[:-200]], ids=["empty", "text", "truncated"])
+@pytest.mark.parametrize(
+    "data", [b"", b"text", encoded(gradient(64), "JPEG")[:-200]], ids=["empty", "text", "truncated"]
+)
 def test_what_is_no_photo_is_unreadable(data):
     with pytest.raises(UnreadablePhotoError):
         decode_rgb(data)
@@ -100,10 +113,18 @@ def shards(tmp_path):
 
 @pytest.mark.parametrize("form", ["folder", "pattern", "url"])
 def test_shards_are_read_at_random(shards, tmp_path, form):
-    source = {"folder": str(shards), "pattern": f"{shards}/set-{{0..1}}.tar", "url": f"file:{shards}/set-{{0..1}}.tar"}
+    source = {
+        "folder": str(shards),
+        "pattern": f"{shards}/set-{{0..1}}.tar",
+        "url": f"file:{shards}/set-{{0..1}}.tar",
+    }
     photos = open_photos(source[form], cache=tmp_path / "cache")
     assert len(photos) == 6
-    assert [decode_rgb(photos.read(i)).getpixel((0, 0)) for i in (4, 0, 5)] == [(1, 1, 0), (0, 0, 0), (1, 2, 0)]
+    assert [decode_rgb(photos.read(i)).getpixel((0, 0)) for i in (4, 0, 5)] == [
+        (1, 1, 0),
+        (0, 0, 0),
+        (1, 2, 0),
+    ]
     assert (tmp_path / "cache").exists() == (form == "url")
 
 
@@ -117,7 +138,9 @@ def test_the_fingerprint_follows_the_names(folder):
 def test_what_holds_no_photos_is_refused(tmp_path, folder):
     empty = tmp_path / "empty"
     empty.mkdir()
-    with pytest.raises(InputError, match=r"no photos in .*empty: allowed are files ending in \.jpeg, \.jpg, \.png, \.webp"):
+    with pytest.raises(
+        InputError, match=r"no photos in .*empty: allowed are files ending in \.jpeg, \.jpg, \.png, \.webp"
+    ):
         open_photos(empty)
     (empty / "a.txt").write_text("text")
     with pytest.raises(InputError, match="no photos in"):

@@ -39,7 +39,9 @@ def take(batches, steps, workers=0, **options):
     sampler = EpochSampler(24, **({"batch_size": 4, "seed": 0} | options))
     sampler.skip(batches * sampler.batch_size)
     loader = iter(
-        DataLoader(views(), batch_size=sampler.batch_size, sampler=sampler, num_workers=workers, collate_fn=collate)
+        DataLoader(
+            views(), batch_size=sampler.batch_size, sampler=sampler, num_workers=workers, collate_fn=collate
+        )
     )
     return [next(loader) for _ in range(steps)]
 

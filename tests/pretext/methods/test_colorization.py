@@ -108,10 +108,14 @@ def test_the_prior_of_the_photos_is_kept(photo_folder, tmp_path):
     again = Colorization(AlexNet())
     again.setup(None, tmp_path)
     assert torch.equal(colorization.bin_weights, again.bin_weights)
-    with pytest.raises(InputError, match="the colour prior is over other bins: received official313 with 313 bins"):
+    with pytest.raises(
+        InputError, match="the colour prior is over other bins: received official313 with 313 bins"
+    ):
         Colorization(AlexNet(), bins="full529").setup(None, tmp_path)
 
 
 def test_a_backbone_that_sees_colour_is_refused():
-    with pytest.raises(InputError, match="unknown colorization input_space: received 'lab', allowed are lightness"):
+    with pytest.raises(
+        InputError, match="unknown colorization input_space: received 'lab', allowed are lightness"
+    ):
         Colorization(AlexNet("lab"))
