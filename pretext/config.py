@@ -25,6 +25,8 @@ def config_folder() -> Path:
 def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Load a config and apply ``key=value`` overrides.
 
+    Classes stand in it by their dotted names, as in a config that was written down; :func:`build` finds them.
+
     Args:
         name: Path of a config, or its path below the project's configs, with or without ``.py``.
         overrides: ``key=value`` or ``key.subkey=value``; values are Python literals, or else strings.
@@ -49,15 +51,13 @@ def config_name(name: str) -> str:
 
 
 def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-    """Call ``spec["type"]`` with the other entries as keyword arguments.
+    """Call the class that ``spec["type"]`` names with the other entries as keyword arguments.
 
     Raises:
         InputError: The class cannot be found, or does not take these arguments.
     """
     arguments = {key: value for key, value in spec.items() if key != "type"} | kwargs
-    kind = spec["type"]
-    if isinstance(kind, str):
-        kind = _import(kind)
+    kind = _import(spec["type"])
     try:
         inspect.signature(kind).bind(*args, **arguments)
     except TypeError as error:
@@ -66,14 +66,12 @@ def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """``value`` with classes as dotted names, and tuples as lists: what JSON can hold."""
+    """``value`` with tuples as lists: what JSON can hold."""
     if isinstance(value, dict):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(entry) for entry in value]
-    if isinstance(value, type) or callable(value):
-        return f"{value.__module__}.{value.__qualname__}"
-    return str(value) if isinstance(value, Path) else value
+    return value
 
 
 def data_path(name: str) -> str:
@@ -119,8 +117,9 @@ def _apply(config: ConfigDict, override: str) -> None:
 
 
 def _parse(key: str, text: str, current: Any) -> Any:
-    if isinstance(current, type):
-        return _import(text)
+    if key.split(".")[-1] == "type":
+        _import(text)
+        return text
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):

@@ -115,8 +115,8 @@ def voc_segmentation(job: Job) -> list[Measurement]:
     runner.train()
     scores = runner.test()
     if run.sampler.rank == 0:
-        for checkpoint in run.work_dir.glob("*.pth"):
-            checkpoint.unlink()
+        for checkpoint in (*run.work_dir.glob("*.pth"), run.work_dir / "last_checkpoint"):
+            checkpoint.unlink(missing_ok=True)
     setting = SETTINGS[job.config["train"]]
     split = f"{job.config['train_split']}->{job.config['test_split']}"
     return [
@@ -191,8 +191,10 @@ def _prepare(job: Job) -> Segmentation:
         # Its batch norms are new modules.
         conv5.hold()
     model.to(job.device)
-    # Workers do not change a number.
-    recipe = {key: value for key, value in plain(config).items() if key != "workers"}
+    # What does not change a number may change before an interrupted run goes on.
+    recipe = {
+        key: value for key, value in plain(config).items() if key not in ("workers", "checkpoint_interval")
+    }
     identity = json.dumps([recipe, loaded.sha256, job.seed, fingerprint, world_size], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()
     name = f"{loaded.sha256[:12]}-seed{job.seed}-{digest[:8]}"
@@ -218,23 +220,13 @@ def _check_config(config: Mapping[str, Any]) -> None:
 
 
 def _runner(run: Segmentation) -> WholeCheckpointRunner:
-    config, rank, world_size = run.job.config, run.sampler.rank, run.sampler.world_size
+    config, world_size = run.job.config, run.sampler.world_size
     checkpoint = latest_checkpoint(run.work_dir)
     model = run.model
     if world_size > 1:
         # Left to itself mmengine names the GPU LOCAL_RANK, which fails where there is none.
         device_ids = [run.job.device.index] if run.job.device.type == "cuda" else None
         model = MMDistributedDataParallel(module=model, device_ids=device_ids, broadcast_buffers=False)
-    hooks: list[Hook] = [
-        PinRandomNumbers(run.job.seed, rank),
-        StopOnNonFinite(),
-        ShowProgress(
-            "VOC segmentation",
-            config["batch_size"] * world_size,
-            run.sampler.steps_per_epoch,
-            enabled=rank == 0,
-        ),
-    ]
     return WholeCheckpointRunner(
         run.work_dir,
         model=model,
@@ -254,7 +246,7 @@ def _runner(run: Segmentation) -> WholeCheckpointRunner:
                 filename_tmpl="step_{:08d}.pth",
             ),
         },
-        custom_hooks=hooks,
+        custom_hooks=_hooks(run),
         load_from=str(checkpoint) if checkpoint else None,
         resume=checkpoint is not None,
         launcher="pytorch" if world_size > 1 else "none",
@@ -262,6 +254,13 @@ def _runner(run: Segmentation) -> WholeCheckpointRunner:
         randomness={"seed": run.job.seed},
         cfg=Config({}),
     )
+
+
+def _hooks(run: Segmentation) -> list[Hook]:
+    sampler = run.sampler
+    images = sampler.batch_size * sampler.world_size
+    progress = ShowProgress("VOC segmentation", images, sampler.steps_per_epoch, enabled=sampler.rank == 0)
+    return [PinRandomNumbers(run.job.seed, sampler.rank), StopOnNonFinite(), progress]
 
 
 def _loader(photos: MaskedPhotos, batch_size: int, sampler: Any, workers: int) -> DataLoader[dict[str, Any]]:

@@ -129,6 +129,7 @@ def test_accumulated_steps_count_as_one_large_step(small_config, photo_folder, t
     common = [
         "method.loss=classification",
         "backbone.norm=none",
+        "amp=None",
         "optimizer.type=torch.optim.SGD",
         "schedule.name=constant",
         "schedule.warmup=0.0",

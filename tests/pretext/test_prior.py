@@ -15,7 +15,7 @@ def folder_of(tmp_path, *colors):
 
 def test_the_mass_is_where_the_photos_are(tmp_path):
     red, blue = (180, 40, 40), (40, 60, 200)
-    prior = prior_of_photos(folder_of(tmp_path, red, red, red, blue), sigma=0)
+    prior = prior_of_photos(folder_of(tmp_path, red, red, red, blue), sigma=0.0)
     assert prior.num_photos == 4
     assert sorted(prior.probabilities[prior.probabilities > 0.01].tolist()) == pytest.approx(
         [0.25, 0.75], abs=1e-6
@@ -36,5 +36,5 @@ def test_only_gray_photos_are_an_error(tmp_path):
 
 def test_a_sample_of_the_photos_is_spread(tmp_path):
     colors = [(180, 40, 40)] * 5 + [(40, 60, 200)] * 5
-    prior = prior_of_photos(folder_of(tmp_path, *colors), max_photos=2, sigma=0)
+    prior = prior_of_photos(folder_of(tmp_path, *colors), max_photos=2, sigma=0.0)
     assert torch.count_nonzero(prior.probabilities > 0.4) == 2

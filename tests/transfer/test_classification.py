@@ -17,6 +17,8 @@ from transfer.classification import (
 from transfer.data.voc import classification_labels, open_voc
 from transfer.stage import Job
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = ["view.size=64", "view.resize=64", "fc6_size=3", "fc_channels=64", "batch_size=8", "workers=0"]
 
 

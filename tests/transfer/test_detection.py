@@ -11,6 +11,8 @@ from transfer.data.voc import open_voc, read_image
 from transfer.detection import DetectionPhotos, average_precisions, build_detector, voc_detection
 from transfer.stage import Job
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 SMALL = [
     "min_size=64",
     "max_size=96",

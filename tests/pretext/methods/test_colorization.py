@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -14,10 +16,23 @@ from pretext.methods import Colorization
 from pretext.methods.colorization import _at_targets
 
 
+class Nothing:
+    """Photos that must not be looked at."""
+
+    def __len__(self):
+        pytest.fail("photos were counted")
+
+    def name(self, index):
+        pytest.fail("a photo was named")
+
+    def read(self, index):
+        pytest.fail("a photo was read")
+
+
 def method(backbone=None, **arguments):
     built = Colorization(backbone or AlexNet(), **({"prior": "imagenet"} | arguments))
     he_normal_(built, 0)
-    built.setup(None, None)
+    built.setup(Nothing(), Path())
     return built.eval()
 
 
@@ -106,12 +121,12 @@ def test_the_prior_of_the_photos_is_kept(photo_folder, tmp_path):
     colorization.setup(open_photos(photo_folder), tmp_path)
     assert not torch.equal(colorization.bin_weights, torch.ones(313))
     again = Colorization(AlexNet())
-    again.setup(None, tmp_path)
+    again.setup(Nothing(), tmp_path)
     assert torch.equal(colorization.bin_weights, again.bin_weights)
     with pytest.raises(
         InputError, match="the colour prior is over other bins: received official313 with 313 bins"
     ):
-        Colorization(AlexNet(), bins="full529").setup(None, tmp_path)
+        Colorization(AlexNet(), bins="full529").setup(Nothing(), tmp_path)
 
 
 def test_a_backbone_that_sees_colour_is_refused():
