@@ -11,6 +11,7 @@ from pretext.command_line import (
     WORK_DIRS,
     add_run_options,
     ensure_toyworld,
+    parse,
     run_command,
     spawn_processes,
     split_overrides,
@@ -23,7 +24,7 @@ DEFAULT_CONFIG = "pretext/colorization_alexnet_toyworld.py"
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command; the exit code is 0, or 2 for bad input."""
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    options = _parser().parse_args(arguments)
+    options = parse(_parser(), arguments)
     return run_command(lambda: options.run(options, arguments))
 
 

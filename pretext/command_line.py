@@ -34,6 +34,16 @@ def run_command(command: Callable[[], None]) -> int:
     return 0
 
 
+def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse options, with words (names and overrides) before, between and behind them."""
+    options, rest = parser.parse_known_args(arguments)
+    if not hasattr(options, "words") or any(word.startswith("-") for word in rest):
+        # Without such words, or with an unknown option, the parser's own message is the right one.
+        return parser.parse_args(arguments)
+    options.words += rest
+    return options
+
+
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add --data, --work-dir and --seed."""
     parser.add_argument(

@@ -1,0 +1,220 @@
+"""The command lines as users call them: from photos to a table, and bad input to exit code 2."""
+
+import json
+import pickle
+import resource
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from conftest import SMALL
+from safetensors import safe_open
+from safetensors.torch import load_file, save_file
+
+from pretext.__main__ import main as pretext_main
+from pretext.data.toyworld import ToyworldSizes, render_toyworld
+from transfer.__main__ import main as transfer_main
+
+PROBE = ["view.size=64", "view.resize=64", "batch_size=16", "epochs=1", "workers=0"]
+
+
+@pytest.fixture(scope="module")
+def toyworld(tmp_path_factory):
+    folder = tmp_path_factory.mktemp("toy") / "toyworld"
+    render_toyworld(folder, sizes=ToyworldSizes.scaled(0.02), workers=1)
+    return folder
+
+
+@pytest.fixture(autouse=True)
+def own_folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+
+
+def train(*words):
+    return pretext_main(["train", *SMALL, *words])
+
+
+def test_from_photos_to_a_table(toyworld, capsys):
+    assert train("--data", str(toyworld / "unlabeled")) == 0
+    backbone = capsys.readouterr().out.strip().splitlines()[-1]
+    assert backbone == "work_dirs/colorization_alexnet_toyworld/backbone.safetensors"
+    labeled = ["--data", str(toyworld / "labeled")]
+    # Left out, the backbone is the last one pretrained.
+    assert transfer_main(["linear-probe", "all", *PROBE, *labeled]) == 0
+    assert "the last one pretrained" in capsys.readouterr().err
+    assert transfer_main(["linear-probe", "all", "random:alexnet", *PROBE, *labeled]) == 0
+    voc = ["--data", str(toyworld / "VOCdevkit"), "epochs=1", "workers=0"]
+    assert (
+        transfer_main(
+            ["voc-classification", backbone, *voc, "view.size=64", "view.resize=64", "batch_size=5"]
+        )
+        == 0
+    )
+    assert transfer_main(["report"]) == 0
+    table = capsys.readouterr().out
+    assert "colorization" in table
+    assert "random" in table
+    lines = Path("work_dirs/linear_probe/results.jsonl").read_text().splitlines()
+    scores = [json.loads(line) for line in lines]
+    assert {(s["method"], s["setting"]) for s in scores} == {
+        (method, f"conv{i}") for method in ("colorization", "random") for i in range(1, 6)
+    }
+    assert {s["metric"] for s in scores} == {"top1", "top5", "top1_best"}
+    assert Path("work_dirs/report/report.html").is_file()
+
+
+def test_one_layer_scores_as_it_does_among_all(toyworld):
+    words = ["random:alexnet", *PROBE, "--data", str(toyworld / "labeled")]
+    assert transfer_main(["linear-probe", "conv3,conv5", *words, "--work-dir", "joint"]) == 0
+    assert transfer_main(["linear-probe", "conv5", *words, "--work-dir", "alone"]) == 0
+
+    def values(folder):
+        lines = Path(folder, "results.jsonl").read_text().splitlines()
+        return {s["metric"]: s["value"] for s in map(json.loads, lines) if s["setting"] == "conv5"}
+
+    assert values("joint") == values("alone")
+
+
+def test_the_prior_command_writes_a_prior(toyworld, capsys):
+    assert (
+        pretext_main(["prior", str(toyworld / "unlabeled"), "--out", "prior.json", "--max-photos", "20"]) == 0
+    )
+    assert "313 bins" in capsys.readouterr().out
+    assert len(json.loads(Path("prior.json").read_text())["probabilities"]) == 313
+
+
+def test_export_writes_torchvisions_names():
+    assert pretext_main(["export", "random:alexnet", "--out", "weights.safetensors"]) == 0
+    assert "features.0.weight" in load_file("weights.safetensors")
+    assert pretext_main(["export", "random:alexnet", "--out", "weights.zip"]) == 2
+
+
+def empty(tmp_path, photo_folder):
+    (tmp_path / "data").mkdir()
+
+
+def texts(tmp_path, photo_folder):
+    (tmp_path / "data").mkdir()
+    (tmp_path / "data" / "a.txt").write_text("no photo")
+
+
+def truncated(tmp_path, photo_folder):
+    (tmp_path / "data").mkdir()
+    for photo in photo_folder.glob("*.jpg"):
+        (tmp_path / "data" / photo.name).write_bytes(photo.read_bytes()[:400])
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (empty, "no photos in data"),
+        (texts, "no photos in data"),
+        (truncated, "too many unreadable photos: 48 of 48"),
+    ],
+)
+def test_bad_photos_end_in_exit_code_two(make, message, tmp_path, photo_folder, capsys):
+    make(tmp_path, photo_folder)
+    assert train("--data", "data") == 2
+    assert message in capsys.readouterr().err
+    assert not Path("work_dirs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["optimizer.learning_rate=1"], "unknown config key: received optimizer.learning_rate"),
+        (["gone.py"], "no such config: received gone.py"),
+        (["a", "b"], "too many arguments: received a b"),
+        (["--data", "gone"], "no such data: received gone"),
+    ],
+)
+def test_bad_words_end_in_exit_code_two(words, message, capsys):
+    assert train(*words) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("work_dirs").exists()
+
+
+def saved_backbone():
+    from pretext.backbones.checkpoint import Provenance, load_backbone, save_backbone
+
+    save_backbone(load_backbone("random:alexnet").backbone, "good.safetensors", Provenance("colorization"))
+
+
+def missing_key():
+    saved_backbone()
+    weights = load_file("good.safetensors")
+    del weights["conv4.conv.weight"]
+    with safe_open("good.safetensors", "pt") as file:
+        save_file(weights, "bad.safetensors", file.metadata())
+
+
+def pickled():
+    Path("bad.safetensors").write_bytes(pickle.dumps({"weights": [1, 2]}))
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (missing_key, "missing conv4.conv.weight"),
+        (pickled, "Pickled checkpoints are never opened"),
+        (lambda: None, "no backbone file: received bad.safetensors"),
+    ],
+    ids=["missing key", "pickle", "missing file"],
+)
+def test_a_bad_backbone_scores_nothing(make, message, toyworld, capsys):
+    make()
+    words = ["linear-probe", "conv5", "bad.safetensors", *PROBE, "--data", str(toyworld / "labeled")]
+    assert transfer_main(words) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("work_dirs").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (
+            ["linear-probe", "conv9", "random:alexnet"],
+            "unknown layer of alexnet: received 'conv9', allowed are conv1",
+        ),
+        (["linear-probe", "conv5"], "no backbone is given and none was pretrained"),
+        (["voc-classification", "random:alexnet", "train=fc9"], "unknown train: received 'fc9'"),
+    ],
+)
+def test_bad_requests_score_nothing(words, message, toyworld, capsys):
+    data = "labeled" if words[0] == "linear-probe" else "VOCdevkit"
+    assert transfer_main([*words, "--data", str(toyworld / data)]) == 2
+    assert message in capsys.readouterr().err
+    assert not Path("work_dirs").exists()
+
+
+@pytest.mark.parametrize("stage", ["voc-classification", "voc-detection", "voc-segmentation"])
+def test_a_voc_tree_without_lists_scores_nothing(stage, tmp_path, capsys):
+    for year in (2007, 2012):
+        (tmp_path / "data" / "VOCdevkit" / f"VOC{year}" / "JPEGImages").mkdir(parents=True)
+    assert transfer_main([stage, "random:alexnet", "--data", "data"]) == 2
+    assert "ImageSets" in capsys.readouterr().err
+    assert not Path("work_dirs").exists()
+
+
+def test_nothing_to_report_is_an_error(capsys):
+    assert transfer_main(["report"]) == 2
+    assert "work_dirs" in capsys.readouterr().err
+
+
+@pytest.mark.slow
+def test_a_full_disk_ends_in_exit_code_two_and_leaves_no_half_file(photo_folder):
+    def small_files():
+        # The kernel refuses to let a file grow beyond 1 MB, as a full disk would.
+        resource.setrlimit(resource.RLIMIT_FSIZE, (10**6, 10**6))
+
+    done = subprocess.run(
+        [sys.executable, "-m", "pretext", "train", *SMALL, "--data", str(photo_folder)],
+        capture_output=True,
+        text=True,
+        preexec_fn=small_files,
+    )
+    assert done.returncode == 2, done.stderr
+    assert "error: cannot write the checkpoint step_00000002.pth" in done.stderr
+    assert not list(Path("work_dirs").rglob("*.safetensors"))
+    assert not list(Path("work_dirs").rglob("*.p*t*h*"))
