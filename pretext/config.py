@@ -91,7 +91,8 @@ def data_path(name: str) -> str:
 
 def _find(name: str) -> Path:
     folder = config_folder()
-    places = [Path(name), folder / name, folder.parent / name]
+    # The project's own first: its configs are called like its modules, which a checkout's root shows too.
+    places = [folder / name, folder.parent / name, Path(name)]
     for place in places:
         for path in (place, place.with_name(f"{place.name}.py")):
             if path.is_file():

@@ -52,6 +52,13 @@ def test_a_config_is_found_by_path_or_name_and_else_all_are_listed(tmp_path):
         load_config(str(path))
 
 
+def test_a_name_means_the_projects_config_and_not_a_module_of_that_name(tmp_path, monkeypatch):
+    (tmp_path / "transfer").mkdir()
+    (tmp_path / "transfer" / "linear_probe.py").write_text("a module, no config")
+    monkeypatch.chdir(tmp_path)
+    assert load_config("transfer/linear_probe.py")["protocol"] == "linear-probe-toyworld"
+
+
 def test_a_resolved_config_is_json_and_can_be_run_again(tmp_path):
     resolved = plain(load_config(NAME))
     (tmp_path / "config.json").write_text(json.dumps(resolved))
