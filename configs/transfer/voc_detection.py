@@ -4,7 +4,7 @@ The recipe behind Zhang et al. (ECCV 2016, table 2) is Fast R-CNN as Kraehenbueh
 150,000 steps of 2 photos of 480 to 1,200 pixels, 128 RoIs, a rate of 0.001 that falls by 10 every 50,000 steps.
 """
 
-from torch.optim import SGD
+from torch.optim import AdamW
 
 protocol = "voc-detection-short"
 data = "toyworld/VOCdevkit"
@@ -34,9 +34,9 @@ nms_threshold = 0.3
 score_threshold = 0.01
 
 batch_size = 4
-epochs = 10
-optimizer = dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=5e-4)
-bias_lr_factor = 2.0
+epochs = 5
+optimizer = dict(type=AdamW, lr=3e-4, weight_decay=0.01)
+bias_lr_factor = 1.0
 max_grad_norm = 10.0
 # warmup is a share of all steps; decay and stages are for name="step" (the papers: 0.1 and 3).
 schedule = dict(name="cosine", warmup=0.1, decay=0.1, stages=3)

@@ -4,7 +4,7 @@ Train on train, score on val: the photos of VOC2007's test are not among them. T
 voc_detection.py.
 """
 
-from torch.optim import SGD
+from torch.optim import AdamW
 
 protocol = "voc-detection-voc256-short"
 data = "voc256"
@@ -35,8 +35,8 @@ score_threshold = 0.01
 
 batch_size = 4
 epochs = 5
-optimizer = dict(type=SGD, lr=0.01, momentum=0.9, weight_decay=5e-4)
-bias_lr_factor = 2.0
+optimizer = dict(type=AdamW, lr=3e-4, weight_decay=0.01)
+bias_lr_factor = 1.0
 max_grad_norm = 10.0
 # warmup is a share of all steps; decay and stages are for name="step" (the papers: 0.1 and 3).
 schedule = dict(name="cosine", warmup=0.1, decay=0.1, stages=3)

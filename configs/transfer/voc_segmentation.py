@@ -1,6 +1,6 @@
 """VOC segmentation by a small fully convolutional head on conv5, a short schedule for small data sets."""
 
-from torch.optim import SGD
+from torch.optim import AdamW
 
 protocol = "voc12-seg-short"
 data = "toyworld/VOCdevkit"
@@ -24,8 +24,8 @@ batch_size = 8
 # One of the two, the other None.
 epochs = None
 steps = 400
-optimizer = dict(type=SGD, lr=0.02, momentum=0.9, weight_decay=5e-4)
-head_lr_factor = 10.0
+optimizer = dict(type=AdamW, lr=3e-4, weight_decay=0.01)
+head_lr_factor = 3.0
 max_grad_norm = 10.0
 # warmup is a share of all steps; then the rate falls to zero as (steps left) ** power.
 schedule = dict(warmup=0.05, power=0.9)
