@@ -138,7 +138,10 @@ class Colorization(Method):
             pixel_weights = colorful[:, None, None].expand(-1, *ab.shape[-2:])
             if self.loss == "rebalanced":
                 pixel_weights = pixel_weights * self.bin_weights[indices[:, 0]]
-            return {"loss_color": soft_cross_entropy(prediction, indices, weights, pixel_weights)}
+            # Logits that were cut to size share memory with what was cut off, and must stay.
+            inplace = not prediction._is_view()
+            loss = soft_cross_entropy(prediction, indices, weights, pixel_weights, inplace)
+            return {"loss_color": loss}
 
     @torch.no_grad()
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w3"]:
@@ -168,7 +171,7 @@ def _at_targets(logits: Tensor, size: torch.Size, factor: int) -> Tensor:
         return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
     if factor > 1:
         logits = F.interpolate(logits, size=reach, mode="bilinear", align_corners=True)
-    return logits[..., : size[0], : size[1]]
+    return logits if logits.shape[-2:] == size else logits[..., : size[0], : size[1]]
 
 
 def _head(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:

@@ -364,7 +364,7 @@ def test_it_trains_on_real_photos(tmp_path):
     root = Path(os.environ.get("PRETEXT_DATA", ""), "voc256")
     if not os.environ.get("PRETEXT_DATA") or not root.is_dir():
         pytest.skip("PRETEXT_DATA does not hold voc256")
-    config = load_config("transfer/voc_segmentation", ["epochs=None", "steps=20"])
+    config = load_config("transfer/voc_segmentation", ["epochs=None", "steps=80"])
     measured = voc_segmentation(Job(config, "random:alexnet", root, 0, tmp_path, torch.device("cpu")))
     by_metric = {entry.metric: entry.value for entry in measured}
     # All background is 72.5 % of the pixels.
