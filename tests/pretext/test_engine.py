@@ -313,6 +313,7 @@ def test_two_processes_compute_what_one_does(photo_folder, tmp_path):
         subprocess.run(
             command(
                 "pretext/colorization_alexnet_toyworld", *words, f"batch_size={batch_size}", "steps=12",
+                "optimizer.type=torch.optim.SGD", "optimizer.lr=0.01",
                 work_dir=work_dir, data=photo_folder,
             ),
             check=True,
