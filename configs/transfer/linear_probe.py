@@ -20,7 +20,7 @@ pooling = "bilinear"
 batch_norm = True
 
 batch_size = 64
-epochs = 8
+epochs = 5
 # On ImageNet 0.01 at batch 256. 0.001 was best of 0.0001 to 0.03 on a held-out part of Imagenette's train
 # split, for an untrained AlexNet and a pretrained one alike.
 optimizer = dict(type=SGD, lr=0.001, momentum=0.9, weight_decay=5e-4)

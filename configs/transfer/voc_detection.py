@@ -34,7 +34,7 @@ nms_threshold = 0.3
 score_threshold = 0.01
 
 batch_size = 4
-epochs = 5
+epochs = 4
 optimizer = dict(type=AdamW, lr=3e-4, weight_decay=0.01)
 bias_lr_factor = 1.0
 max_grad_norm = 10.0
