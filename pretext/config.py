@@ -51,13 +51,13 @@ def config_name(name: str) -> str:
 
 
 def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
-    """Call the class that ``spec["type"]`` names with the other entries as keyword arguments.
+    """Call the class that ``spec["type"]`` is or names with the other entries as keyword arguments.
 
     Raises:
         InputError: The class cannot be found, or does not take these arguments.
     """
     arguments = {key: value for key, value in spec.items() if key != "type"} | kwargs
-    kind = _import(spec["type"])
+    kind = _import(spec["type"]) if isinstance(spec["type"], str) else spec["type"]
     try:
         inspect.signature(kind).bind(*args, **arguments)
     except TypeError as error:
