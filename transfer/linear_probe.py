@@ -37,6 +37,7 @@ class LayerProbe(nn.Module):
 
     Args:
         layer: The layer that is probed.
+        features: A batch of its features, (N, C, H, W), of which only the size counts.
         num_classes: Number of classes.
         pooling: ``bilinear`` (Split-Brain's update) or ``average`` (Zhang's first version).
         batch_norm: Whether to normalise each channel, without affine parameters, before the classifier.
