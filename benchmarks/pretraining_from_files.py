@@ -44,7 +44,7 @@ def main() -> int:
         config = load_config("pretext/colorization_alexnet_imagenette128")
         run = engine._prepare(config, Path(scratch), 0, str(folder), torch.device("cpu"))
         run.method.setup(open_photos(folder), Path(scratch))
-        model = engine._wrap(run).train()
+        model = run.method.to(memory_format=torch.channels_last).train()
         optimizer = engine._optimizer(model, config, run.device)
 
         def images_per_second(batches: Iterator[Tensor]) -> float:

@@ -1,4 +1,4 @@
-"""Processes: joining and leaving the group, and batch norm over all of them."""
+"""Processes: joining and leaving the group, and a model trained by all of them."""
 
 import os
 from collections.abc import Iterator
@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
+from mmengine.model import MMDistributedDataParallel
 from torch import Tensor, nn
 from torch import distributed as dist
 
@@ -39,6 +40,20 @@ def rank_and_world_size() -> tuple[int, int]:
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
+
+
+def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
+    """``model`` on its device; with several processes in mmengine's distributed wrapper, batch norms synchronised."""
+    model = model.to(device)
+    if rank_and_world_size()[1] == 1:
+        return model
+    model = synchronize_batch_norm(model, device).to(device)
+    # Left to itself mmengine names the GPU LOCAL_RANK, which fails where there is none.
+    device_ids = [device.index] if device.type == "cuda" else None
+    wrapped: nn.Module = MMDistributedDataParallel(
+        module=model, device_ids=device_ids, broadcast_buffers=False
+    )
+    return wrapped
 
 
 def synchronize_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:

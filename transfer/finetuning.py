@@ -20,6 +20,7 @@ from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.hooks import TrainingDivergedError
 from pretext.progress import ProgressDisplay
+from pretext.schedules import check_schedule
 from transfer.stage import Job
 
 
@@ -36,15 +37,10 @@ def check_config(config: Mapping[str, Any], settings: Iterable[str]) -> None:
     """
     check_choice("train", config["train"], settings)
     check_choice("batch_norm", config["batch_norm"], ("absorb", "frozen", "train"))
-    check_choice("schedule", config["schedule"]["name"], ("cosine", "step"))
+    check_schedule(config["schedule"], ("cosine", "step"))
     for key in ("epochs", "batch_size", "fc_channels", "fc6_size"):
         if config[key] < 1:
             raise InputError(f"{key} is too small: received {config[key]}, allowed are 1 and above")
-    warmup = config["schedule"]["warmup"]
-    if not 0 <= warmup < 1:
-        raise InputError(
-            f"schedule.warmup is a share of all steps: received {warmup}, allowed are 0 to below 1"
-        )
 
 
 def fine_tune(

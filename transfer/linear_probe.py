@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from pretext.backbones.base import Backbone, Layer, check_choice
 from pretext.config import build
 from pretext.data.views import EpochSampler
-from pretext.distributed import rank_and_world_size, synchronize_batch_norm
+from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.initializers import normal_
 from pretext.precision import mixed_precision
 from pretext.progress import ProgressDisplay
@@ -142,12 +142,8 @@ def _probes(
             )
             for name in layers
         }
-    ).to(job.device)
-    if rank_and_world_size()[1] > 1:
-        probes = synchronize_batch_norm(probes, job.device).to(job.device)
-        device_ids = [job.device.index] if job.device.type == "cuda" else None
-        probes = DistributedDataParallel(probes, device_ids=device_ids, broadcast_buffers=False)
-    return probes
+    )
+    return data_parallel(probes, job.device)
 
 
 def _loader(views: LabeledViews, config: dict[str, Any], job: Job, sampler: Any) -> DataLoader[Any]:

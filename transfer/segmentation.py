@@ -17,24 +17,24 @@ from pathlib import Path
 from typing import Any
 
 from jaxtyping import Float, Shaped
-from mmengine.config import Config, ConfigDict
+from mmengine.config import ConfigDict
 from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
-from mmengine.hooks import CheckpointHook, Hook, LoggerHook
-from mmengine.model import MMDistributedDataParallel
-from mmengine.optim import LinearLR, OptimWrapper, PolyLR
-from mmengine.runner import IterBasedTrainLoop, TestLoop
+from mmengine.hooks import Hook
+from mmengine.optim import OptimWrapper
+from mmengine.runner import TestLoop
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
 from pretext.backbones.base import Backbone, check_choice
 from pretext.config import build, plain
 from pretext.data.views import EpochSampler
-from pretext.distributed import rank_and_world_size, synchronize_batch_norm
-from pretext.engine import LOG_INTERVAL, WholeCheckpointRunner, latest_checkpoint
+from pretext.distributed import data_parallel, rank_and_world_size, synchronize_batch_norm
 from pretext.errors import InputError
 from pretext.hooks import PinRandomNumbers, ShowProgress, StopOnNonFinite
 from pretext.initializers import he_normal_, normal_
+from pretext.runner import WholeCheckpointRunner
+from pretext.schedules import check_schedule, total_steps
 from transfer.data.masks import MaskedPhotos, ScaledCrop, collate, read_masks
 from transfer.metrics import VOID
 from transfer.parts import Conv5
@@ -86,13 +86,8 @@ class Segmentation:
     test: MaskedPhotos
     fingerprint: str
     sampler: EpochSampler
+    steps: int
     work_dir: Path
-
-    @property
-    def steps(self) -> int:
-        """Steps of the whole run."""
-        config = self.job.config
-        return int(config["steps"] or config["epochs"] * self.sampler.steps_per_epoch)
 
 
 def voc_segmentation(job: Job) -> list[Measurement]:
@@ -182,6 +177,7 @@ def _prepare(job: Job) -> Segmentation:
     fingerprint = names_fingerprint([splits[0], *train.names(), splits[1], *test.names()])
     rank, world_size = rank_and_world_size()
     sampler = EpochSampler(len(train), config["batch_size"], job.seed, rank, world_size)
+    steps = total_steps(config, sampler.steps_per_epoch)
     loaded = job.load_backbone(config["geometry"], "absorb" if config["batch_norm"] == "absorb" else "keep")
     model = build_segmentor(loaded.backbone, len(train.metainfo["classes"]), config, job.seed)
     if world_size > 1:
@@ -190,7 +186,6 @@ def _prepare(job: Job) -> Segmentation:
         assert isinstance(conv5, Conv5)
         # Its batch norms are new modules.
         conv5.hold()
-    model.to(job.device)
     # What does not change a number may change before an interrupted run goes on.
     recipe = {
         key: value for key, value in plain(config).items() if key not in ("workers", "checkpoint_interval")
@@ -198,61 +193,33 @@ def _prepare(job: Job) -> Segmentation:
     identity = json.dumps([recipe, loaded.sha256, job.seed, fingerprint, world_size], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()
     name = f"{loaded.sha256[:12]}-seed{job.seed}-{digest[:8]}"
-    return Segmentation(job, model, train, test, fingerprint, sampler, job.work_dir / name)
+    return Segmentation(job, model, train, test, fingerprint, sampler, steps, job.work_dir / name)
 
 
 def _check_config(config: Mapping[str, Any]) -> None:
     check_choice("train", config["train"], SETTINGS)
     check_choice("batch_norm", config["batch_norm"], ("absorb", "frozen", "train"))
-    if (config["steps"] is None) == (config["epochs"] is None):
-        raise InputError(
-            f"a run needs steps or epochs, the other None: received steps={config['steps']},"
-            f" epochs={config['epochs']}"
-        )
-    for key in ("steps", "epochs", "batch_size", "checkpoint_interval"):
-        if config[key] is not None and config[key] < 1:
+    check_schedule(config["schedule"], ("poly", "cosine", "constant"))
+    for key in ("batch_size", "checkpoint_interval"):
+        if config[key] < 1:
             raise InputError(f"{key} is too small: received {config[key]}, allowed are 1 and above")
-    if not 0 <= config["schedule"]["warmup"] < 1:
-        raise InputError(
-            f"schedule.warmup is a share of all steps: received {config['schedule']['warmup']},"
-            " allowed are 0 to below 1"
-        )
 
 
 def _runner(run: Segmentation) -> WholeCheckpointRunner:
-    config, world_size = run.job.config, run.sampler.world_size
-    checkpoint = latest_checkpoint(run.work_dir)
-    model = run.model
-    if world_size > 1:
-        # Left to itself mmengine names the GPU LOCAL_RANK, which fails where there is none.
-        device_ids = [run.job.device.index] if run.job.device.type == "cuda" else None
-        model = MMDistributedDataParallel(module=model, device_ids=device_ids, broadcast_buffers=False)
+    config = run.job.config
     return WholeCheckpointRunner(
         run.work_dir,
-        model=model,
+        steps=run.steps,
+        schedule=config["schedule"],
+        checkpoint_interval=config["checkpoint_interval"],
+        seed=run.job.seed,
+        model=data_parallel(run.model, run.job.device),
         train_dataloader=_loader(run.train, config["batch_size"], run.sampler, config["workers"]),
-        train_cfg={"type": IterBasedTrainLoop, "max_iters": run.steps},
         optim_wrapper=_optimizer(run.model, config),
-        param_scheduler=_schedule(config["schedule"], run.steps),
         test_dataloader=_loader(run.test, 1, DefaultSampler(run.test, shuffle=False), config["workers"]),
         test_cfg={"type": TestLoop},
         test_evaluator=_evaluator(),
-        default_hooks={
-            "logger": LoggerHook(LOG_INTERVAL, log_metric_by_epoch=False),
-            "checkpoint": CheckpointHook(
-                config["checkpoint_interval"],
-                by_epoch=False,
-                max_keep_ckpts=2,
-                filename_tmpl="step_{:08d}.pth",
-            ),
-        },
         custom_hooks=_hooks(run),
-        load_from=str(checkpoint) if checkpoint else None,
-        resume=checkpoint is not None,
-        launcher="pytorch" if world_size > 1 else "none",
-        log_processor={"by_epoch": False},
-        randomness={"seed": run.job.seed},
-        cfg=Config({}),
     )
 
 
@@ -284,13 +251,3 @@ def _optimizer(model: nn.Module, config: Mapping[str, Any]) -> OptimWrapper:
         )
     optimizer = build(config["optimizer"], [group for group in groups if group["params"]])
     return OptimWrapper(optimizer, clip_grad={"max_norm": config["max_grad_norm"]})
-
-
-def _schedule(schedule: Mapping[str, float], steps: int) -> list[dict[str, Any]]:
-    """A linear warm-up, then down to zero by a power of the steps that are left."""
-    warmup = round(schedule["warmup"] * steps)
-    falling = {"type": PolyLR, "power": schedule["power"], "begin": warmup, "end": steps, "by_epoch": False}
-    # mmengine's warm-up of one step would never end.
-    if warmup < 2:
-        return [falling | {"begin": 0}]
-    return [{"type": LinearLR, "start_factor": 0.01, "end": warmup, "by_epoch": False}, falling]

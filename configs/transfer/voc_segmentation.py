@@ -28,7 +28,7 @@ optimizer = dict(type=AdamW, lr=3e-4, weight_decay=0.01)
 head_lr_factor = 3.0
 max_grad_norm = 10.0
 # warmup is a share of all steps; then the rate falls to zero as (steps left) ** power.
-schedule = dict(warmup=0.05, power=0.9)
+schedule = dict(name="poly", warmup=0.05, power=0.9)
 # Steps between two checkpoints, from which an interrupted run goes on.
 checkpoint_interval = 500
 # bfloat16 in the backbone where the device has instructions for it.

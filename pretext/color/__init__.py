@@ -25,7 +25,6 @@ from pretext.color.rebalance import (
     l2_loss,
     rebalance_weights,
     soft_cross_entropy,
-    soft_cross_entropy_map,
 )
 
 __all__ = [
@@ -51,7 +50,6 @@ __all__ = [
     "rgb_to_lightness",
     "sample",
     "soft_cross_entropy",
-    "soft_cross_entropy_map",
     "to_dense",
     "unit_cell_centers",
     "upsample_then_decode",

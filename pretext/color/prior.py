@@ -7,7 +7,6 @@ unit cells, so one pass over the photos serves every set of bins and every smoot
 
 import json
 import math
-import os
 from dataclasses import dataclass
 from importlib import resources
 from pathlib import Path
@@ -19,6 +18,7 @@ from torch import Tensor
 
 from pretext.color.bins import AB_LIMIT, BIN_RULES, SoftEncoder, ab_bins, unit_cell_centers
 from pretext.errors import InputError
+from pretext.files import write_whole
 
 FROM_DATA = "from_data"
 """Name of the rule of bins that follow no named rule, such as those of `bins_from_counts`."""
@@ -67,16 +67,7 @@ class ColorPrior:
         }
         if self.rule == FROM_DATA:
             fields["bins"] = self.bins.tolist()
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            partial.write_text(json.dumps(fields, indent=1) + "\n", encoding="utf-8")
-            partial.replace(path)
-        except OSError as error:
-            partial.unlink(missing_ok=True)
-            raise InputError(
-                f"cannot write the colour prior: received {path} ({error.strerror}); "
-                "name a file in an existing folder that you may write to"
-            ) from error
+        write_whole(path, json.dumps(fields, indent=1) + "\n")
 
     @classmethod
     def load(cls, path: Path) -> "ColorPrior":

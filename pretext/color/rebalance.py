@@ -4,12 +4,11 @@ Source: Zhang, Isola, Efros, "Colorful Image Colorization", ECCV 2016: equation 
 (cross-entropy), equations 3 and 4 (rebalancing). Targets are the sparse ones of
 `pretext.color.bins.SoftEncoder`.
 
-A training step combines the pieces like this; the plain mean is the number that the released Caffe code logs:
+A training step combines the pieces like this:
 
     indices, weights = encoder.encode(ab)
     pixel_weights = bin_weights[indices[:, 0]] * gray_mask(ab)[:, None, None]
-    entropy = soft_cross_entropy_map(logits, indices, weights)
-    loss, logged = (pixel_weights * entropy).mean(), entropy.mean().detach()
+    loss = soft_cross_entropy(logits, indices, weights, pixel_weights)
 """
 
 from typing import Any
@@ -20,7 +19,7 @@ from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 # On a CPU the loss goes through the batch in pieces of about this many logits, which stay in the cache.
-_LOGITS_AT_ONCE = 2**21
+_LOGITS_AT_ONCE = 2**19
 
 
 def rebalance_weights(
@@ -85,55 +84,40 @@ def soft_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Rebalanced cross-entropy against soft targets, in nats (Zhang et al., equation 2).
 
+    It never makes a dense target, and the forward pass already computes the gradient, while the logits are in the
+    cache; the backward pass scales it, if at all. So backward runs once: a second run over the same graph
+    (`retain_graph=True`) raises an error. Stable for logits of 1e4 and more; half precision is computed in
+    float32.
+
     Args:
         logits: Scores of the Q bins, (N, Q, H, W).
-        indices: Bins of the target, (N, K, H, W), from `SoftEncoder.encode`.
+        indices: Bins of the target, (N, K, H, W), from `SoftEncoder.encode`. The targets get no gradient.
         weights: Their weights, (N, K, H, W), of sum 1 over K.
         pixel_weights: Weight of each pixel, (N, H, W): its nearest bin's rebalancing weight, times the gray
-            mask. Without it every pixel weighs 1.
-        inplace: Overwrite the logits with their gradient; see `soft_cross_entropy_map`.
+            mask. Without it every pixel weighs 1. It gets no gradient.
+        inplace: Overwrite the logits with their gradient, which halves the memory and saves time. The logits
+            are lost, so read what you need of them before. As with every in-place operation, they must not be
+            a leaf, nor the output of an operation that needs it for its own gradient (a convolution or an
+            interpolation does not); PyTorch raises an error where that is violated. Without effect on half
+            precision, or where no gradient is recorded.
 
     Returns:
         Mean over all N * H * W pixels of weight * cross-entropy. The divisor is the number of pixels,
         whatever they weigh, so the losses and gradients of two processes average to those of one with both
         batches.
 
+    Raises:
+        RuntimeError: In the backward pass, if it ran before, or if overwritten logits were used elsewhere.
+
     Differences from the paper: a mean instead of a sum over pixels. The released Caffe code leaves the
-    weights out of the number it logs and multiplies the gradient by them: the same gradient, as in the
-    module's example.
-    """
-    entropy = soft_cross_entropy_map(logits, indices, weights, inplace)
-    return (entropy if pixel_weights is None else pixel_weights * entropy).mean()
-
-
-def soft_cross_entropy_map(
-    logits: Float[Tensor, "n q h w"],
-    indices: Int64[Tensor, "n k h w"],
-    weights: Float[Tensor, "n k h w"],
-    inplace: bool = False,
-) -> Float[Tensor, "n h w"]:
-    """Cross-entropy of each pixel in nats, (N, H, W), for callers that weigh pixels and log the plain mean.
-
-    It never makes a dense target, and evaluates the exponentials once for both passes: the forward pass
-    leaves softmax(logits) - target in one buffer of the logits' size, which the backward pass scales in place
-    and returns. So backward runs once: a second run over the same graph (`retain_graph=True`) raises
-    PyTorch's error about a tensor modified in place. Stable for logits of 1e4 and more; half precision is
-    computed in float32.
-
-    Args:
-        logits: Scores of the Q bins, (N, Q, H, W).
-        indices: Bins of the target, (N, K, H, W), from `SoftEncoder.encode`. The targets get no gradient.
-        weights: Their weights, (N, K, H, W), of sum 1 over K.
-        inplace: Use the logits' own memory as that buffer, which halves the memory and nearly halves the
-            time. The logits are lost, so read what you need of them before. As with every in-place operation,
-            they must not be a leaf, nor the output of an operation that needs it for its own gradient (a
-            convolution or an interpolation does not); PyTorch raises an error where that is violated. Without
-            effect on half precision, or where no gradient is recorded.
+    weights out of the number it logs and multiplies the gradient by them: the same gradient.
     """
     if not (torch.is_grad_enabled() and logits.requires_grad):
         logits, inplace = logits.detach(), False
-    entropy: Tensor = _SoftCrossEntropy.apply(logits, indices, weights, inplace)[0]
-    return entropy
+    if pixel_weights is None:
+        pixel_weights = weights.new_ones(()).expand_as(weights[:, 0])
+    loss: Tensor = _SoftCrossEntropy.apply(logits, indices, weights, pixel_weights, inplace)[0]
+    return loss
 
 
 def l2_loss(
@@ -153,50 +137,66 @@ def l2_loss(
 
 
 class _SoftCrossEntropy(torch.autograd.Function):
-    """Cross-entropy against sparse soft targets; see `soft_cross_entropy_map`.
+    """Cross-entropy against sparse soft targets; see `soft_cross_entropy`.
 
-    The buffer is a second output, because autograd wants to be handed an input that was written to.
+    The gradient is a second output, because autograd wants to be handed an input that was written to.
     """
 
     @staticmethod
     def forward(
-        ctx: Any, logits: Tensor, indices: Tensor, weights: Tensor, inplace: bool
+        ctx: Any, logits: Tensor, indices: Tensor, weights: Tensor, pixel_weights: Tensor, inplace: bool
     ) -> tuple[Tensor, Tensor | None]:
         dtype = torch.promote_types(logits.dtype, torch.float32)
-        buffer = None
+        gradient = None
         if ctx.needs_input_grad[0]:
-            buffer = logits if inplace and logits.dtype == dtype else torch.empty_like(logits, dtype=dtype)
-        entropy = logits.new_empty(logits[:, 0].shape, dtype=dtype)
+            gradient = logits if inplace and logits.dtype == dtype else torch.empty_like(logits, dtype=dtype)
+        shares = pixel_weights.to(dtype).unsqueeze(1) / pixel_weights.numel()
+        losses = []
         photos = len(logits)
         if logits.device.type == "cpu":
             photos = max(1, _LOGITS_AT_ONCE // logits[0].numel())
         for start in range(0, len(logits), photos):
             part = slice(start, start + photos)
-            scores, target, target_weights = logits[part].to(dtype), indices[part], weights[part].to(dtype)
-            # -log p = (largest score - score) - log(largest p): no term overflows, and no second exponential.
-            surprise = scores.amax(dim=1, keepdim=True) - scores.gather(1, target)
-            difference = torch.softmax(scores, dim=1, out=None if buffer is None else buffer[part])
-            surprise -= difference.amax(dim=1, keepdim=True).log_()
-            torch.sum(surprise.mul_(target_weights), dim=1, out=entropy[part])
-            if buffer is not None:
-                difference.scatter_add_(1, target, -target_weights)
-        if buffer is logits:
+            scores, target, share = logits[part].to(dtype), indices[part], shares[part]
+            target_weights = weights[part].to(dtype) * share
+            largest = scores.amax(dim=1, keepdim=True)
+            # -log p = (largest score - score) + log(sum of exponentials over the largest): no term overflows.
+            surprise = largest - scores.gather(1, target)
+            exponentials = torch.sub(scores, largest, out=None if gradient is None else gradient[part]).exp_()
+            partition = exponentials.sum(dim=1, keepdim=True)
+            surprise += partition.log()
+            losses.append(torch.sum(surprise.mul_(target_weights)))
+            if gradient is not None:
+                exponentials.mul_(share / partition).scatter_add_(1, target, -target_weights)
+        if gradient is logits:
             ctx.mark_dirty(logits)
-        elif buffer is not None:
-            ctx.mark_non_differentiable(buffer)
-        ctx.save_for_backward(buffer)
+        elif gradient is not None:
+            ctx.mark_non_differentiable(gradient)
+        ctx.save_for_backward(gradient)
         ctx.set_materialize_grads(False)
-        return entropy, buffer
+        ctx.spent = False
+        return torch.stack(losses).sum(), gradient
 
     @staticmethod
     @once_differentiable
     def backward(
         ctx: Any, grad: Tensor | None, overwritten_grad: Tensor | None
-    ) -> tuple[Tensor | None, None, None, None]:
+    ) -> tuple[Tensor | None, None, None, None, None]:
         if overwritten_grad is not None:
             raise RuntimeError(
                 "logits were used after soft_cross_entropy overwrote them: received a gradient for them; "
                 "compute the cross-entropy last, or pass inplace=False"
             )
-        (difference,) = ctx.saved_tensors
-        return None if grad is None else difference.mul_(grad.unsqueeze(1)), None, None, None
+        if ctx.spent:
+            raise RuntimeError(
+                "a second backward pass through soft_cross_entropy, which keeps one gradient: received "
+                "retain_graph=True; compute the loss anew"
+            )
+        ctx.spent = True
+        (gradient,) = ctx.saved_tensors
+        if grad is None:
+            return None, None, None, None, None
+        # On a CPU it costs nothing to see that there is nothing to scale; on a GPU it would be a wait.
+        if grad.device.type != "cpu" or grad.item() != 1:
+            gradient.mul_(grad)
+        return gradient, None, None, None, None

@@ -11,11 +11,12 @@ import pytest
 import torch
 from mmengine.hooks import Hook
 
-from pretext import engine
+from pretext import engine, runner
 from pretext.backbones.checkpoint import load_backbone
-from pretext.engine import WholeCheckpointRunner, latest_checkpoint, pretrain
+from pretext.engine import pretrain
 from pretext.errors import InputError
 from pretext.hooks import TrainingDivergedError
+from pretext.runner import WholeCheckpointRunner, latest_checkpoint
 
 
 def losses(work_dir):
@@ -181,7 +182,7 @@ def test_truncated_photos_are_found_before_anything_is_written(small_config, pho
 
 def test_no_room_on_the_disk_is_found_before_training(small_config, photo_folder, tmp_path, monkeypatch):
     usage = namedtuple("usage", "total used free")(10**9, 10**9, 10**6)
-    monkeypatch.setattr(engine.shutil, "disk_usage", lambda path: usage)
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage)
     with pytest.raises(
         InputError, match="no room on the disk of .*: 1 MB are free, the run's checkpoints need"
     ):
@@ -191,7 +192,7 @@ def test_no_room_on_the_disk_is_found_before_training(small_config, photo_folder
 
 def test_a_disk_that_fills_up_costs_no_checkpoint(small_config, photo_folder, tmp_path, monkeypatch):
     config = small_config("pretext/colorization_alexnet_toyworld", "steps=6", "checkpoint_interval=2")
-    original = engine.Runner.save_checkpoint
+    original = runner.Runner.save_checkpoint
 
     def full(self, out_dir, filename, *args, **kwargs):
         original(self, out_dir, filename, *args, **kwargs)
@@ -199,7 +200,7 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(small_config, photo_folder, tm
             raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(engine.Runner, "save_checkpoint", full)
+        patch.setattr(runner.Runner, "save_checkpoint", full)
         with pytest.raises(InputError, match="cannot write the checkpoint step_00000004.pth .*No space left"):
             pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
     assert [path.name for path in (tmp_path / "run").glob("step_*")] == ["step_00000002.pth"]
@@ -213,7 +214,7 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(small_config, photo_folder, tm
     [
         (
             "schedule.name=linear",
-            "unknown schedule: received 'linear', allowed are cosine, step and constant",
+            "unknown schedule: received 'linear', allowed are cosine, step, constant",
         ),
         (
             "method.loss=l3",
@@ -225,6 +226,8 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(small_config, photo_folder, tm
             "backbone.input_space=rgb",
             "unknown colorization input_space: received 'rgb', allowed are lightness",
         ),
+        ("schedule.warmup=1.0", "schedule.warmup is a share of all steps: received 1.0"),
+        ("steps=0", "steps is too small: received 0, allowed are 1 and above"),
         ("epochs=3", "a run needs steps or epochs, the other None: received steps=2, epochs=3"),
     ],
 )

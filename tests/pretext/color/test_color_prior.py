@@ -117,17 +117,10 @@ def test_a_failed_save_leaves_the_old_file_and_nothing_else(saved, counts, monke
         raise OSError(28, "No space left on device")
 
     monkeypatch.setattr("pathlib.Path.replace", fail)
-    with pytest.raises(
-        InputError, match=r"cannot write the colour prior: received .*prior.json \(No space left"
-    ):
+    with pytest.raises(InputError, match=r"cannot write .*prior.json: No space left"):
         estimate_prior(counts).save(saved)
     assert saved.read_bytes() == before
     assert list(saved.parent.iterdir()) == [saved]
-
-
-def test_saving_to_a_missing_folder_is_an_input_error(tmp_path, counts):
-    with pytest.raises(InputError, match="name a file in an existing folder that you may write to"):
-        estimate_prior(counts).save(tmp_path / "missing" / "prior.json")
 
 
 def test_loading_a_missing_file_is_an_input_error(tmp_path):

@@ -6,13 +6,7 @@ import torch
 from pretext.color import rebalance
 from pretext.color.bins import SoftEncoder, ab_bins, to_dense
 from pretext.color.prior import imagenet_prior
-from pretext.color.rebalance import (
-    gray_mask,
-    l2_loss,
-    rebalance_weights,
-    soft_cross_entropy,
-    soft_cross_entropy_map,
-)
+from pretext.color.rebalance import gray_mask, l2_loss, rebalance_weights, soft_cross_entropy
 
 
 def example(photos=3, bins=313, neighbors=5, side=4, dtype=torch.float64):
@@ -61,7 +55,6 @@ def test_sparse_equals_dense(dtype, neighbors, inplace):
 def test_without_pixel_weights_every_pixel_counts_once():
     logits, indices, weights, _ = example()
     expected = dense_cross_entropy(logits, indices, weights)
-    assert (soft_cross_entropy_map(logits, indices, weights) - expected).abs().max() < 1e-12
     assert soft_cross_entropy(logits, indices, weights).item() == pytest.approx(expected.mean().item())
 
 
@@ -77,14 +70,12 @@ def test_result_does_not_depend_on_the_pieces(monkeypatch, logits_at_once):
 
 
 def test_channels_last_logits():
-    logits, indices, weights, _ = example()
-    expected = dense_cross_entropy(logits, indices, weights)
+    logits, indices, weights, pixel_weights = example()
+    expected = (dense_cross_entropy(logits, indices, weights) * pixel_weights).mean()
     last = logits.detach().contiguous(memory_format=torch.channels_last).requires_grad_()
-    entropy = soft_cross_entropy_map(last, indices, weights)
-    assert (entropy - expected).abs().max() < 1e-12
-    grads = [
-        torch.autograd.grad(value.sum(), leaf)[0] for value, leaf in ((entropy, last), (expected, logits))
-    ]
+    loss = soft_cross_entropy(last, indices, weights, pixel_weights)
+    assert loss.item() == pytest.approx(expected.item())
+    grads = [torch.autograd.grad(value, leaf)[0] for value, leaf in ((loss, last), (expected, logits))]
     assert (grads[0] - grads[1]).abs().max() < 1e-12
 
 
@@ -143,18 +134,27 @@ def test_without_gradients_the_logits_are_left_alone():
     logits, indices, weights, _ = example()
     before = logits.detach().clone()
     with torch.no_grad():
-        entropy = soft_cross_entropy_map(logits, indices, weights, inplace=True)
-    assert not entropy.requires_grad
+        loss = soft_cross_entropy(logits, indices, weights, inplace=True)
+    assert not loss.requires_grad
     assert torch.equal(logits.detach(), before)
-    assert (entropy - dense_cross_entropy(logits, indices, weights)).abs().max() < 1e-12
+    assert loss.item() == pytest.approx(dense_cross_entropy(logits, indices, weights).mean().item())
 
 
 def test_a_second_backward_is_an_error_and_never_a_wrong_gradient():
     logits, indices, weights, _ = example()
     loss = soft_cross_entropy(logits, indices, weights)
     loss.backward(retain_graph=True)
-    with pytest.raises(RuntimeError, match="modified by an inplace operation"):
+    with pytest.raises(RuntimeError, match="a second backward pass through soft_cross_entropy"):
         loss.backward()
+
+
+@pytest.mark.parametrize("inplace", [False, True])
+def test_a_scaled_loss_has_a_scaled_gradient(inplace):
+    logits, indices, weights, pixel_weights = example()
+    expected = (dense_cross_entropy(logits, indices, weights) * pixel_weights).mean() * 0.25
+    loss = soft_cross_entropy(logits * 1, indices, weights, pixel_weights, inplace) * 0.25
+    grads = [torch.autograd.grad(value, logits)[0] for value in (loss, expected)]
+    assert (grads[0] - grads[1]).abs().max() < 1e-12
 
 
 def test_using_overwritten_logits_is_an_error():
