@@ -39,7 +39,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
         loaded = Config.fromfile(str(path), lazy_import=True if path.suffix == ".py" else None)
     except Exception as error:
         raise InputError(f"the config {path} cannot be read: {type(error).__name__}: {error}") from error
-    config = ConfigDict(loaded._cfg_dict.to_dict())
+    config = ConfigDict(loaded.to_dict())
     for override in overrides:
         _apply(config, override)
     return config

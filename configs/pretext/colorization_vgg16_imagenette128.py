@@ -1,38 +1,11 @@
 """Colorization of VGG-16 on Imagenette at 128 pixels: for a GPU; 2 CPU cores see about 8 photos/s."""
 
-from torch.optim import AdamW
+from mmengine.config import read_base
 
-from pretext.data.views import RandomCrop
-from pretext.methods.colorization import Colorization
-
-data = "imagenette128/train"
-view = dict(type=RandomCrop, size=128, resize=128, flip=True, min_scale=1.0)
-held_out = 8
+with read_base():
+    from .colorization_alexnet_imagenette128 import *
 
 backbone = dict(architecture="vgg16", input_space="lightness", fully_connected=False, norm="batch")
-method = dict(
-    type=Colorization,
-    loss="rebalanced",
-    layer="conv5_3",
-    head_channels=0,
-    target_stride=8,
-    bins="official313",
-    neighbors=5,
-    sigma=5.0,
-    rebalance_mix=0.5,
-    prior="data",
-    gray_threshold=5.0,
-)
-
-batch_size = 64
-accumulate = 1
+method.update(layer="conv5_3")
 epochs = 40
-steps = None
-optimizer = dict(type=AdamW, lr=1e-3, weight_decay=0.01)
-schedule = dict(name="cosine", warmup=0.1, milestones=())
-clip_grad = None
-amp = "bfloat16"
 workers = 8
-
-checkpoint_interval = 100
-preview_interval = 200

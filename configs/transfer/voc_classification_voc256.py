@@ -1,41 +1,13 @@
-"""VOC classification on true VOC2007 photos whose longer side is 256 pixels, shortened for a CPU.
+"""VOC classification: as ``voc_classification.py``, on true VOC2007 photos whose longer side is 256 pixels.
 
-Train on train, score on val: the photos of VOC2007's test are not among them. The published schedule stands in
-voc_classification.py.
+Train on train, score on val: the photos of VOC2007's test are not among them.
 """
 
-from torch.optim import AdamW
+from mmengine.config import read_base
 
-from pretext.data.views import RandomCrop
+with read_base():
+    from .voc_classification import *
 
 protocol = "voc-classification-voc256-short"
 data = "voc256"
-year = 2007
-train_split = "train"
-test_split = "val"
-
-# What is trained: fc8, fc6-8 or all (the columns of Zhang et al., table 2); the rest stays as it is.
-train = "all"
-# absorb (folded into the convolutions, as the papers do), frozen or train.
-batch_norm = "absorb"
-geometry = "pretrain"
-# Of new layers; a backbone's own fc6 and fc7 keep their sizes. The papers have 4,096 channels.
-fc6_size = 6
-fc_channels = 512
-dropout = 0.5
-
-view = dict(type=RandomCrop, size=128, resize=128, flip=True, min_scale=0.8)
-# 1: the central crop; more: random crops, whose logits are added up (the papers: 10).
-crops = 1
-
-batch_size = 16
 epochs = 12
-# AdamW learns in short schedules what the papers' SGD takes 80,000 steps and more for.
-optimizer = dict(type=AdamW, lr=3e-4, weight_decay=0.01)
-bias_lr_factor = 1.0
-max_grad_norm = 10.0
-# warmup is a share of all steps; decay and stages are for name="step" (the papers: 0.5 and 8).
-schedule = dict(name="cosine", warmup=0.1, decay=0.5, stages=8)
-# bfloat16 where the CPU or GPU has instructions for it.
-mixed_precision = True
-workers = 2
