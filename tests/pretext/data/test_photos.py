@@ -1,5 +1,8 @@
 import io
 import tarfile
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from threading import Thread
 
 import numpy as np
 import pytest
@@ -111,12 +114,23 @@ def shards(tmp_path):
     return tmp_path
 
 
-@pytest.mark.parametrize("form", ["folder", "pattern", "url"])
-def test_shards_are_read_at_random(shards, tmp_path, form):
+@pytest.fixture
+def server(shards):
+    """The address of a web server that offers the shards on this machine."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(shards))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as http:
+        Thread(target=http.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{http.server_port}"
+        http.shutdown()
+
+
+@pytest.mark.parametrize("form", ["folder", "pattern", "file url", "http url"])
+def test_shards_are_read_at_random(shards, server, tmp_path, form):
     source = {
         "folder": str(shards),
         "pattern": f"{shards}/set-{{0..1}}.tar",
-        "url": f"file:{shards}/set-{{0..1}}.tar",
+        "file url": f"file:{shards}/set-{{0..1}}.tar",
+        "http url": f"{server}/set-{{0..1}}.tar",
     }
     photos = open_photos(source[form], cache=tmp_path / "cache")
     assert len(photos) == 6
@@ -125,7 +139,13 @@ def test_shards_are_read_at_random(shards, tmp_path, form):
         (0, 0, 0),
         (1, 2, 0),
     ]
-    assert (tmp_path / "cache").exists() == (form == "url")
+    assert (tmp_path / "cache").exists() == form.endswith("url")
+
+
+def test_a_shard_that_a_server_does_not_have_is_refused(server, tmp_path):
+    with pytest.raises(InputError, match="cannot fetch the shard http://.*gone.tar"):
+        open_photos(f"{server}/gone.tar", cache=tmp_path / "cache")
+    assert not [path for path in (tmp_path / "cache").rglob("*") if path.is_file()]
 
 
 def test_the_fingerprint_follows_the_names(folder):
