@@ -64,8 +64,11 @@ def synchronize_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     for name, child in model.named_children():
         if isinstance(child, nn.BatchNorm2d):
             synchronized = SyncBatchNorm2d(child.num_features, child.eps, child.momentum, child.affine)
-            synchronized.load_state_dict(child.state_dict())
-            setattr(model, name, synchronized)
+            # The same parameters and buffers: what is frozen stays so.
+            synchronized.weight, synchronized.bias = child.weight, child.bias
+            synchronized.running_mean, synchronized.running_var = child.running_mean, child.running_var
+            synchronized.num_batches_tracked = child.num_batches_tracked
+            setattr(model, name, synchronized.train(child.training))
         else:
             synchronize_batch_norm(child, device)
     return model

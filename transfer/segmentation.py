@@ -29,7 +29,7 @@ from torch.utils.data import DataLoader
 from pretext.backbones.base import Backbone, check_choice
 from pretext.config import build, plain
 from pretext.data.views import EpochSampler
-from pretext.distributed import data_parallel, rank_and_world_size, synchronize_batch_norm
+from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.errors import InputError
 from pretext.hooks import PinRandomNumbers, ShowProgress, StopOnNonFinite
 from pretext.initializers import he_normal_, normal_
@@ -180,12 +180,6 @@ def _prepare(job: Job) -> Segmentation:
     steps = total_steps(config, sampler.steps_per_epoch)
     loaded = job.load_backbone(config["geometry"], "absorb" if config["batch_norm"] == "absorb" else "keep")
     model = build_segmentor(loaded.backbone, len(train.metainfo["classes"]), config, job.seed)
-    if world_size > 1:
-        model = synchronize_batch_norm(model, job.device)
-        conv5 = model.get_submodule("backbone.conv5")
-        assert isinstance(conv5, Conv5)
-        # Its batch norms are new modules.
-        conv5.hold()
     # What does not change a number may change before an interrupted run goes on.
     recipe = {
         key: value for key, value in plain(config).items() if key not in ("workers", "checkpoint_interval")

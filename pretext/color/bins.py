@@ -200,10 +200,10 @@ class SoftEncoder(nn.Module):
         weights /= weights.sum(dim=0)
         indices = self.candidates.take(slots.mul_(self.candidates.shape[1]).add_(cell)).long()
         # (K, N * H * W) to (N, K, H, W)
-        shape = (self.neighbors, n, h, w)
-        return indices.view(shape).transpose(0, 1).contiguous(), weights.view(shape).transpose(
-            0, 1
-        ).contiguous()
+        indices, weights = (
+            value.view(self.neighbors, n, h, w).transpose(0, 1).contiguous() for value in (indices, weights)
+        )
+        return indices, weights
 
     @torch.no_grad()
     def nearest_bin(self, ab: Float[Tensor, "n 2 h w"]) -> Int64[Tensor, "n h w"]:
