@@ -3,8 +3,7 @@
 One step on 40 x 44 x 44 pixels and 313 bins (the batch of Zhang et al., ECCV 2016), forward and backward:
 
 caffe    as the released Caffe layers do it: a ball tree over the bins (float64, scikit-learn), a dense
-float64
-         target over all bins, its memory kept between steps, its float32 copy in channel order, the weight
+         float64 target over all bins, its memory kept between steps, its float32 copy in channel order, the weight
          looked up at the arg max of that, and cross-entropy against it. The cross-entropy is PyTorch's.
 brute    distances to every bin and `topk` in PyTorch, a dense float32 target, the same cross-entropy.
 ours     `SoftEncoder` and `soft_cross_entropy`.

@@ -5,6 +5,7 @@ from typing import Any
 
 from mmengine.optim import CosineAnnealingLR, LinearLR, MultiStepLR, PolyLR
 
+from pretext.backbones.base import check_choice
 from pretext.errors import InputError
 
 
@@ -29,8 +30,7 @@ def total_steps(config: Mapping[str, Any], steps_per_epoch: int) -> int:
 
 def check_schedule(schedule: Mapping[str, Any], names: Sequence[str]) -> None:
     """Raise InputError unless the schedule's name is one of ``names`` and its warm-up a share of all steps."""
-    if schedule["name"] not in names:
-        raise InputError(f"unknown schedule: received {schedule['name']!r}, allowed are {', '.join(names)}")
+    check_choice("schedule", schedule["name"], names)
     if not 0 <= schedule["warmup"] < 1:
         raise InputError(
             f"schedule.warmup is a share of all steps: received {schedule['warmup']}, allowed are 0 to below 1"
@@ -38,7 +38,7 @@ def check_schedule(schedule: Mapping[str, Any], names: Sequence[str]) -> None:
 
 
 def schedulers(schedule: Mapping[str, Any], steps: int) -> list[dict[str, Any]]:
-    """Mmengine's schedulers of one schedule.
+    """The schedulers of mmengine that make up one schedule.
 
     Args:
         schedule: One that :func:`check_schedule` has passed. ``warmup`` is the share of all steps over which the
