@@ -196,13 +196,14 @@ class SoftEncoder(nn.Module):
         # Less the smallest distance, so that the weights are finite far away from every bin too.
         # torch.softmax would do the same, several times slower over so few entries.
         squared = squared.gather(0, slots)
-        weights = torch.exp((squared - squared[:1]) / (-2 * self.sigma**2))
-        weights /= weights.sum(dim=0)
-        indices = self.candidates.take(slots.mul_(self.candidates.shape[1]).add_(cell)).long()
-        # (K, N * H * W) to (N, K, H, W)
-        indices, weights = (
-            value.view(self.neighbors, n, h, w).transpose(0, 1).contiguous() for value in (indices, weights)
-        )
+        squared = squared.sub_(squared[0].clone()).div_(-2 * self.sigma**2).exp_()
+        chosen = self.candidates.take(slots.mul_(self.candidates.shape[1]).add_(cell))
+        # From (K, N * H * W) to (N, K, H, W), with the last operation on each.
+        shape = (self.neighbors, n, h, w)
+        indices = ab.new_empty(n, self.neighbors, h, w, dtype=torch.int64)
+        weights = squared.new_empty(n, self.neighbors, h, w)
+        indices.transpose(0, 1).copy_(chosen.view(shape))
+        torch.div(squared.view(shape), squared.sum(dim=0).view(n, h, w), out=weights.transpose(0, 1))
         return indices, weights
 
     @torch.no_grad()
