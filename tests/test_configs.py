@@ -1,4 +1,4 @@
-"""Configs import lazily, so that a misspelt class still parses: each is built and run here."""
+"""Configs import lazily, so that a misspelt class still parses: each is built and run, those of pretraining here."""
 
 import pytest
 
@@ -11,6 +11,12 @@ PRETEXT = sorted(path.stem for path in (config_folder() / "pretext").glob("*.py"
 
 def test_there_are_configs():
     assert {"zhang2016_alexnet", "zhang2016_vgg", "colorization_alexnet_toyworld"} <= set(PRETEXT)
+
+
+def test_the_tests_of_the_stages_run_these():
+    stages = ("voc_classification", "voc_detection", "voc_segmentation")
+    tested = {"linear_probe", "linear_probe_imagenette128", *stages, *(f"{stage}_voc256" for stage in stages)}
+    assert {path.stem for path in (config_folder() / "transfer").glob("*.py")} == tested
 
 
 @pytest.mark.parametrize("name", PRETEXT)

@@ -60,7 +60,7 @@ def test_from_photos_to_a_table(toyworld, capsys):
     assert {(s["method"], s["setting"]) for s in scores} == {
         (method, f"conv{i}") for method in ("colorization", "random") for i in range(1, 6)
     }
-    assert {s["metric"] for s in scores} == {"top1", "top5", "top1_best"}
+    assert {s["metric"] for s in scores} == {"top1", "top5", "top1_best", "top5_best"}
     assert Path("work_dirs/report/report.html").is_file()
 
 

@@ -14,7 +14,7 @@ from torch.utils.data import Dataset
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 
-from pretext.backbones.base import Backbone, check_choice
+from pretext.backbones.base import Backbone
 from pretext.data.views import Draw, draw_rng, to_tensor
 from pretext.distributed import rank_and_world_size
 from pretext.initializers import normal_
@@ -91,9 +91,7 @@ def build_detector(backbone: Backbone, num_classes: int, config: Mapping[str, An
         max_size=config["max_size"],
         image_mean=[0.0, 0.0, 0.0],
         image_std=[1.0, 1.0, 1.0],
-        rpn_anchor_generator=StridedAnchors(
-            config["anchor_sizes"], config["aspect_ratios"], conv5.layer.stride
-        ),
+        rpn_anchor_generator=StridedAnchors(config["anchor_sizes"], config["aspect_ratios"], conv5.layer),
         rpn_post_nms_top_n_train=config["proposals"],
         rpn_post_nms_top_n_test=config["proposals"],
         box_head=head,
@@ -102,7 +100,7 @@ def build_detector(backbone: Backbone, num_classes: int, config: Mapping[str, An
         box_score_thresh=config["score_threshold"],
         box_nms_thresh=config["nms_threshold"],
     )
-    detector.get_submodule("roi_heads").box_roi_pool = RegionAlign(head.size, conv5.layer.stride)
+    detector.get_submodule("roi_heads").box_roi_pool = RegionAlign(head.size, conv5.layer)
     for part in ("rpn.head", "roi_heads.box_predictor"):
         for name, layer in detector.get_submodule(part).named_modules(prefix=part):
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -133,8 +131,6 @@ def voc_detection(job: Job) -> list[Measurement]:
     """
     config = job.config
     check_config(config, SETTINGS)
-    # Positions of the unpadded geometry are not centred on multiples of the stride.
-    check_choice("geometry for detection", config["geometry"], ("pretrain",))
     year = open_voc(job.data, config["year"])
     train, test = year.photos(config["train_split"]), year.photos(config["test_split"])
     norm = "absorb" if config["batch_norm"] == "absorb" else "keep"

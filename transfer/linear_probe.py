@@ -28,7 +28,8 @@ from transfer.data.folders import LabeledViews, read_splits
 from transfer.metrics import topk_correct
 from transfer.stage import Job, Measurement
 
-#: Features a classifier gets at the most; 96, 256 and 384 channels give 10x10, 6x6 and 5x5 positions.
+#: Features a classifier gets at the most; 96, 256 and 384 channels give 10x10, 6x6 and 5x5 positions, whatever
+#: the size of the photos.
 MAX_FEATURES = 10_000
 
 
@@ -37,32 +38,28 @@ class LayerProbe(nn.Module):
 
     Args:
         layer: The layer that is probed.
-        features: A batch of its features, (N, C, H, W), of which only the size counts.
         num_classes: Number of classes.
         pooling: ``bilinear`` (Split-Brain's update) or ``average`` (Zhang's first version).
         batch_norm: Whether to normalise each channel, without affine parameters, before the classifier.
         seed: Seed of the classifier's weights, N(0, 0.01^2), drawn from it and the layer's name alone.
     """
 
-    def __init__(
-        self, layer: Layer, features: Tensor, num_classes: int, pooling: str, batch_norm: bool, seed: int
-    ):
+    def __init__(self, layer: Layer, num_classes: int, pooling: str, batch_norm: bool, seed: int):
         super().__init__()
         check_choice("pooling", pooling, ("bilinear", "average"))
-        side = math.isqrt(MAX_FEATURES // layer.channels)
-        self.grid = (min(side, features.shape[-2]), min(side, features.shape[-1]))
+        self.side = math.isqrt(MAX_FEATURES // layer.channels)
         self.pooling = pooling
         self.norm = nn.BatchNorm2d(layer.channels, affine=False) if batch_norm else nn.Identity()
-        self.classifier = nn.Linear(layer.channels * self.grid[0] * self.grid[1], num_classes)
+        self.classifier = nn.Linear(layer.channels * self.side**2, num_classes)
         normal_(self.classifier.weight, std=0.01, seed=seed, name=layer.name)
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits of the classes."""
         if self.pooling == "bilinear":
-            pooled = F.interpolate(features, size=self.grid, mode="bilinear", align_corners=False)
+            pooled = F.interpolate(features, size=self.side, mode="bilinear", align_corners=False)
         else:
-            pooled = F.adaptive_avg_pool2d(features, self.grid)
+            pooled = F.adaptive_avg_pool2d(features, self.side)
         logits: Tensor = self.classifier(self.norm(pooled).flatten(1))
         return logits
 
@@ -92,7 +89,8 @@ def linear_probe(job: Job) -> list[Measurement]:
 
     Returns:
         For each layer top-1 and top-5 accuracy on the test split after the last epoch (``top1``, ``top5``) and
-        the best top-1 over all epochs (``top1_best``, chosen on the test split, as the field often does).
+        the best of each over all epochs (``top1_best``, ``top5_best``: chosen on the test split, as the field
+        often does).
 
     Raises:
         InputError: The data or a layer is not there.
@@ -103,8 +101,7 @@ def linear_probe(job: Job) -> list[Measurement]:
     backbone = job.load_backbone(config["geometry"], "keep").backbone.requires_grad_(False)
     backbone = backbone.to(memory_format=torch.channels_last)
     layers = select_layers(backbone, config["layers"])
-    blank = torch.zeros(1, 3, view.size, view.size, dtype=torch.uint8, device=job.device)
-    probes = _probes(backbone, _features(backbone, blank, layers, config), layers, len(train.classes), job)
+    probes = _probes(backbone, layers, len(train.classes), job)
     rank, world_size = rank_and_world_size()
     sampler = EpochSampler(len(train.paths), config["batch_size"], job.seed, rank, world_size)
     # One stream of batches for the whole run: workers never wait for an epoch to begin.
@@ -126,20 +123,11 @@ def linear_probe(job: Job) -> list[Measurement]:
     return _measurements(accuracies, layers, f"{config['train_split']}->{config['test_split']}", fingerprint)
 
 
-def _probes(
-    backbone: Backbone, features: dict[str, Tensor], layers: Sequence[str], num_classes: int, job: Job
-) -> nn.Module:
-    config = job.config
+def _probes(backbone: Backbone, layers: Sequence[str], num_classes: int, job: Job) -> nn.Module:
+    pooling, batch_norm = job.config["pooling"], job.config["batch_norm"]
     probes: nn.Module = Probes(
         {
-            name: LayerProbe(
-                backbone.layer(name),
-                features[name],
-                num_classes,
-                config["pooling"],
-                config["batch_norm"],
-                job.seed,
-            )
+            name: LayerProbe(backbone.layer(name), num_classes, pooling, batch_norm, job.seed)
             for name in layers
         }
     )
@@ -162,8 +150,9 @@ def _optimizer(
 ) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
     weights = [p for p in probes.parameters() if p.ndim > 1]
     biases = [p for p in probes.parameters() if p.ndim == 1]
+    bias_lr = config["bias_lr_factor"] * config["optimizer"]["lr"]
     optimizer: torch.optim.Optimizer = build(
-        config["optimizer"], [{"params": weights}, {"params": biases, "weight_decay": 0.0}]
+        config["optimizer"], [{"params": weights}, {"params": biases, "lr": bias_lr, "weight_decay": 0.0}]
     )
     # No gradient clipping here, ever: a norm over all probes would couple the layers.
     milestones = [round(share * steps) for share in config["milestones"]]
@@ -228,5 +217,6 @@ def _measurements(
             yield name, "top1", accuracies[-1][name][0]
             yield name, "top5", accuracies[-1][name][1]
             yield name, "top1_best", max(epoch[name][0] for epoch in accuracies)
+            yield name, "top5_best", max(epoch[name][1] for epoch in accuracies)
 
     return [Measurement(name, metric, value, split, fingerprint) for name, metric, value in values()]

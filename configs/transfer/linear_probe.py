@@ -24,6 +24,7 @@ epochs = 5
 # On ImageNet 0.01 at batch 256. 0.001 was best of 0.0001 to 0.03 on a held-out part of Imagenette's train
 # split, for an untrained AlexNet and a pretrained one alike.
 optimizer = dict(type=SGD, lr=0.001, momentum=0.9, weight_decay=5e-4)
+bias_lr_factor = 2.0
 # Shares of all steps after which the rate is multiplied by gamma.
 milestones = (0.5, 0.8)
 gamma = 0.1

@@ -52,18 +52,20 @@ class AlexNet(Backbone):
         self.conv4 = block(384, 384, 3, padding=1, groups=groups)
         self.conv5 = block(384, 256, 3, padding=1, groups=groups)
         top = 16 * self.pool5_stride
+        # Without padding conv1 begins at pixel 5, and each pooling one position further.
+        offsets = (0.0,) * 5 if padded else (5.0, 9.0, 17.0, 33.0, 113.0)
         self.layers = (
-            Layer("conv1", 96, 4),
-            Layer("conv2", 256, 8),
-            Layer("conv3", 384, 16),
-            Layer("conv4", 384, 16),
-            Layer("conv5", 256, 16),
-            Layer("pool5", 256, top),
+            Layer("conv1", 96, 4, offsets[0]),
+            Layer("conv2", 256, 8, offsets[1]),
+            Layer("conv3", 384, 16, offsets[2]),
+            Layer("conv4", 384, 16, offsets[2]),
+            Layer("conv5", 256, 16, offsets[2]),
+            Layer("pool5", 256, top, offsets[3]),
         )
         if fully_connected:
             self.fc6 = block(256, 4096, 6, **({"dilation": 2, "padding": 5} if padded else {}))
             self.fc7 = block(4096, 4096, 1)
-            self.layers += (Layer("fc6", 4096, top), Layer("fc7", 4096, top))
+            self.layers += (Layer("fc6", 4096, top, offsets[4]), Layer("fc7", 4096, top, offsets[4]))
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield conv1..conv5, pool5 and, where they are, fc6 and fc7; all but pool5 are after the ReLU."""

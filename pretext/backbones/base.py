@@ -21,11 +21,20 @@ INPUT_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One tap of a backbone: its name, its channels, and its stride in pixels of the photo."""
+    """One tap of a backbone.
+
+    Attributes:
+        name: As in the papers.
+        channels: C of its features (N, C, H, W).
+        stride: Pixels of the photo between two positions.
+        offset: The pixel, counted from 0, on which position 0 is centred: position j looks at
+            offset + j * stride.
+    """
 
     name: str
     channels: int
     stride: int
+    offset: float = 0.0
 
 
 def check_choice(what: str, received: str, allowed: Iterable[str]) -> None:

@@ -65,7 +65,8 @@ class ColorNet(Backbone):
             nn.ReLU(inplace=True),
             nn.Conv2d(256, 256, 3, padding=1),
         )
-        self.layers = (*layers, Layer("conv8", 256, total_stride // 2))
+        # The transposed convolution puts two positions where one was, before and after its centre.
+        self.layers = (*layers, Layer("conv8", 256, total_stride // 2, offset=-total_stride / 4))
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield conv1..conv8; conv1..conv7 after their batch norm, conv8 after its ReLU."""

@@ -43,16 +43,18 @@ class VGG16(Backbone):
                 name = f"conv{number}_{position}"
                 block = ConvBlock(nn.Conv2d, in_channels, channels, norm, kernel_size=3, padding=1)
                 self.add_module(name, block)
-                layers.append(Layer(name, channels, 2 ** (number - 1)))
+                stride = 2 ** (number - 1)
+                layers.append(Layer(name, channels, stride, (stride - 1) / 2))
                 in_channels = channels
         top = 16 if padded else 32
-        layers.append(Layer("pool5", in_channels, top))
+        layers.append(Layer("pool5", in_channels, top, (top - 1) / 2))
         if fully_connected:
             self.fc6 = ConvBlock(
                 nn.Conv2d, in_channels, 4096, norm, kernel_size=7, padding=3 if padded else 0
             )
             self.fc7 = ConvBlock(nn.Conv2d, 4096, 4096, norm, kernel_size=1)
-            layers += [Layer("fc6", 4096, top), Layer("fc7", 4096, top)]
+            offset = (top - 1) / 2 + (0 if padded else 3 * top)
+            layers += [Layer("fc6", 4096, top, offset), Layer("fc7", 4096, top, offset)]
         self.layers = tuple(layers)
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:

@@ -161,10 +161,10 @@ class Colorization(Method):
 def _at_targets(logits: Tensor, size: torch.Size, factor: int) -> Tensor:
     """Upsample logits (N, Q, h, w) to the ``size`` of the targets, ``factor`` times as dense.
 
-    Targets are the pixels at multiples of their stride, from the photo's first on. In a padded AlexNet and in the
-    colorization net position j looks at pixel j * stride too, so corners are aligned: 12 positions give 23, the
-    authors' upsampling, and what lies beyond the last target is cut. Where that does not cover the targets,
-    the map is taken to be spread evenly over the photo.
+    Targets are the pixels at multiples of their stride, from the photo's first on. In a padded AlexNet position j
+    looks at pixel j * stride too, in the colorization net two pixels before it, so corners are aligned: 12 positions
+    give 23, the authors' upsampling, and what lies beyond the last target is cut. Where that does not cover the
+    targets, the map is taken to be spread evenly over the photo.
     """
     reach = [factor * (side - 1) + 1 for side in logits.shape[-2:]]
     if reach[0] < size[0] or reach[1] < size[1]:

@@ -24,8 +24,8 @@ SMALL = ["view.size=64", "view.resize=64", "fc6_size=3", "fc_channels=64", "batc
 
 @pytest.fixture
 def job(voc_tree, tmp_path):
-    def make(*overrides, backbone="random:alexnet", seed=0, data=voc_tree):
-        config = load_config("transfer/voc_classification", [*SMALL, *overrides])
+    def make(*overrides, config="voc_classification", backbone="random:alexnet", seed=0, data=voc_tree):
+        config = load_config(f"transfer/{config}", [*SMALL, *overrides])
         return Job(config, str(backbone), data, seed, tmp_path, torch.device("cpu"))
 
     return make
@@ -42,6 +42,10 @@ def views(voc_tree):
 
 def weights(model):
     return {name: value.clone() for name, value in model.state_dict().items()}
+
+
+def test_the_config_for_real_photos_runs(job):
+    assert len(voc_classification(job("epochs=1", config="voc_classification_voc256"))) > 0
 
 
 def test_it_learns_to_tell_classes_apart(job):

@@ -28,8 +28,8 @@ SMALL = [
 
 @pytest.fixture
 def job(voc_tree, tmp_path):
-    def make(*overrides, seed=0):
-        config = load_config("transfer/voc_detection", [*SMALL, *overrides])
+    def make(*overrides, config="voc_detection", seed=0):
+        config = load_config(f"transfer/{config}", [*SMALL, *overrides])
         return Job(config, "random:alexnet", voc_tree, seed, tmp_path, torch.device("cpu"))
 
     return make
@@ -43,6 +43,10 @@ def backbone():
 @pytest.fixture
 def val(voc_tree):
     return open_voc(voc_tree, 2007).photos("val")
+
+
+def test_the_config_for_real_photos_runs(job):
+    assert len(voc_detection(job("epochs=1", config="voc_detection_voc256"))) > 0
 
 
 def test_it_learns_to_find_objects(job):
@@ -157,8 +161,8 @@ def test_a_batch_of_photos_without_boxes_trains(backbone, job):
     [
         (["train=fc8"], "unknown train: received 'fc8', allowed are fc6-8, all"),
         (
-            ["geometry=evaluation"],
-            "unknown geometry for detection: received 'evaluation', allowed are pretrain",
+            ["geometry=padded"],
+            "unknown geometry: received 'padded', allowed are pretrain, evaluation",
         ),
         (["test_split=test"], "no list of the split 'test'"),
     ],

@@ -1,9 +1,8 @@
-import pytest
 import torch
 from torchvision.models.detection.image_list import ImageList
 from torchvision.ops import roi_align
 
-from pretext.backbones.checkpoint import load_backbone
+from pretext.backbones.base import Layer
 from transfer.regions import RegionAlign, StridedAnchors
 
 
@@ -19,26 +18,32 @@ def test_features_of_regions_are_those_of_torchvision():
     regions = [torch.cat([odd, boxes[:12]]), boxes[12:]]
     for size, samples in ((6, 2), (7, 1)):
         expected = roi_align(maps, regions, size, 1 / 16, samples)
-        torch.testing.assert_close(RegionAlign(size, 16, samples)({"0": maps}, regions, None), expected)
+        pooled = RegionAlign(size, Layer("conv5", 5, 16), samples)({"0": maps}, regions, None)
+        torch.testing.assert_close(pooled, expected)
+
+
+def test_offset_positions_are_torchvisions_aligned_ones():
+    maps = torch.arange(80.0).view(1, 1, 8, 10).double()
+    regions = [torch.tensor([[20.0, 30, 90, 100], [0, 0, 160, 128]], dtype=torch.float64)]
+    # torchvision's half pixel is one in its coordinates, where pixel 0 ends at 1; here pixel 0 is centred on 0.
+    expected = roi_align(maps, [regions[0] + 0.5], 6, 1 / 16, 2, aligned=True)
+    torch.testing.assert_close(
+        RegionAlign(6, Layer("conv5_3", 1, 16, 7.5))({"0": maps}, regions, None), expected
+    )
 
 
 def test_a_photo_without_regions_gives_none():
     maps = torch.randn(2, 3, 4, 4)
-    pooled = RegionAlign(6, 16)({"0": maps}, [torch.zeros(0, 4), torch.tensor([[0.0, 0, 20, 20]])], None)
+    pooled = RegionAlign(6, Layer("conv5", 3, 16))(
+        {"0": maps}, [torch.zeros(0, 4), torch.tensor([[0.0, 0, 20, 20]])], None
+    )
     assert pooled.shape == (1, 3, 6, 6)
 
 
-@pytest.mark.parametrize(("height", "width"), [(256, 288), (272, 256)])
-def test_anchors_stand_where_positions_of_conv5_are_centred(height, width):
-    backbone = load_backbone("random:alexnet", geometry="pretrain", norm="absorb").backbone
-    generator = torch.Generator().manual_seed(0)
-    photos = (torch.rand(1, 3, height, width, generator=generator) * 255).requires_grad_()
-    features = backbone(photos, ["conv5"])["conv5"]
-    (anchors,) = StridedAnchors((32, 64), (1.0,), 16)(ImageList(photos, [(height, width)]), [features])
-    anchors = anchors.view(*features.shape[2:], 2, 4)
-    assert anchors[8, 7].tolist() == [[96.0, 112, 128, 144], [80.0, 96, 144, 160]]
-    # A position reads from as far left of its anchors' centre as right of it, and above as below.
-    features[0, :, 8, 7].sum().backward()
-    read = photos.grad[0].abs().sum(0).nonzero().float()
-    centre = (read.amin(0) + read.amax(0)) / 2
-    assert (centre - torch.tensor([128.0, 112.0])).abs().max() <= 2
+def test_anchors_stand_where_positions_are_centred():
+    layer = Layer("conv5_3", 1, 16, offset=7.5)
+    photos = ImageList(torch.zeros(1, 3, 256, 272), [(256, 272)])
+    (anchors,) = StridedAnchors((32, 64), (1.0,), layer)(photos, [torch.zeros(1, 1, 17, 18)])
+    anchors = anchors.view(17, 18, 2, 4)
+    assert anchors[8, 7].tolist() == [[103.5, 119.5, 135.5, 151.5], [87.5, 103.5, 151.5, 167.5]]
+    assert ((anchors[..., :2] + anchors[..., 2:]) / 2)[8, 7, 0].tolist() == [7 * 16 + 7.5, 8 * 16 + 7.5]

@@ -86,11 +86,15 @@ class SpyJob(Job):
 
 @pytest.fixture
 def job(tree, tmp_path):
-    def make(*overrides, seed=0, data=tree, work_dir="run"):
-        config = load_config("transfer/voc_segmentation", [*SMALL, *overrides])
+    def make(*overrides, config="voc_segmentation", seed=0, data=tree, work_dir="run"):
+        config = load_config(f"transfer/{config}", [*SMALL, *overrides])
         return SpyJob(config, "random:alexnet", data, seed, tmp_path / work_dir, torch.device("cpu"))
 
     return make
+
+
+def test_the_config_for_real_photos_runs(job):
+    assert len(voc_segmentation(job("epochs=1", config="voc_segmentation_voc256"))) > 0
 
 
 @pytest.fixture

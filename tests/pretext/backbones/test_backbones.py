@@ -88,6 +88,21 @@ def test_channels_and_strides_are_as_announced(name, input_space):
         assert value.shape[-1] == pytest.approx(64 / layer.stride, abs=1)
 
 
+@pytest.mark.parametrize("geometry", ["pretrain", "evaluation"])
+@pytest.mark.parametrize("name", sorted(ARCHITECTURES))
+def test_positions_are_centred_where_their_offset_says(name, geometry):
+    backbone = ARCHITECTURES[name](geometry=geometry, norm="none").eval()
+    image = photos(320).float().requires_grad_()
+    layers = [layer for layer in backbone.layers if layer.name.startswith("conv")]
+    for layer, value in zip(layers, backbone(image, [layer.name for layer in layers]).values(), strict=True):
+        middle = value.shape[-1] // 2
+        (grad,) = torch.autograd.grad(value[0, :, middle, middle].sum(), image, retain_graph=True)
+        read = grad[0].abs().sum(0).nonzero().float()
+        # It reads as far to the left of its centre as to the right, but for what poolings pass over.
+        centre = (read.amin(0) + read.amax(0)) / 2
+        assert (centre - (layer.offset + middle * layer.stride)).abs().max() <= 1.5, layer
+
+
 def test_a_lightness_backbone_is_blind_to_colour():
     from pretext.color.lab import lab_to_rgb, rgb_to_lab
 

@@ -65,7 +65,7 @@ def test_the_header_says_how_to_use_the_weights(saved):
     header = read_header(saved[1])
     assert header["architecture"] == "alexnet"
     assert header["input"] == {"space": "lab", "channels": 3, "mean": [50, 0, 0], "std": [25, 20, 20]}
-    assert header["layers"][0] == {"name": "conv1", "channels": 96, "stride": 4}
+    assert header["layers"][0] == {"name": "conv1", "channels": 96, "stride": 4, "offset": 0.0}
     assert header["batch_norm"] == "kept"
 
 
