@@ -90,6 +90,7 @@ def test_seeds_differ_and_repeat(small_config, photo_folder, tmp_path):
 def test_a_finished_run_is_left_alone_and_another_is_refused(small_config, photo_folder, tmp_path):
     config = small_config()
     backbone = pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    (tmp_path / "run" / "notes.txt").write_text("mine")
     written = backbone.stat().st_mtime_ns
     assert pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder)) == backbone
     assert backbone.stat().st_mtime_ns == written
@@ -98,8 +99,41 @@ def test_a_finished_run_is_left_alone_and_another_is_refused(small_config, photo
         InputError, match=r"holds another run: it differs in optimizer.lr \(0.001 there, 0.5 here\)"
     ):
         pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    earlier = set((tmp_path / "run").glob("2*"))
     pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder), fresh=True)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["optimizer"]["lr"] == 0.5
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    assert len(earlier) == 1
+    assert not earlier & set((tmp_path / "run").glob("2*"))
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "config.json",
+            '{"model": "bert", "hidden": 768}',
+            "holds something else than a run: its config.json",
+        ),
+        ("config.json", '{"config": {"met', "holds something else than a run: its config.json"),
+        ("config.json", "[1, 2]", "holds something else than a run: its config.json"),
+        ("backbone.safetensors", "junk", "holds backbone.safetensors but no config.json"),
+        ("step_00000002.pth", "junk", "holds step_00000002.pth but no config.json"),
+        ("prior.json", "{}", "holds prior.json but no config.json"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused_and_kept(
+    small_config, photo_folder, tmp_path, name, content, message, fresh
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    (tmp_path / "run" / name).write_text(content)
+    with pytest.raises(InputError, match=f"{message}.*; choose another --work-dir") as caught:
+        pretrain(small_config(), work_dir=tmp_path / "run", data=str(photo_folder), fresh=fresh)
+    assert "bert" not in str(caught.value)
+    kept = {path.name: path.read_text() for path in (tmp_path / "run").iterdir()}
+    assert kept == {"thesis.tex": "years of work", name: content}
 
 
 def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(small_config, photo_folder, tmp_path):
