@@ -76,6 +76,25 @@ def test_a_run_resumed_in_mid_epoch_ends_with_the_same_weights(
     assert torch.equal(losses(tmp_path / "whole"), losses(tmp_path / "broken"))
 
 
+# The rate changes with each step, the weights with every third.
+@pytest.mark.filterwarnings("ignore:Detected call of .scheduler.step:UserWarning")
+def test_a_run_resumed_with_accumulated_gradients_ends_with_the_same_weights(
+    small_config, photo_folder, tmp_path, interrupt_at, monkeypatch
+):
+    config = small_config(
+        "pretext/colorization_alexnet_toyworld", "steps=8", "checkpoint_interval=2", "accumulate=3"
+    )
+    whole = pretrain(config, work_dir=tmp_path / "whole", data=str(photo_folder))
+    interrupt_at(5)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config, work_dir=tmp_path / "broken", data=str(photo_folder))
+    monkeypatch.undo()
+    # At step 4 a gradient would be under way, which a checkpoint does not hold.
+    assert latest_checkpoint(tmp_path / "broken").name == "step_00000003.pth"
+    resumed = pretrain(config, work_dir=tmp_path / "broken", data=str(photo_folder))
+    assert load_backbone(whole).sha256 == load_backbone(resumed).sha256
+
+
 def test_seeds_differ_and_repeat(small_config, photo_folder, tmp_path):
     runs = [(0, "a"), (0, "b"), (1, "c")]
     hashes = [
