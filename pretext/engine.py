@@ -21,6 +21,7 @@ from pretext.config import build, data_path, plain
 from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint, open_photos
 from pretext.data.views import EpochSampler, PretrainingViews, RandomCrop, center_crop, collate
 from pretext.distributed import data_parallel, process_group, rank_and_world_size
+from pretext.errors import InputError
 from pretext.hooks import (
     PinRandomNumbers,
     SavePreviews,
@@ -93,6 +94,7 @@ def pretrain(
         TrainingDivergedError: The loss is no longer finite.
     """
     with process_group() as device:
+        _check_amp(config["amp"], device)
         run = _prepare(config, work_dir, seed, data or config["data"], device)
         if run.sampler.rank == 0:
             # Weights and two moments in single precision, three checkpoints at a time, and the backbone file.
@@ -144,6 +146,13 @@ def _prepare(
         steps=total_steps(config, sampler.steps_per_epoch),
         device=device,
     )
+
+
+def _check_amp(amp: str | None, device: torch.device) -> None:
+    allowed = (None, "bfloat16", "float16") if device.type == "cuda" else (None, "bfloat16")
+    if amp not in allowed:
+        names = ", ".join(map(str, allowed))
+        raise InputError(f"unknown amp: received {amp!r}, allowed on device {device.type} are {names}")
 
 
 def _check_photos(photos: Photos) -> None:

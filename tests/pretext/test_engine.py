@@ -281,6 +281,7 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(small_config, photo_folder, tm
         ),
         ("schedule.warmup=1.0", "schedule.warmup is a share of all steps: received 1.0"),
         ("steps=0", "steps is too small: received 0, allowed are 1 and above"),
+        ("amp=bogus", "unknown amp: received 'bogus', allowed on device (cpu|cuda) are None, bfloat16"),
         ("epochs=3", "a run needs steps or epochs, the other None: received steps=2, epochs=3"),
     ],
 )
@@ -291,6 +292,15 @@ def test_bad_settings_are_named(small_config, photo_folder, tmp_path, override, 
             work_dir=tmp_path / "run",
             data=str(photo_folder),
         )
+
+
+def test_half_precision_needs_a_gpu(small_config, photo_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = small_config("pretext/colorization_alexnet_toyworld", "amp=float16")
+    message = "unknown amp: received 'float16', allowed on device cpu are None, bfloat16"
+    with pytest.raises(InputError, match=message):
+        pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    assert not (tmp_path / "run").exists()
 
 
 def test_schedules_run_as_described(small_config, photo_folder, tmp_path):
