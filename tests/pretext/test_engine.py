@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 
 from pretext import engine, runner
 from pretext.backbones.checkpoint import load_backbone
+from pretext.data.photos import open_photos
 from pretext.engine import pretrain
 from pretext.errors import InputError
 from pretext.hooks import TrainingDivergedError
@@ -219,6 +220,48 @@ def test_a_few_unreadable_photos_are_listed_and_many_stop_the_run(small_config, 
     ):
         pretrain(config, work_dir=tmp_path / "too_many", data=str(folder))
     assert not (tmp_path / "too_many" / "backbone.safetensors").exists()
+
+
+@pytest.fixture
+def photo_list(photo_folder, tmp_path):
+    """Makes a list of photos, those at some places broken."""
+
+    def make(length, broken):
+        lines = [str(photo_folder / f"{number % 48:02d}.jpg") for number in range(length)]
+        for place in broken:
+            lines[place] = f"broken{place}.jpg"
+            (tmp_path / lines[place]).write_bytes(b"broken")
+        (tmp_path / "list.txt").write_text("\n".join(lines))
+        return tmp_path / "list.txt"
+
+    return make
+
+
+def test_only_clearly_too_many_unreadable_photos_are_refused_before_training(photo_list):
+    looked_at = [int(999 * number / 63) for number in range(64)]
+    engine._check_photos(open_photos(photo_list(1000, looked_at[:5])))
+    with pytest.raises(
+        InputError, match="too many unreadable photos: 6 of 64, first .*at most 1% are skipped"
+    ):
+        engine._check_photos(open_photos(photo_list(1000, looked_at[:6])))
+
+
+@pytest.mark.parametrize("broken", [[239], [0, 239]])
+def test_unreadable_held_out_photos_are_listed_like_others(small_config, photo_list, tmp_path, broken):
+    config = small_config("pretext/colorization_alexnet_toyworld", "held_out=2", "preview_interval=1")
+    data = photo_list(240, broken)
+    pretrain(config, work_dir=tmp_path / "run", data=str(data))
+    listed = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in listed] == [str(tmp_path / f"broken{n}.jpg") for n in broken]
+    pictures = list((tmp_path / "run").glob("color_grids/*.png"))
+    assert len(pictures) == (2 if len(broken) == 1 else 0)
+
+
+def test_too_many_unreadable_held_out_photos_stop_the_run(small_config, photo_list, tmp_path):
+    config = small_config("pretext/colorization_alexnet_toyworld", "held_out=3", "preview_interval=1")
+    data = photo_list(240, [0, 119, 239])
+    with pytest.raises(InputError, match="too many unreadable photos: 3 of 240, first .*broken0.jpg"):
+        pretrain(config, work_dir=tmp_path / "run", data=str(data))
 
 
 def test_truncated_photos_are_found_before_anything_is_written(small_config, photo_folder, tmp_path):
