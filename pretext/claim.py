@@ -7,7 +7,19 @@ from typing import Any
 
 from pretext.errors import InputError
 from pretext.files import write_whole
-from pretext.runner import latest_checkpoint
+
+#: What a run writes into its folder beside ``config.json``, which comes first and goes last.
+WRITTEN = (
+    "backbone.safetensors",
+    "step_*.pth",
+    "step_*.pth.partial",
+    "last_checkpoint",
+    "prior.json",
+    "unreadable.txt",
+    "color_grids/iter_*.png",
+)
+#: Names of the folders and files of mmengine's logs: date and time.
+LOG = "[0-9]" * 8 + "_" + "[0-9]" * 6
 
 
 def claim(folder: Path, identity: dict[str, Any], needed_bytes: int, fresh: bool) -> None:
@@ -17,24 +29,26 @@ def claim(folder: Path, identity: dict[str, Any], needed_bytes: int, fresh: bool
         folder: Made if it is missing.
         identity: What makes another run the same run, as JSON can hold it; written to ``config.json``.
         needed_bytes: Room that the run takes.
-        fresh: Delete the run that the folder holds.
+        fresh: Delete the run that the folder holds; what else lies there stays.
 
     Raises:
-        InputError: The folder holds another run, or checkpoints of an unknown one; or the disk has no room.
+        InputError: The folder holds another run, files of an unknown one, or a ``config.json`` of something
+            else; or the disk has no room.
     """
     record = folder / "config.json"
-    if fresh and record.is_file():
-        shutil.rmtree(folder)
     if record.is_file():
-        differing = list(_differences(json.loads(record.read_text()), json.loads(json.dumps(identity))))
-        if differing:
-            raise InputError(
-                f"{folder} holds another run: it differs in {', '.join(differing)};"
-                " choose another --work-dir, or --fresh to delete that run"
-            )
-        return
-    if latest_checkpoint(folder):
-        raise InputError(f"{folder} holds checkpoints but no config.json; choose another --work-dir")
+        earlier = _read(record, identity)
+        if not fresh:
+            differing = _differences(earlier, json.loads(json.dumps(identity)))
+            if differing:
+                raise InputError(
+                    f"{folder} holds another run: it differs in {', '.join(differing)};"
+                    " choose another --work-dir, or --fresh to delete that run"
+                )
+            return
+        _delete_run(folder)
+    if strange := _written(folder):
+        raise InputError(f"{folder} holds {strange[0].name} but no config.json; choose another --work-dir")
     existing = next(path for path in [folder, *folder.absolute().parents] if path.is_dir())
     free = shutil.disk_usage(existing).free
     if free < needed_bytes:
@@ -43,6 +57,36 @@ def claim(folder: Path, identity: dict[str, Any], needed_bytes: int, fresh: bool
             f" {needed_bytes / 1e6:.0f} MB; make room or choose another --work-dir"
         )
     write_whole(record, json.dumps(identity, indent=2) + "\n")
+
+
+def _read(record: Path, identity: dict[str, Any]) -> dict[str, Any]:
+    try:
+        earlier = json.loads(record.read_text())
+    except (OSError, ValueError):
+        earlier = None
+    if not isinstance(earlier, dict) or not earlier.keys() >= identity.keys():
+        raise InputError(
+            f"{record.parent} holds something else than a run: its config.json is not one that a run writes;"
+            " choose another --work-dir"
+        )
+    return earlier
+
+
+def _written(folder: Path) -> list[Path]:
+    return [path for pattern in WRITTEN for path in folder.glob(pattern)]
+
+
+def _delete_run(folder: Path) -> None:
+    try:
+        for path in _written(folder):
+            path.unlink()
+        for logs in {log.parent for log in folder.glob(f"{LOG}/{LOG}.log")}:
+            shutil.rmtree(logs)
+        (folder / "config.json").unlink()
+    except OSError as error:
+        raise InputError(
+            f"cannot delete the run in {folder}: {error}; delete it yourself or choose another --work-dir"
+        ) from error
 
 
 def _differences(earlier: Any, now: Any, prefix: str = "") -> list[str]:

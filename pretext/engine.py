@@ -1,5 +1,6 @@
 """Runs a pretext method: one pretraining run from a config to a backbone file, with seeds and provenance."""
 
+import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ from pretext.config import build, data_path, plain
 from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint, open_photos
 from pretext.data.views import EpochSampler, PretrainingViews, RandomCrop, center_crop, collate
 from pretext.distributed import data_parallel, process_group, rank_and_world_size
+from pretext.errors import InputError
 from pretext.hooks import (
     PinRandomNumbers,
     SavePreviews,
@@ -37,6 +39,9 @@ from pretext.versions import versions
 
 #: Photos that are looked at before training starts.
 CHECKED_PHOTOS = 64
+#: So many unreadable ones among them stop the run: where 1 % of all photos are unreadable, chance gives them in
+#: fewer than one of 10,000 data sets (the binomial tail P(X >= 6) is 5e-5).
+TOO_MANY_OF_CHECKED = 6
 
 
 @dataclass(frozen=True)
@@ -92,6 +97,7 @@ def pretrain(
         TrainingDivergedError: The loss is no longer finite.
     """
     with process_group() as device:
+        _check_amp(config["amp"], device)
         run = _prepare(config, work_dir, seed, data or config["data"], device)
         if run.sampler.rank == 0:
             # Weights and two moments in single precision, three checkpoints at a time, and the backbone file.
@@ -145,8 +151,15 @@ def _prepare(
     )
 
 
+def _check_amp(amp: str | None, device: torch.device) -> None:
+    allowed = (None, "bfloat16", "float16") if device.type == "cuda" else (None, "bfloat16")
+    if amp not in allowed:
+        names = ", ".join(map(str, allowed))
+        raise InputError(f"unknown amp: received {amp!r}, allowed on device {device.type} are {names}")
+
+
 def _check_photos(photos: Photos) -> None:
-    """Look at some photos spread over all, and raise InputError if too many are unreadable."""
+    """Look at some photos spread over all, and raise InputError if clearly too many are unreadable."""
     unreadable = {}
     looked_at = np.unique(np.linspace(0, len(photos) - 1, CHECKED_PHOTOS, dtype=np.int64))
     for index in looked_at:
@@ -154,8 +167,8 @@ def _check_photos(photos: Photos) -> None:
             decode_rgb(photos.read(int(index)))
         except (UnreadablePhotoError, OSError) as error:
             unreadable[photos.name(int(index))] = str(error)
-    # One bad photo in the sample says little about a large data set: the run itself counts exactly.
-    if len(unreadable) > 1 or len(looked_at) == len(photos):
+    # A few bad photos in the sample say little about a large data set: the run itself counts exactly.
+    if len(unreadable) >= TOO_MANY_OF_CHECKED or len(looked_at) == len(photos):
         check_unreadable(unreadable, len(looked_at))
 
 
@@ -177,11 +190,13 @@ def _runner(run: Pretraining) -> WholeCheckpointRunner:
     config = run.config
     # Convolutions are faster with the channels last.
     model = data_parallel(run.method.to(memory_format=torch.channels_last), run.device)
+    # A checkpoint holds no gradients: one is written only where the weights have just taken them up.
+    updates = math.ceil(config["checkpoint_interval"] / config["accumulate"])
     return WholeCheckpointRunner(
         run.work_dir,
         steps=run.steps,
         schedule=config["schedule"],
-        checkpoint_interval=config["checkpoint_interval"],
+        checkpoint_interval=updates * config["accumulate"],
         seed=run.seed,
         model=model,
         train_dataloader=_loader(run),
@@ -224,27 +239,30 @@ def _optimizer(model: nn.Module, config: dict[str, Any], device: torch.device) -
 def _hooks(run: Pretraining) -> list[Hook]:
     config, rank = run.config, run.sampler.rank
     images = config["batch_size"] * run.sampler.world_size
+    shown, unreadable = _held_out_photos(run) if rank == 0 and config["preview_interval"] else ([], {})
     hooks: list[Hook] = [
         PinRandomNumbers(run.seed, rank),
-        SkipUnreadable(run.work_dir / "unreadable.txt", len(run.photos)),
+        SkipUnreadable(run.work_dir / "unreadable.txt", len(run.photos), unreadable),
         StopOnNonFinite(),
         ShowProgress(run.method.name, images, run.sampler.steps_per_epoch, enabled=rank == 0),
     ]
-    if rank == 0 and run.held_out and config["preview_interval"]:
+    if shown:
         pictures = run.work_dir / "color_grids"
-        hooks.append(SavePreviews(_held_out_photos(run), pictures, config["preview_interval"]))
+        hooks.append(SavePreviews(torch.stack(shown), pictures, config["preview_interval"]))
     return hooks
 
 
-def _held_out_photos(run: Pretraining) -> Tensor:
-    view, photos = run.views.view, []
+def _held_out_photos(run: Pretraining) -> tuple[list[Tensor], dict[str, str]]:
+    """The held-out photos, and the names of those that cannot be read, with the reason."""
+    view, photos, unreadable = run.views.view, [], {}
     for index in run.held_out:
         try:
             image = decode_rgb(run.photos.read(index))
-        except (UnreadablePhotoError, OSError):
+        except (UnreadablePhotoError, OSError) as error:
+            unreadable[run.photos.name(index)] = str(error)
             continue
         photos.append(center_crop(image, view.size, view.resize))
-    return torch.stack(photos)
+    return photos, unreadable
 
 
 def _save(run: Pretraining) -> None:

@@ -48,6 +48,7 @@ class SkipUnreadable(Hook):  # type: ignore[misc]
     Args:
         path: The list.
         num_photos: How many photos the run has.
+        held_out: The held-out photos that could not be read, and why; they count like the others.
 
     Raises:
         InputError: More than 1 % of the photos are unreadable.
@@ -55,13 +56,20 @@ class SkipUnreadable(Hook):  # type: ignore[misc]
 
     priority = "VERY_HIGH"
 
-    def __init__(self, path: Path, num_photos: int):
-        self.path, self.num_photos = path, num_photos
+    def __init__(self, path: Path, num_photos: int, held_out: dict[str, str]):
+        self.path, self.num_photos, self.held_out = path, num_photos, held_out
         self._known = self._listed()
+
+    def before_train(self, runner: Any) -> None:
+        """List the held-out photos that are unreadable, and stop if there are too many."""
+        self._list(runner, self.held_out)
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Take the unreadable photos out of the batch, list the new ones, and stop if there are too many."""
-        new = {name: why for name, why in data_batch.pop("unreadable") if name not in self._known}
+        self._list(runner, dict(data_batch.pop("unreadable")))
+
+    def _list(self, runner: Any, unreadable: dict[str, str]) -> None:
+        new = {name: why for name, why in unreadable.items() if name not in self._known}
         if not new:
             return
         with self.path.open("a") as file:

@@ -13,12 +13,23 @@ import numpy as np
 import numpy.typing as npt
 import webdataset
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]  # not exported
-from PIL import Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image
 
 from pretext.errors import InputError
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
 URL_SCHEMES = ("file", "http", "https", "gs", "s3", "hf")
+
+#: What turns a photo upright, by its EXIF orientation.
+TO_UPRIGHT = {
+    2: Image.Transpose.FLIP_LEFT_RIGHT,
+    3: Image.Transpose.ROTATE_180,
+    4: Image.Transpose.FLIP_TOP_BOTTOM,
+    5: Image.Transpose.TRANSPOSE,
+    6: Image.Transpose.ROTATE_270,
+    7: Image.Transpose.TRANSVERSE,
+    8: Image.Transpose.ROTATE_90,
+}
 
 
 class UnreadablePhotoError(Exception):
@@ -162,7 +173,7 @@ def decode_rgb(data: bytes) -> Image.Image:
     """Decode a photo of any mode to upright 8-bit RGB.
 
     16-bit values are scaled to 8 bits, gray and CMYK are converted, what is transparent is laid over white,
-    and the EXIF orientation is applied.
+    and the EXIF orientation is applied; a photo whose EXIF data are damaged stays as it is.
 
     Raises:
         UnreadablePhotoError: The bytes are no photo, or it is cut short or damaged.
@@ -170,10 +181,19 @@ def decode_rgb(data: bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as opened:
             opened.load()
-            image = ImageOps.exif_transpose(opened)
-            return _to_rgb(image)
-    except (UnidentifiedImageError, OSError, SyntaxError, ValueError, Image.DecompressionBombError) as error:
+            return _to_rgb(_upright(opened))
+    # Damaged files raise nearly anything in Pillow: OSError, SyntaxError, EOFError, TypeError, struct.error, ...
+    except Exception as error:
         raise UnreadablePhotoError(str(error) or type(error).__name__) from error
+
+
+def _upright(image: Image.Image) -> Image.Image:
+    # ImageOps.exif_transpose also writes the EXIF data anew, which fails where any entry of them is damaged.
+    try:
+        orientation = image.getexif().get(ExifTags.Base.Orientation)
+    except Exception:
+        return image
+    return image.transpose(TO_UPRIGHT[orientation]) if orientation in TO_UPRIGHT else image
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 
 from pretext import engine, runner
 from pretext.backbones.checkpoint import load_backbone
+from pretext.data.photos import open_photos
 from pretext.engine import pretrain
 from pretext.errors import InputError
 from pretext.hooks import TrainingDivergedError
@@ -76,6 +77,25 @@ def test_a_run_resumed_in_mid_epoch_ends_with_the_same_weights(
     assert torch.equal(losses(tmp_path / "whole"), losses(tmp_path / "broken"))
 
 
+# The rate changes with each step, the weights with every third.
+@pytest.mark.filterwarnings("ignore:Detected call of .scheduler.step:UserWarning")
+def test_a_run_resumed_with_accumulated_gradients_ends_with_the_same_weights(
+    small_config, photo_folder, tmp_path, interrupt_at, monkeypatch
+):
+    config = small_config(
+        "pretext/colorization_alexnet_toyworld", "steps=8", "checkpoint_interval=2", "accumulate=3"
+    )
+    whole = pretrain(config, work_dir=tmp_path / "whole", data=str(photo_folder))
+    interrupt_at(5)
+    with pytest.raises(KeyboardInterrupt):
+        pretrain(config, work_dir=tmp_path / "broken", data=str(photo_folder))
+    monkeypatch.undo()
+    # At step 4 a gradient would be under way, which a checkpoint does not hold.
+    assert latest_checkpoint(tmp_path / "broken").name == "step_00000003.pth"
+    resumed = pretrain(config, work_dir=tmp_path / "broken", data=str(photo_folder))
+    assert load_backbone(whole).sha256 == load_backbone(resumed).sha256
+
+
 def test_seeds_differ_and_repeat(small_config, photo_folder, tmp_path):
     runs = [(0, "a"), (0, "b"), (1, "c")]
     hashes = [
@@ -90,6 +110,7 @@ def test_seeds_differ_and_repeat(small_config, photo_folder, tmp_path):
 def test_a_finished_run_is_left_alone_and_another_is_refused(small_config, photo_folder, tmp_path):
     config = small_config()
     backbone = pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    (tmp_path / "run" / "notes.txt").write_text("mine")
     written = backbone.stat().st_mtime_ns
     assert pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder)) == backbone
     assert backbone.stat().st_mtime_ns == written
@@ -98,8 +119,41 @@ def test_a_finished_run_is_left_alone_and_another_is_refused(small_config, photo
         InputError, match=r"holds another run: it differs in optimizer.lr \(0.001 there, 0.5 here\)"
     ):
         pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    earlier = set((tmp_path / "run").glob("2*"))
     pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder), fresh=True)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["optimizer"]["lr"] == 0.5
+    assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
+    assert len(earlier) == 1
+    assert not earlier & set((tmp_path / "run").glob("2*"))
+
+
+@pytest.mark.parametrize("fresh", [False, True])
+@pytest.mark.parametrize(
+    ("name", "content", "message"),
+    [
+        (
+            "config.json",
+            '{"model": "bert", "hidden": 768}',
+            "holds something else than a run: its config.json",
+        ),
+        ("config.json", '{"config": {"met', "holds something else than a run: its config.json"),
+        ("config.json", "[1, 2]", "holds something else than a run: its config.json"),
+        ("backbone.safetensors", "junk", "holds backbone.safetensors but no config.json"),
+        ("step_00000002.pth", "junk", "holds step_00000002.pth but no config.json"),
+        ("prior.json", "{}", "holds prior.json but no config.json"),
+    ],
+)
+def test_a_folder_of_something_else_is_refused_and_kept(
+    small_config, photo_folder, tmp_path, name, content, message, fresh
+):
+    (tmp_path / "run").mkdir()
+    (tmp_path / "run" / "thesis.tex").write_text("years of work")
+    (tmp_path / "run" / name).write_text(content)
+    with pytest.raises(InputError, match=f"{message}.*; choose another --work-dir") as caught:
+        pretrain(small_config(), work_dir=tmp_path / "run", data=str(photo_folder), fresh=fresh)
+    assert "bert" not in str(caught.value)
+    kept = {path.name: path.read_text() for path in (tmp_path / "run").iterdir()}
+    assert kept == {"thesis.tex": "years of work", name: content}
 
 
 def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(small_config, photo_folder, tmp_path):
@@ -168,6 +222,48 @@ def test_a_few_unreadable_photos_are_listed_and_many_stop_the_run(small_config, 
     assert not (tmp_path / "too_many" / "backbone.safetensors").exists()
 
 
+@pytest.fixture
+def photo_list(photo_folder, tmp_path):
+    """Makes a list of photos, those at some places broken."""
+
+    def make(length, broken):
+        lines = [str(photo_folder / f"{number % 48:02d}.jpg") for number in range(length)]
+        for place in broken:
+            lines[place] = f"broken{place}.jpg"
+            (tmp_path / lines[place]).write_bytes(b"broken")
+        (tmp_path / "list.txt").write_text("\n".join(lines))
+        return tmp_path / "list.txt"
+
+    return make
+
+
+def test_only_clearly_too_many_unreadable_photos_are_refused_before_training(photo_list):
+    looked_at = [int(999 * number / 63) for number in range(64)]
+    engine._check_photos(open_photos(photo_list(1000, looked_at[:5])))
+    with pytest.raises(
+        InputError, match="too many unreadable photos: 6 of 64, first .*at most 1% are skipped"
+    ):
+        engine._check_photos(open_photos(photo_list(1000, looked_at[:6])))
+
+
+@pytest.mark.parametrize("broken", [[239], [0, 239]])
+def test_unreadable_held_out_photos_are_listed_like_others(small_config, photo_list, tmp_path, broken):
+    config = small_config("pretext/colorization_alexnet_toyworld", "held_out=2", "preview_interval=1")
+    data = photo_list(240, broken)
+    pretrain(config, work_dir=tmp_path / "run", data=str(data))
+    listed = (tmp_path / "run" / "unreadable.txt").read_text().splitlines()
+    assert [line.split("\t")[0] for line in listed] == [str(tmp_path / f"broken{n}.jpg") for n in broken]
+    pictures = list((tmp_path / "run").glob("color_grids/*.png"))
+    assert len(pictures) == (2 if len(broken) == 1 else 0)
+
+
+def test_too_many_unreadable_held_out_photos_stop_the_run(small_config, photo_list, tmp_path):
+    config = small_config("pretext/colorization_alexnet_toyworld", "held_out=3", "preview_interval=1")
+    data = photo_list(240, [0, 119, 239])
+    with pytest.raises(InputError, match="too many unreadable photos: 3 of 240, first .*broken0.jpg"):
+        pretrain(config, work_dir=tmp_path / "run", data=str(data))
+
+
 def test_truncated_photos_are_found_before_anything_is_written(small_config, photo_folder, tmp_path):
     folder = tmp_path / "truncated"
     folder.mkdir()
@@ -228,6 +324,7 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(small_config, photo_folder, tm
         ),
         ("schedule.warmup=1.0", "schedule.warmup is a share of all steps: received 1.0"),
         ("steps=0", "steps is too small: received 0, allowed are 1 and above"),
+        ("amp=bogus", "unknown amp: received 'bogus', allowed on device (cpu|cuda) are None, bfloat16"),
         ("epochs=3", "a run needs steps or epochs, the other None: received steps=2, epochs=3"),
     ],
 )
@@ -238,6 +335,15 @@ def test_bad_settings_are_named(small_config, photo_folder, tmp_path, override, 
             work_dir=tmp_path / "run",
             data=str(photo_folder),
         )
+
+
+def test_half_precision_needs_a_gpu(small_config, photo_folder, tmp_path, monkeypatch):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
+    config = small_config("pretext/colorization_alexnet_toyworld", "amp=float16")
+    message = "unknown amp: received 'float16', allowed on device cpu are None, bfloat16"
+    with pytest.raises(InputError, match=message):
+        pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    assert not (tmp_path / "run").exists()
 
 
 def test_schedules_run_as_described(small_config, photo_folder, tmp_path):

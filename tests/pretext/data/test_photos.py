@@ -1,5 +1,7 @@
 import io
+import struct
 import tarfile
+import zlib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
@@ -77,8 +79,29 @@ def test_the_exif_orientation_is_applied():
     assert decode_rgb(encoded(image, "JPEG", exif=exif)).size == (4, 8)
 
 
+def test_damaged_exif_does_not_spoil_a_photo():
+    image = gradient(8).resize((8, 4))
+    exif = Image.Exif()
+    exif[0x0112], exif[0x011A] = 6, 72.0  # orientation and resolution
+    data = encoded(image, "JPEG", exif=exif)
+    # A resolution that claims to be text hides no orientation; without TIFF's header nothing can be read.
+    text = data.replace(b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02")
+    headless = encoded(image, "PNG", exif=exif.tobytes().replace(b"MM\0*", b"XX\0*"))
+    assert text != data
+    assert np.array_equal(np.asarray(decode_rgb(text)), np.asarray(decode_rgb(data)))
+    assert np.array_equal(np.asarray(decode_rgb(headless)), np.asarray(image))
+
+
+def empty_profile() -> bytes:
+    """A PNG with an empty colour profile behind its pixels, over which Pillow stumbles with an IndexError."""
+    data, chunk = encoded(gradient()), b"iCCP"
+    return data[:-12] + struct.pack(">I", 0) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[-12:]
+
+
 @pytest.mark.parametrize(
-    "data", [b"", b"text", encoded(gradient(64), "JPEG")[:-200]], ids=["empty", "text", "truncated"]
+    "data",
+    [b"", b"text", encoded(gradient(64), "JPEG")[:-200], empty_profile()],
+    ids=["empty", "text", "truncated", "empty profile"],
 )
 def test_what_is_no_photo_is_unreadable(data):
     with pytest.raises(UnreadablePhotoError):
