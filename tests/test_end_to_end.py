@@ -64,6 +64,24 @@ def test_from_photos_to_a_table(toyworld, capsys):
     assert Path("work_dirs/report/report.html").is_file()
 
 
+def test_the_last_backbone_is_the_last_one_pretrained_wherever_it_lies(toyworld, photo_folder, capsys):
+    labeled = ["--data", str(toyworld / "labeled")]
+    assert train("--data", str(photo_folder)) == 0
+    assert train("--data", str(photo_folder), "--work-dir", "elsewhere", "--seed", "1") == 0
+    assert (
+        Path("work_dirs/last_backbone").read_text()
+        == f"{Path('elsewhere/backbone.safetensors').absolute()}\n"
+    )
+    assert transfer_main(["linear-probe", "conv1", *PROBE, *labeled]) == 0
+    assert f"{Path('elsewhere').absolute()}/backbone.safetensors (the last one" in capsys.readouterr().err
+    # A run that is found finished counts too.
+    assert train("--data", str(photo_folder)) == 0
+    assert "work_dirs/colorization_alexnet_toyworld/" in Path("work_dirs/last_backbone").read_text()
+    Path("work_dirs/colorization_alexnet_toyworld/backbone.safetensors").unlink()
+    assert transfer_main(["linear-probe", "conv1", *PROBE, *labeled]) == 2
+    assert "the last one pretrained is gone: work_dirs/last_backbone names /" in capsys.readouterr().err
+
+
 def test_one_layer_scores_as_it_does_among_all(toyworld):
     words = ["random:alexnet", *PROBE, "--data", str(toyworld / "labeled")]
     assert transfer_main(["linear-probe", "conv3,conv5", *words, "--work-dir", "joint"]) == 0

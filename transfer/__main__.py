@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from importlib import import_module
 from pathlib import Path
 
+from pretext.__main__ import LAST_BACKBONE
 from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
 from pretext.command_line import (
     WORK_DIRS,
@@ -135,14 +136,19 @@ def _data_name(root: Path) -> str:
 
 
 def _last_backbone() -> str:
-    files = sorted(WORK_DIRS.glob("**/backbone.safetensors"), key=lambda path: path.stat().st_mtime)
-    if not files:
+    if not LAST_BACKBONE.is_file():
         raise InputError(
-            f"no backbone is given and none was pretrained in {WORK_DIRS}; run tools/pretrain.sh first, or name"
-            " a backbone file or random:alexnet"
+            f"no backbone is given and none was pretrained from this folder: there is no {LAST_BACKBONE};"
+            " name a backbone file or random:alexnet, or run tools/pretrain.sh first"
         )
-    print(f"backbone: {files[-1]} (the last one pretrained)", file=sys.stderr)
-    return str(files[-1])
+    backbone = Path(LAST_BACKBONE.read_text().strip())
+    if not backbone.is_file():
+        raise InputError(
+            f"no backbone is given and the last one pretrained is gone: {LAST_BACKBONE} names {backbone};"
+            " name a backbone file or random:alexnet, or run tools/pretrain.sh again"
+        )
+    print(f"backbone: {backbone} (the last one pretrained)", file=sys.stderr)
+    return str(backbone)
 
 
 def _report(options: argparse.Namespace, arguments: Sequence[str]) -> None:
