@@ -61,6 +61,10 @@ def test_from_photos_to_a_table(toyworld, capsys):
         (method, f"conv{i}") for method in ("colorization", "random") for i in range(1, 6)
     }
     assert {s["metric"] for s in scores} == {"top1", "top5", "top1_best"}
+    assert {(s["data"], s["pretrained_on"], s["processes"]) for s in scores} == {
+        ("toyworld", "toyworld", 1),
+        ("toyworld", None, 1),
+    }
     assert Path("work_dirs/report/report.html").is_file()
 
 

@@ -23,7 +23,7 @@ from pretext.distributed import process_group, rank_and_world_size
 from pretext.errors import InputError
 from pretext.versions import versions
 from transfer.results import Score, append_scores, utc_now
-from transfer.stage import Job, Measurement
+from transfer.stage import Job, Measurement, data_name, recipe_id
 
 #: The stages: command, default config, module and function.
 STAGES = {
@@ -74,8 +74,8 @@ def _score(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     if probing and names:
         config["layers"] = names.pop(0)
     backbone = names[0] if names else _last_backbone()
-    data = ensure_toyworld(options.data or config["data"])
-    root = Path(data_path(data))
+    data = options.data or config["data"]
+    root = Path(data_path(ensure_toyworld(data)))
     exit_code = spawn_processes("transfer", arguments)
     if exit_code is not None:
         sys.exit(exit_code)
@@ -87,7 +87,7 @@ def _score(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         measurements = _stage_function(options.stage)(job)
         seconds = time.monotonic() - began
         if rank_and_world_size()[0] == 0:
-            scores = _scores(job, loaded, options.stage, measurements, seconds)
+            scores = _scores(job, data_name(data), loaded, options.stage, measurements, seconds)
             append_scores(work_dir / "results.jsonl", scores)
             for score in scores:
                 print(f"{score.method:>14}  {score.setting:>8}  {score.metric:<12} {score.value:6.2f}")
@@ -101,7 +101,12 @@ def _stage_function(stage: str) -> Callable[[Job], list[Measurement]]:
 
 
 def _scores(
-    job: Job, loaded: LoadedBackbone, stage: str, measurements: Sequence[Measurement], seconds: float
+    job: Job,
+    data: str,
+    loaded: LoadedBackbone,
+    stage: str,
+    measurements: Sequence[Measurement],
+    seconds: float,
 ) -> list[Score]:
     now = utc_now()
     return [
@@ -110,6 +115,8 @@ def _scores(
             backbone=loaded.backbone.architecture,
             backbone_sha256=loaded.sha256,
             backbone_seed=loaded.provenance.seed,
+            recipe=recipe_id(loaded),
+            pretrained_on=data_name(loaded.provenance.data) if loaded.provenance.data else None,
             stage=stage,
             protocol=job.config["protocol"],
             setting=measured.setting,
@@ -117,7 +124,8 @@ def _scores(
             value=measured.value,
             unit="percent",
             seed=job.seed,
-            data=_data_name(job.data),
+            processes=rank_and_world_size()[1],
+            data=data,
             split=measured.split,
             split_fingerprint=measured.split_fingerprint,
             config=plain(job.config),
@@ -127,12 +135,6 @@ def _scores(
         )
         for measured in measurements
     ]
-
-
-def _data_name(root: Path) -> str:
-    """The data set's name: the folder's, without the parts that every copy of it has."""
-    parts = [part for part in root.resolve().parts if part not in ("VOCdevkit", "labeled")]
-    return parts[-1]
 
 
 def _last_backbone() -> str:

@@ -1,6 +1,8 @@
 """What all transfer stages share: the job they are given, and the measurements they return."""
 
 import hashlib
+import json
+import os
 from collections.abc import Iterable
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +11,11 @@ from typing import Any
 import torch
 
 from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
+
+#: Keys of a pretraining config that change no weight; what ``data`` names is told by its fingerprint.
+PLACE_KEYS = frozenset({"data", "workers", "checkpoint_interval", "preview_interval"})
+#: Folders that many data sets have, which name none.
+PARTS_OF_DATA = ("VOCdevkit", "VOC2007", "VOC2012", "labeled", "unlabeled", "train")
 
 
 @dataclass(frozen=True)
@@ -55,6 +62,31 @@ class Measurement:
     value: float
     split: str
     split_fingerprint: str
+
+
+def recipe_id(loaded: LoadedBackbone) -> str:
+    """SHA-256 of how a backbone came about but for its seed: architecture, method, config, photos and steps."""
+    provenance = loaded.provenance
+    arguments = {k: v for k, v in loaded.backbone.arguments.items() if k != "geometry"}
+    config = {k: v for k, v in provenance.config.items() if k not in PLACE_KEYS}
+    made = [provenance.method, config, provenance.data_fingerprint, provenance.step]
+    recipe = json.dumps([loaded.backbone.architecture, arguments, *made], sort_keys=True)
+    return hashlib.sha256(recipe.encode()).hexdigest()
+
+
+def data_name(given: str) -> str:
+    """The name a data set is filed under: the last folder of ``given`` that is none of `PARTS_OF_DATA`.
+
+    Args:
+        given: The path or name that the user or the config gave. PRETEXT_DATA in front of it does not count. If
+            all its folders are of `PARTS_OF_DATA`, the first of them is the name.
+    """
+    path, root = Path(given), os.environ.get("PRETEXT_DATA")
+    if root and path.is_relative_to(root):
+        path = path.relative_to(root)
+    parts = [part for part in path.parts if part not in (path.anchor, "..")]
+    names = [part for part in parts if part not in PARTS_OF_DATA]
+    return (names[-1:] or parts[:1] or [Path(given).resolve().name])[0]
 
 
 def names_fingerprint(names: Iterable[str]) -> str:
