@@ -58,8 +58,14 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--config", default=config, help=f"the stage's config (default: {config})")
         add_run_options(stage)
         stage.set_defaults(run=_score, stage=name)
-    report = commands.add_parser("report", help="make the tables and the page from all results")
-    report.add_argument("--work-dir", type=Path, default=WORK_DIRS, help="where results are looked for")
+    about = "make the tables and the page from all results"
+    report = commands.add_parser("report", help=about, description=f"{about.capitalize()}.")
+    report.add_argument(
+        "--work-dir",
+        type=Path,
+        default=WORK_DIRS,
+        help=f"every results.jsonl below this folder counts (default: {WORK_DIRS})",
+    )
     report.add_argument("--out", type=Path, help="folder for the report (default: WORK_DIR/report)")
     report.set_defaults(run=_report)
     return parser
