@@ -4,6 +4,7 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from pretext.command_line import (
 from pretext.config import config_name, data_path, load_config, plain
 from pretext.distributed import process_group, rank_and_world_size
 from pretext.errors import InputError
+from pretext.progress import LOG
 from pretext.versions import versions
-from transfer.results import Score, append_scores, utc_now
-from transfer.stage import Job, Measurement, data_name, recipe_id
+from transfer.results import RESULTS_NAME, Score, append_scores, utc_now
+from transfer.stage import Job, Measurement, data_name, recipe_id, recorded
 
 #: The stages: command, default config, module and function.
 STAGES = {
@@ -89,14 +91,35 @@ def _score(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     with process_group() as device:
         job = Job(config, backbone, root, options.seed, work_dir, device)
         loaded = load_backbone(backbone, seed=options.seed)
-        began = time.monotonic()
-        measurements = _stage_function(options.stage)(job)
-        seconds = time.monotonic() - began
-        if rank_and_world_size()[0] == 0:
-            scores = _scores(job, data_name(data), loaded, options.stage, measurements, seconds)
-            append_scores(work_dir / "results.jsonl", scores)
-            for score in scores:
-                print(f"{score.method:>14}  {score.setting:>8}  {score.metric:<12} {score.value:6.2f}")
+        # Now, and not after hours of training: can scores be written?
+        append_scores(work_dir / RESULTS_NAME, [])
+        first = rank_and_world_size()[0] == 0
+        with _recorded(job, options.stage, loaded) if first else nullcontext():
+            began = time.monotonic()
+            measurements = _stage_function(options.stage)(job)
+            seconds = time.monotonic() - began
+            if first:
+                scores = _scores(job, data_name(data), loaded, options.stage, measurements, seconds)
+                append_scores(work_dir / RESULTS_NAME, scores)
+                for score in scores:
+                    line = f"{score.method:>14}  {score.setting:>8}  {score.metric:<12} {score.value:6.2f}"
+                    LOG.info(line)
+                    print(line)
+
+
+def _recorded(job: Job, stage: str, loaded: LoadedBackbone) -> AbstractContextManager[None]:
+    record = {
+        "stage": stage,
+        "config": plain(job.config),
+        "backbone": job.backbone,
+        "backbone_sha256": loaded.sha256,
+        "data": str(job.data),
+        "seed": job.seed,
+        "processes": rank_and_world_size()[1],
+        "versions": versions(),
+    }
+    name = f"{stage}-{loaded.provenance.method}-{loaded.sha256[:8]}-seed{job.seed}"
+    return recorded(job.work_dir / "runs", name, record)
 
 
 def _stage_function(stage: str) -> Callable[[Job], list[Measurement]]:

@@ -196,8 +196,8 @@ def append_scores(path: Path, scores: Sequence[Score]) -> None:
             _write_or_undo(file.fileno(), missing_newline + lines, len(whole))
     except OSError as error:
         raise InputError(
-            f"cannot append to {path}: {error.strerror or error}; "
-            f"{len(lines)} bytes are needed on a writable disk; no score was added"
+            f"cannot append to {path}: {error.strerror or error}; no score was added; "
+            f"choose a --work-dir on a writable disk with room for {len(lines)} bytes"
         ) from error
 
 

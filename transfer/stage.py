@@ -2,8 +2,10 @@
 
 import hashlib
 import json
+import logging
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,8 @@ from typing import Any
 import torch
 
 from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
+from pretext.files import write_whole
+from pretext.progress import LOG
 
 #: Keys of a pretraining config that change no weight; what ``data`` names is told by its fingerprint.
 PLACE_KEYS = frozenset({"data", "workers", "checkpoint_interval", "preview_interval"})
@@ -62,6 +66,37 @@ class Measurement:
     value: float
     split: str
     split_fingerprint: str
+
+
+@contextmanager
+def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[None]:
+    """Write what a run is and what it says to a folder of its own, ``<name>-<hash of the record>``.
+
+    The record goes to ``config.json``; what goes to `LOG` meanwhile, and an error that ends the run, is added to
+    ``log.txt``.
+
+    Args:
+        runs: Where the folder goes.
+        name: What the folder's name begins with.
+        record: What tells the run from others, as JSON can hold it.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    content = json.dumps(record, indent=2) + "\n"
+    folder = runs / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    write_whole(folder / "config.json", content)
+    handler = logging.FileHandler(folder / "log.txt")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    LOG.addHandler(handler)
+    try:
+        yield
+    except BaseException as error:
+        LOG.info("%s: %s", type(error).__name__, error)
+        raise
+    finally:
+        LOG.removeHandler(handler)
+        handler.close()
 
 
 def recipe_id(loaded: LoadedBackbone) -> str:
