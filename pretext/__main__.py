@@ -1,6 +1,7 @@
 """`python -m pretext ...`: make backbones from unlabeled photos."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -17,8 +18,11 @@ from pretext.command_line import (
     split_overrides,
 )
 from pretext.config import config_name, data_path, load_config
+from pretext.files import write_whole
 
 DEFAULT_CONFIG = "pretext/colorization_alexnet_toyworld.py"
+#: Holds the absolute path of the backbone that the last run of ``train`` made, or found made.
+LAST_BACKBONE = WORK_DIRS / "last_backbone"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -78,6 +82,8 @@ def _train(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     suffix = f"-seed{options.seed}" if options.seed else ""
     work_dir = options.work_dir or WORK_DIRS / f"{config_name(name)}{suffix}"
     backbone = pretrain(config, work_dir=work_dir, seed=options.seed, data=data, fresh=options.fresh)
+    if os.environ.get("RANK", "0") == "0":
+        write_whole(LAST_BACKBONE, f"{backbone.absolute()}\n")
     print(backbone)
 
 

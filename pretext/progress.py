@@ -1,5 +1,6 @@
 """A progress display: a bar with images/s and time left on a terminal, a line now and then elsewhere."""
 
+import logging
 import sys
 import time
 from types import TracebackType
@@ -9,6 +10,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 #: Seconds between two lines where the output is no terminal.
 LINE_SECONDS = 15.0
+#: Steps between two lines for `LOG`.
+LOG_STEPS = 10
+
+#: Gets a line every `LOG_STEPS` steps. The stages of ``transfer`` write it to a file; else it goes nowhere.
+LOG = logging.getLogger(__name__)
+LOG.setLevel(logging.INFO)
+LOG.propagate = False
 
 
 class ProgressDisplay:
@@ -57,10 +65,12 @@ class ProgressDisplay:
         status = " ".join([*(f"{key} {value:.4g}" for key, value in values.items()), f"{rate:.0f} images/s"])
         self._bar.update(self._task, advance=1, status=status)
         ended = self.steps == self.total
+        left = (self.total - self.steps) * (now - self._began) / max(self.steps - self._first, 1)
+        line = f"{self.title}: {self.steps}/{self.total} {status}, {_clock(left)} left"
+        if self.enabled and (ended or self.steps % LOG_STEPS == 0):
+            LOG.info(line)
         if self._bar.disable and self.enabled and (ended or now - self._said >= LINE_SECONDS):
             self._said = now
-            left = (self.total - self.steps) * (now - self._began) / max(self.steps - self._first, 1)
-            line = f"{self.title}: {self.steps}/{self.total} {status}, {_clock(left)} left"
             print(line, file=sys.stderr, flush=True)
 
 

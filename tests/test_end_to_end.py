@@ -61,7 +61,29 @@ def test_from_photos_to_a_table(toyworld, capsys):
         (method, f"conv{i}") for method in ("colorization", "random") for i in range(1, 6)
     }
     assert {s["metric"] for s in scores} == {"top1", "top5", "top1_best", "top5_best"}
+    assert {(s["data"], s["pretrained_on"], s["processes"]) for s in scores} == {
+        ("toyworld", "toyworld", 1),
+        ("toyworld", None, 1),
+    }
     assert Path("work_dirs/report/report.html").is_file()
+
+
+def test_the_last_backbone_is_the_last_one_pretrained_wherever_it_lies(toyworld, photo_folder, capsys):
+    labeled = ["--data", str(toyworld / "labeled")]
+    assert train("--data", str(photo_folder)) == 0
+    assert train("--data", str(photo_folder), "--work-dir", "elsewhere", "--seed", "1") == 0
+    assert (
+        Path("work_dirs/last_backbone").read_text()
+        == f"{Path('elsewhere/backbone.safetensors').absolute()}\n"
+    )
+    assert transfer_main(["linear-probe", "conv1", *PROBE, *labeled]) == 0
+    assert f"{Path('elsewhere').absolute()}/backbone.safetensors (the last one" in capsys.readouterr().err
+    # A run that is found finished counts too.
+    assert train("--data", str(photo_folder)) == 0
+    assert "work_dirs/colorization_alexnet_toyworld/" in Path("work_dirs/last_backbone").read_text()
+    Path("work_dirs/colorization_alexnet_toyworld/backbone.safetensors").unlink()
+    assert transfer_main(["linear-probe", "conv1", *PROBE, *labeled]) == 2
+    assert "the last one pretrained is gone: work_dirs/last_backbone names /" in capsys.readouterr().err
 
 
 def test_one_layer_scores_as_it_does_among_all(toyworld):
@@ -82,6 +104,39 @@ def test_the_prior_command_writes_a_prior(toyworld, capsys):
     )
     assert "313 bins" in capsys.readouterr().out
     assert len(json.loads(Path("prior.json").read_text())["probabilities"]) == 313
+
+
+def no_scores():
+    return not any(path.read_text() for path in Path("work_dirs").rglob("results.jsonl"))
+
+
+def test_a_stage_leaves_its_resolved_config_and_its_log(toyworld):
+    words = ["random:alexnet", *PROBE, "--data", str(toyworld / "labeled")]
+    assert transfer_main(["linear-probe", "conv1", *words]) == 0
+    assert transfer_main(["linear-probe", "conv1", *words, "--seed", "1"]) == 0
+    assert transfer_main(["linear-probe", "conv9", *words]) == 2
+    logs = {}
+    for folder in Path("work_dirs/linear_probe/runs").iterdir():
+        record = json.loads((folder / "config.json").read_text())
+        assert folder.name.startswith(
+            f"linear-probe-random-{record['backbone_sha256'][:8]}-seed{record['seed']}-"
+        )
+        assert (record["config"]["view"]["size"], record["config"]["epochs"]) == (64, 1)
+        logs[record["config"]["layers"], record["seed"]] = (folder / "log.txt").read_text()
+    assert logs.keys() == {("conv1", 0), ("conv1", 1), ("conv9", 0)}
+    assert "loss" in logs["conv1", 0]
+    scores = map(json.loads, Path("work_dirs/linear_probe/results.jsonl").read_text().splitlines())
+    for score in scores:
+        assert f"{score['metric']:<12} {score['value']:6.2f}" in logs["conv1", score["seed"]]
+    assert "InputError: unknown layer of alexnet: received 'conv9'" in logs["conv9", 0]
+
+
+def test_a_work_dir_that_cannot_be_written_is_told_before_the_stage(toyworld, capsys, monkeypatch):
+    monkeypatch.setattr("transfer.__main__._stage_function", lambda stage: pytest.fail("the stage began"))
+    Path("file").write_text("no folder")
+    words = ["linear-probe", "conv1", "random:alexnet", "--data", str(toyworld / "labeled")]
+    assert transfer_main([*words, "--work-dir", "file"]) == 2
+    assert "error: cannot append to file/results.jsonl: " in capsys.readouterr().err
 
 
 def test_export_writes_torchvisions_names():
@@ -185,7 +240,7 @@ def test_bad_requests_score_nothing(words, message, toyworld, capsys):
     data = "labeled" if words[0] == "linear-probe" else "VOCdevkit"
     assert transfer_main([*words, "--data", str(toyworld / data)]) == 2
     assert message in capsys.readouterr().err
-    assert not Path("work_dirs").exists()
+    assert no_scores()
 
 
 @pytest.mark.parametrize("stage", ["voc-classification", "voc-detection", "voc-segmentation"])
@@ -194,7 +249,7 @@ def test_a_voc_tree_without_lists_scores_nothing(stage, tmp_path, capsys):
         (tmp_path / "data" / "VOCdevkit" / f"VOC{year}" / "JPEGImages").mkdir(parents=True)
     assert transfer_main([stage, "random:alexnet", "--data", "data"]) == 2
     assert "ImageSets" in capsys.readouterr().err
-    assert not Path("work_dirs").exists()
+    assert no_scores()
 
 
 def test_nothing_to_report_is_an_error(capsys):

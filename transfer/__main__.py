@@ -4,9 +4,11 @@ import argparse
 import sys
 import time
 from collections.abc import Callable, Sequence
+from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 
+from pretext.__main__ import LAST_BACKBONE
 from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
 from pretext.command_line import (
     WORK_DIRS,
@@ -20,9 +22,10 @@ from pretext.command_line import (
 from pretext.config import config_name, data_path, load_config, plain
 from pretext.distributed import process_group, rank_and_world_size
 from pretext.errors import InputError
+from pretext.progress import LOG
 from pretext.versions import versions
-from transfer.results import Score, append_scores, utc_now
-from transfer.stage import Job, Measurement
+from transfer.results import RESULTS_NAME, Score, append_scores, utc_now
+from transfer.stage import Job, Measurement, data_name, recipe_id, recorded
 
 #: The stages: command, default config, module and function.
 STAGES = {
@@ -57,8 +60,14 @@ def _parser() -> argparse.ArgumentParser:
         stage.add_argument("--config", default=config, help=f"the stage's config (default: {config})")
         add_run_options(stage)
         stage.set_defaults(run=_score, stage=name)
-    report = commands.add_parser("report", help="make the tables and the page from all results")
-    report.add_argument("--work-dir", type=Path, default=WORK_DIRS, help="where results are looked for")
+    about = "make the tables and the page from all results"
+    report = commands.add_parser("report", help=about, description=f"{about.capitalize()}.")
+    report.add_argument(
+        "--work-dir",
+        type=Path,
+        default=WORK_DIRS,
+        help=f"every results.jsonl below this folder counts (default: {WORK_DIRS})",
+    )
     report.add_argument("--out", type=Path, help="folder for the report (default: WORK_DIR/report)")
     report.set_defaults(run=_report)
     return parser
@@ -73,8 +82,8 @@ def _score(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     if probing and names:
         config["layers"] = names.pop(0)
     backbone = names[0] if names else _last_backbone()
-    data = ensure_toyworld(options.data or config["data"])
-    root = Path(data_path(data))
+    data = options.data or config["data"]
+    root = Path(data_path(ensure_toyworld(data)))
     exit_code = spawn_processes("transfer", arguments)
     if exit_code is not None:
         sys.exit(exit_code)
@@ -82,14 +91,35 @@ def _score(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     with process_group() as device:
         job = Job(config, backbone, root, options.seed, work_dir, device)
         loaded = load_backbone(backbone, seed=options.seed)
-        began = time.monotonic()
-        measurements = _stage_function(options.stage)(job)
-        seconds = time.monotonic() - began
-        if rank_and_world_size()[0] == 0:
-            scores = _scores(job, loaded, options.stage, measurements, seconds)
-            append_scores(work_dir / "results.jsonl", scores)
-            for score in scores:
-                print(f"{score.method:>14}  {score.setting:>8}  {score.metric:<12} {score.value:6.2f}")
+        # Now, and not after hours of training: can scores be written?
+        append_scores(work_dir / RESULTS_NAME, [])
+        first = rank_and_world_size()[0] == 0
+        with _recorded(job, options.stage, loaded) if first else nullcontext():
+            began = time.monotonic()
+            measurements = _stage_function(options.stage)(job)
+            seconds = time.monotonic() - began
+            if first:
+                scores = _scores(job, data_name(data), loaded, options.stage, measurements, seconds)
+                append_scores(work_dir / RESULTS_NAME, scores)
+                for score in scores:
+                    line = f"{score.method:>14}  {score.setting:>8}  {score.metric:<12} {score.value:6.2f}"
+                    LOG.info(line)
+                    print(line)
+
+
+def _recorded(job: Job, stage: str, loaded: LoadedBackbone) -> AbstractContextManager[None]:
+    record = {
+        "stage": stage,
+        "config": plain(job.config),
+        "backbone": job.backbone,
+        "backbone_sha256": loaded.sha256,
+        "data": str(job.data),
+        "seed": job.seed,
+        "processes": rank_and_world_size()[1],
+        "versions": versions(),
+    }
+    name = f"{stage}-{loaded.provenance.method}-{loaded.sha256[:8]}-seed{job.seed}"
+    return recorded(job.work_dir / "runs", name, record)
 
 
 def _stage_function(stage: str) -> Callable[[Job], list[Measurement]]:
@@ -100,7 +130,12 @@ def _stage_function(stage: str) -> Callable[[Job], list[Measurement]]:
 
 
 def _scores(
-    job: Job, loaded: LoadedBackbone, stage: str, measurements: Sequence[Measurement], seconds: float
+    job: Job,
+    data: str,
+    loaded: LoadedBackbone,
+    stage: str,
+    measurements: Sequence[Measurement],
+    seconds: float,
 ) -> list[Score]:
     now = utc_now()
     return [
@@ -109,6 +144,8 @@ def _scores(
             backbone=loaded.backbone.architecture,
             backbone_sha256=loaded.sha256,
             backbone_seed=loaded.provenance.seed,
+            recipe=recipe_id(loaded),
+            pretrained_on=data_name(loaded.provenance.data) if loaded.provenance.data else None,
             stage=stage,
             protocol=job.config["protocol"],
             setting=measured.setting,
@@ -116,7 +153,8 @@ def _scores(
             value=measured.value,
             unit="percent",
             seed=job.seed,
-            data=_data_name(job.data),
+            processes=rank_and_world_size()[1],
+            data=data,
             split=measured.split,
             split_fingerprint=measured.split_fingerprint,
             config=plain(job.config),
@@ -128,21 +166,20 @@ def _scores(
     ]
 
 
-def _data_name(root: Path) -> str:
-    """The data set's name: the folder's, without the parts that every copy of it has."""
-    parts = [part for part in root.resolve().parts if part not in ("VOCdevkit", "labeled")]
-    return parts[-1]
-
-
 def _last_backbone() -> str:
-    files = sorted(WORK_DIRS.glob("**/backbone.safetensors"), key=lambda path: path.stat().st_mtime)
-    if not files:
+    if not LAST_BACKBONE.is_file():
         raise InputError(
-            f"no backbone is given and none was pretrained in {WORK_DIRS}; run tools/pretrain.sh first, or name"
-            " a backbone file or random:alexnet"
+            f"no backbone is given and none was pretrained from this folder: there is no {LAST_BACKBONE};"
+            " name a backbone file or random:alexnet, or run tools/pretrain.sh first"
         )
-    print(f"backbone: {files[-1]} (the last one pretrained)", file=sys.stderr)
-    return str(files[-1])
+    backbone = Path(LAST_BACKBONE.read_text().strip())
+    if not backbone.is_file():
+        raise InputError(
+            f"no backbone is given and the last one pretrained is gone: {LAST_BACKBONE} names {backbone};"
+            " name a backbone file or random:alexnet, or run tools/pretrain.sh again"
+        )
+    print(f"backbone: {backbone} (the last one pretrained)", file=sys.stderr)
+    return str(backbone)
 
 
 def _report(options: argparse.Namespace, arguments: Sequence[str]) -> None:

@@ -29,8 +29,9 @@ from transfer.results import RESULTS_NAME, Score, collect_scores
 __all__ = ["ReportPaths", "build_report", "console_table"]
 
 CSV_FIELDS = (
-    *("method", "backbone", "backbone_sha256", "stage", "data", "protocol", "split", "split_fingerprint"),
-    *("config_id", "metric", "setting", "unit", "mean", "std", "n", "seeds"),
+    *("method", "backbone", "recipe", "backbone_sha256", "stage", "data", "protocol", "split"),
+    *("split_fingerprint", "config_id", "processes", "metric", "setting", "unit"),
+    *("mean", "std", "n", "seeds"),
 )
 
 
@@ -43,6 +44,7 @@ PROVENANCE_HEADINGS = (
         "backbone",
         "scores",
         "seconds",
+        "recipe",
         "config",
         "versions",
     ),
@@ -201,6 +203,7 @@ def provenance(results: Results) -> list[tuple[str, ...]]:
             str(score.seed),
             f"{score.backbone} {score.backbone_sha256[:8]}",
             f"{score.seconds:.0f}",
+            " ".join([score.recipe[:8], *([score.pretrained_on] if score.pretrained_on else [])]),
             benchmark.config_id[:8],
             names[_versions_text(score)],
             score.time,

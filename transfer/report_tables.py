@@ -59,12 +59,13 @@ class Benchmark:
     split: str
     split_fingerprint: str
     config_id: str
+    processes: int
 
     @staticmethod
     def of(score: Score) -> "Benchmark":
         """The benchmark of a score."""
         shared = (score.stage, score.protocol, score.data, score.split, score.split_fingerprint)
-        return Benchmark(*shared, config_id(score.config))
+        return Benchmark(*shared, config_id(score.config), score.processes)
 
 
 @dataclass(frozen=True)
@@ -78,20 +79,20 @@ class Column:
 
 @dataclass(frozen=True)
 class Row:
-    """One kind of backbone: a method on an architecture.
+    """One kind of backbone: a method on an architecture, by one recipe.
 
-    Backbones of one method that differ only in their seed share a row. If two have the same seed, they come
-    from different recipes, and each has its own row, with its ``sha256``.
+    Backbones of one recipe, which differ only in their seed, share a row. If two of them have the same seed
+    too, each has its own row, with its ``sha256``.
+
+    Attributes:
+        label: The method; with the name of the photos, the recipe or the hash where those tell rows apart.
     """
 
     method: str
     backbone: str
+    recipe: str
     sha256: str | None
-
-    @property
-    def label(self) -> str:
-        """The method, with the hash where that tells two rows apart."""
-        return self.method if self.sha256 is None else f"{self.method} {self.sha256[:8]}"
+    label: str
 
 
 @dataclass(frozen=True)
@@ -209,23 +210,36 @@ def _column_key(column: Column) -> tuple[object, ...]:
     benchmark = column.benchmark
     return (
         *(STAGES.index(benchmark.stage), benchmark.data, benchmark.protocol, benchmark.split),
-        *(benchmark.split_fingerprint, benchmark.config_id),
+        *(benchmark.split_fingerprint, benchmark.config_id, benchmark.processes),
         *(_rank(column.metric, METRIC_NAMES), _rank(column.setting, _SETTINGS)),
     )
 
 
 def _row_finder(scores: Sequence[Score]) -> Callable[[Score], Row]:
     """Decides which backbones of a method share a row; see `Row`."""
-    hashes: dict[tuple[str, str, int | None], set[str]] = defaultdict(set)
+    hashes: dict[tuple[str, int | None], set[str]] = defaultdict(set)
+    recipes: dict[tuple[str, str], dict[str, str | None]] = defaultdict(dict)
     for score in scores:
-        hashes[score.method, score.backbone, score.backbone_seed].add(score.backbone_sha256)
-    split = {(method, backbone) for (method, backbone, _), found in hashes.items() if len(found) > 1}
+        hashes[score.recipe, score.backbone_seed].add(score.backbone_sha256)
+        recipes[score.method, score.backbone].setdefault(score.recipe, score.pretrained_on)
+    split = {recipe for (recipe, _), found in hashes.items() if len(found) > 1}
 
     def row_of(score: Score) -> Row:
-        apart = (score.method, score.backbone) in split
-        return Row(score.method, score.backbone, score.backbone_sha256 if apart else None)
+        sha256 = score.backbone_sha256 if score.recipe in split else None
+        words = [score.method, *_recipe_words(score.recipe, recipes[score.method, score.backbone])]
+        label = " ".join([*words, *([sha256[:8]] if sha256 else [])])
+        return Row(score.method, score.backbone, score.recipe, sha256, label)
 
     return row_of
+
+
+def _recipe_words(recipe: str, recipes: Mapping[str, str | None]) -> list[str]:
+    """What tells a recipe from the others of its method: the photos' name, and a hash where that is not enough."""
+    if len(recipes) == 1:
+        return []
+    photos = recipes[recipe]
+    unique = photos is not None and list(recipes.values()).count(photos) == 1
+    return [*([photos] if photos else []), *([] if unique else [f"recipe {recipe[:8]}"])]
 
 
 def collect_results(scores: Iterable[Score]) -> Results:
@@ -239,7 +253,8 @@ def collect_results(scores: Iterable[Score]) -> Results:
         grouped[row, Column(benchmark, score.metric, score.setting)].append(score)
         configs[benchmark.config_id] = {k: v for k, v in score.config.items() if k not in RUN_KEYS}
     rows = sorted(
-        {row for row, _ in grouped}, key=lambda r: (r.backbone, r.method != RANDOM, r.method, r.sha256 or "")
+        {row for row, _ in grouped},
+        key=lambda r: (r.backbone, r.method != RANDOM, r.method, r.label, r.recipe, r.sha256 or ""),
     )
     return Results(
         scores=tuple(kept),

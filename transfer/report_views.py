@@ -133,7 +133,8 @@ def benchmark_note(results: Results, benchmark: Benchmark) -> str:
     difference = results.config_difference(benchmark)
     split = f"{benchmark.split}, split fingerprint {benchmark.split_fingerprint[:8]}"
     config = f"config {benchmark.config_id[:8]}" + (f" ({difference})" if difference else "")
-    return f"protocol {benchmark.protocol} · {split} · {config}"
+    shared = f" · {benchmark.processes} processes" if benchmark.processes > 1 else ""
+    return f"protocol {benchmark.protocol} · {split} · {config}{shared}"
 
 
 def legend(results: Results) -> list[str]:
@@ -150,7 +151,8 @@ def legend(results: Results) -> list[str]:
         "the curve as it is; COCO AP is the mean over IoU 0.50 to 0.95.",
         "Gain over random: difference of the means, in points, from random initialisation of the same "
         f"architecture; {MISSING} where there is no such row, or more than one.",
-        "Data sets, splits, protocols and configs never share a column: [1], [2], ... say which they are.",
+        "Data sets, splits, protocols, configs and numbers of processes never share a column: [1], [2], ... say "
+        "which they are. Backbones share a row only if they differ in nothing but their seed.",
     ]
 
 

@@ -20,9 +20,9 @@ RESULTS_NAME = "results.jsonl"
 
 IDENTITY = (
     *("method", "backbone", "backbone_sha256", "stage", "protocol", "setting", "metric", "seed"),
-    *("data", "split", "split_fingerprint"),
+    *("processes", "data", "split", "split_fingerprint"),
 )
-"""What tells the scores of two runs, or two numbers of one run, apart; with the recipe."""
+"""What tells the scores of two runs, or two numbers of one run, apart; with the config."""
 
 STAGES = ("linear-probe", "voc-classification", "voc-detection", "voc-segmentation")
 
@@ -73,6 +73,8 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "backbone": _TEXT,
     "backbone_sha256": _SHA256,
     "backbone_seed": (lambda v: v is None or _is_whole(v), "a whole number, or null"),
+    "recipe": _SHA256,
+    "pretrained_on": (lambda v: v is None or _is_text(v), "text that is not empty, or null"),
     "stage": (lambda v: v in STAGES, ", ".join(STAGES)),
     "protocol": _TEXT,
     "setting": _TEXT,
@@ -80,6 +82,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "value": (lambda v: _is_finite(v) and 0 <= v <= 100, "a number of percent, from 0 to 100, never NaN"),
     "unit": (lambda v: v == "percent", "percent"),
     "seed": (_is_whole, "a whole number"),
+    "processes": (lambda v: _is_whole(v) and v >= 1, "a whole number, 1 or more"),
     "data": _TEXT,
     "split": _TEXT,
     "split_fingerprint": _SHA256,
@@ -99,6 +102,8 @@ class Score:
         backbone: Architecture, for instance ``alexnet``.
         backbone_sha256: Hash of the backbone, as `pretext.backbones.checkpoint.load_backbone` gives it.
         backbone_seed: Seed of its pretraining or initialisation; None if unknown.
+        recipe: What backbones share that differ in nothing but their seed: `transfer.stage.recipe_id`.
+        pretrained_on: Name of the photos it was pretrained on; None if there were none.
         stage: One of `STAGES`.
         protocol: Id of the preset, marked where it was shortened.
         setting: Row or column of the papers' tables: ``conv5``, ``fc6-8``, ``all``.
@@ -106,6 +111,7 @@ class Score:
         value: The number, in percent, from 0 to 100.
         unit: ``percent``.
         seed: Seed of the transfer run.
+        processes: How many processes shared the run; the config's batch size is that of each.
         data: Name of the data set.
         split: What it was trained and scored on, for instance ``train->val``.
         split_fingerprint: SHA-256 of the ids of both parts.
@@ -122,6 +128,8 @@ class Score:
     backbone: str
     backbone_sha256: str
     backbone_seed: int | None
+    recipe: str
+    pretrained_on: str | None
     stage: str
     protocol: str
     setting: str
@@ -129,6 +137,7 @@ class Score:
     value: float
     unit: str
     seed: int
+    processes: int
     data: str
     split: str
     split_fingerprint: str
@@ -187,8 +196,8 @@ def append_scores(path: Path, scores: Sequence[Score]) -> None:
             _write_or_undo(file.fileno(), missing_newline + lines, len(whole))
     except OSError as error:
         raise InputError(
-            f"cannot append to {path}: {error.strerror or error}; "
-            f"{len(lines)} bytes are needed on a writable disk; no score was added"
+            f"cannot append to {path}: {error.strerror or error}; no score was added; "
+            f"choose a --work-dir on a writable disk with room for {len(lines)} bytes"
         ) from error
 
 
@@ -255,7 +264,8 @@ def _parse_line(line: bytes, where: str) -> Score:
     ):
         if odd:
             raise InputError(
-                f"{where}: {problem} field: {', '.join(odd)}; a score has exactly: {', '.join(names)}"
+                f"{where}: {problem} field: {', '.join(odd)}; a score has exactly: {', '.join(names)}."
+                " Scores of another version are not mixed in: move the file away and score again"
             )
     try:
         _check_fields(values)
@@ -273,7 +283,7 @@ def collect_scores(work_dir: Path) -> list[Score]:
 def latest_scores(scores: Iterable[Score]) -> list[Score]:
     """Keeps one score for each cell of each run: the last one given.
 
-    Two scores are of the same cell and run if they agree in all of `IDENTITY` and in the recipe
+    Two scores are of the same cell and run if they agree in all of `IDENTITY` and in the config
     (`config_id`).
     """
     latest: dict[tuple[object, ...], Score] = {}

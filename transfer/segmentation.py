@@ -10,6 +10,7 @@ padding counted as zero, as mmsegmentation does it (so that two processes comput
 
 import hashlib
 import json
+import shutil
 import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -33,6 +34,7 @@ from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.errors import InputError
 from pretext.hooks import PinRandomNumbers, ShowProgress, StopOnNonFinite
 from pretext.initializers import he_normal_, normal_
+from pretext.progress import LOG
 from pretext.runner import WholeCheckpointRunner
 from pretext.schedules import check_schedule, total_steps
 from transfer.data.masks import MaskedPhotos, ScaledCrop, collate, read_masks
@@ -94,7 +96,8 @@ def voc_segmentation(job: Job) -> list[Measurement]:
     """Train a fully convolutional head, and the backbone with it unless ``train="head"``; score the test split.
 
     An interrupted run goes on from its last checkpoint if backbone, config, data, seed and number of processes
-    are the same; checkpoints lie in a folder of their own below ``job.work_dir`` until the score is known.
+    are the same; checkpoints and mmengine's log lie in a folder of their own below ``job.work_dir`` until the
+    score is known. The table of all classes goes to `pretext.progress.LOG`.
 
     Returns:
         ``mean_iou``, over the classes with the background, and ``pixel_accuracy``, both without void pixels and
@@ -108,10 +111,11 @@ def voc_segmentation(job: Job) -> list[Measurement]:
     run = _prepare(job)
     runner = _runner(run)
     runner.train()
+    for handler in LOG.handlers:
+        runner.logger.addHandler(handler)
     scores = runner.test()
     if run.sampler.rank == 0:
-        for checkpoint in (*run.work_dir.glob("*.pth"), run.work_dir / "last_checkpoint"):
-            checkpoint.unlink(missing_ok=True)
+        shutil.rmtree(run.work_dir)
     setting = SETTINGS[job.config["train"]]
     split = f"{job.config['train_split']}->{job.config['test_split']}"
     return [

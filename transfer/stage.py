@@ -1,7 +1,11 @@
 """What all transfer stages share: the job they are given, and the measurements they return."""
 
 import hashlib
-from collections.abc import Iterable
+import json
+import logging
+import os
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +13,13 @@ from typing import Any
 import torch
 
 from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
+from pretext.files import write_whole
+from pretext.progress import LOG
+
+#: Keys of a pretraining config that change no weight; what ``data`` names is told by its fingerprint.
+PLACE_KEYS = frozenset({"data", "workers", "checkpoint_interval", "preview_interval"})
+#: Folders that many data sets have, which name none.
+PARTS_OF_DATA = ("VOCdevkit", "VOC2007", "VOC2012", "labeled", "unlabeled", "train")
 
 
 @dataclass(frozen=True)
@@ -55,6 +66,62 @@ class Measurement:
     value: float
     split: str
     split_fingerprint: str
+
+
+@contextmanager
+def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[None]:
+    """Write what a run is and what it says to a folder of its own, ``<name>-<hash of the record>``.
+
+    The record goes to ``config.json``; what goes to `LOG` meanwhile, and an error that ends the run, is added to
+    ``log.txt``.
+
+    Args:
+        runs: Where the folder goes.
+        name: What the folder's name begins with.
+        record: What tells the run from others, as JSON can hold it.
+
+    Raises:
+        InputError: The folder cannot be written.
+    """
+    content = json.dumps(record, indent=2) + "\n"
+    folder = runs / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    write_whole(folder / "config.json", content)
+    handler = logging.FileHandler(folder / "log.txt")
+    handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
+    LOG.addHandler(handler)
+    try:
+        yield
+    except BaseException as error:
+        LOG.info("%s: %s", type(error).__name__, error)
+        raise
+    finally:
+        LOG.removeHandler(handler)
+        handler.close()
+
+
+def recipe_id(loaded: LoadedBackbone) -> str:
+    """SHA-256 of how a backbone came about but for its seed: architecture, method, config, photos and steps."""
+    provenance = loaded.provenance
+    arguments = {k: v for k, v in loaded.backbone.arguments.items() if k != "geometry"}
+    config = {k: v for k, v in provenance.config.items() if k not in PLACE_KEYS}
+    made = [provenance.method, config, provenance.data_fingerprint, provenance.step]
+    recipe = json.dumps([loaded.backbone.architecture, arguments, *made], sort_keys=True)
+    return hashlib.sha256(recipe.encode()).hexdigest()
+
+
+def data_name(given: str) -> str:
+    """The name a data set is filed under: the last folder of ``given`` that is none of `PARTS_OF_DATA`.
+
+    Args:
+        given: The path or name that the user or the config gave. PRETEXT_DATA in front of it does not count. If
+            all its folders are of `PARTS_OF_DATA`, the first of them is the name.
+    """
+    path, root = Path(given), os.environ.get("PRETEXT_DATA")
+    if root and path.is_relative_to(root):
+        path = path.relative_to(root)
+    parts = [part for part in path.parts if part not in (path.anchor, "..")]
+    names = [part for part in parts if part not in PARTS_OF_DATA]
+    return (names[-1:] or parts[:1] or [Path(given).resolve().name])[0]
 
 
 def names_fingerprint(names: Iterable[str]) -> str:

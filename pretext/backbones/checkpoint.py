@@ -149,7 +149,7 @@ def absorb_batch_norm(backbone: Backbone) -> Backbone:
     if not blocks:
         raise InputError(
             f"batch norm of {backbone.architecture} cannot be absorbed: it follows the ReLU, not the convolution;"
-            " allowed are alexnet and vgg16"
+            " allowed are alexnet and vgg16; a stage keeps it with batch_norm=frozen or batch_norm=train"
         )
     absorbed = build(backbone.architecture, backbone.arguments | {"norm": "none"})
     for name, block in blocks.items():

@@ -30,6 +30,8 @@ def score(method="colorization", seed=0, value=50.0, **changes):
         "backbone": "alexnet",
         "backbone_sha256": sha256(f"{method} {changes.get('backbone_seed', seed)}"),
         "backbone_seed": seed,
+        "recipe": sha256(method),
+        "pretrained_on": None if method == "random" else "imagenette128",
         "stage": "linear-probe",
         "protocol": "splitbrain2017",
         "setting": "conv5",
@@ -37,6 +39,7 @@ def score(method="colorization", seed=0, value=50.0, **changes):
         "value": value,
         "unit": "percent",
         "seed": seed,
+        "processes": 1,
         "data": "imagenette128",
         "split": "train->val",
         "split_fingerprint": "b" * 64,
@@ -147,6 +150,7 @@ class TestNothingIsMixed:
             {"split": "train->test"},
             {"split_fingerprint": "c" * 64},
             {"config": {"epochs": 3}},
+            {"processes": 2},
             {"metric": "top5"},
             {"setting": "conv4"},
             {"stage": "voc-segmentation", "metric": "mean_iou"},
@@ -164,8 +168,31 @@ class TestNothingIsMixed:
             assert "(optimizer.lr=0.1)" in text
             assert "(optimizer.lr=0.2)" in text
 
+    @pytest.mark.parametrize(
+        ("photos", "labels"),
+        [
+            ("toyworld", ["colorization imagenette128", "colorization toyworld"]),
+            ("imagenette128", [f"colorization imagenette128 recipe {c * 8}" for c in "de"]),
+            (None, ["colorization imagenette128", f"colorization recipe {'e' * 8}"]),
+        ],
+    )
+    def test_two_recipes_of_a_method_never_share_a_cell_whatever_their_seeds(self, tmp_path, photos, labels):
+        first = score(seed=0, value=20.0, recipe="d" * 64)
+        second = score(seed=0, backbone_seed=1, value=60.0, recipe="e" * 64, pretrained_on=photos)
+        markdown, rows, html = report(tmp_path, [first, second])
+        assert [(row["recipe"][0], row["mean"], row["n"]) for row in rows] == [
+            ("d", "20.0", "1"),
+            ("e", "60.0", "1"),
+        ]
+        assert [label for label in lines_of(markdown)[1] if "gain" not in label] == labels
+        assert all(label in html for label in labels)
+
+    def test_the_number_of_processes_is_told_where_there_are_several(self):
+        text = console_table([score(), score(processes=2)], width=200)
+        assert re.findall(r"config [0-9a-f]{8}(.*)", text) == ["", " · 2 processes"]
+
     def test_seeds_share_a_row_and_recipes_do_not(self):
-        rows = (Row("random", "alexnet", None), Row("colorization", "alexnet", None))
+        rows = tuple(Row(m, "alexnet", sha256(m), None, m) for m in ("random", "colorization"))
         assert collect_results(three_seeds()).rows == rows
         other = score(value=70.0, backbone_sha256="d" * 64)
         results = collect_results([*three_seeds(), other])

@@ -23,6 +23,8 @@ FIELDS = {
     "backbone": "alexnet",
     "backbone_sha256": "a" * 64,
     "backbone_seed": 0,
+    "recipe": "c" * 64,
+    "pretrained_on": "imagenette128",
     "stage": "linear-probe",
     "protocol": "splitbrain2017",
     "setting": "conv5",
@@ -30,6 +32,7 @@ FIELDS = {
     "value": 31.8,
     "unit": "percent",
     "seed": 0,
+    "processes": 1,
     "data": "imagenette128",
     "split": "train->val",
     "split_fingerprint": "b" * 64,
@@ -163,8 +166,10 @@ class TestReadErrors:
             read_scores([path])
 
     def test_missing_field(self, tmp_path):
-        path = self.write(tmp_path, {k: v for k, v in FIELDS.items() if k != "seed"})
-        with pytest.raises(InputError, match=r"results\.jsonl, line 2: missing field: seed"):
+        path = self.write(tmp_path, {k: v for k, v in FIELDS.items() if k != "recipe"})
+        with pytest.raises(
+            InputError, match=r"results\.jsonl, line 2: missing field: recipe;.* move the file away and score"
+        ):
             read_scores([path])
 
     @pytest.mark.parametrize(
@@ -180,6 +185,9 @@ class TestReadErrors:
             ("split_fingerprint", None),
             ("seed", None),
             ("backbone_seed", 0.5),
+            ("recipe", "c" * 8),
+            ("pretrained_on", ""),
+            ("processes", 0),
             ("config", []),
             ("seconds", -1),
             ("time", "yesterday"),
@@ -245,6 +253,7 @@ class TestLatest:
             {"setting": "conv4"},
             {"metric": "top5"},
             {"seed": 1},
+            {"processes": 2},
             {"data": "toyworld"},
             {"split_fingerprint": "c" * 64},
             {"config": {"epochs": 3, "optimizer": {"lr": 0.1}}},

@@ -17,7 +17,7 @@ from pretext.errors import InputError
 from pretext.hooks import ShowProgress
 from transfer.data.masks import MaskedPhotos, ScaledCrop, read_masks
 from transfer.segmentation import voc_segmentation
-from transfer.stage import Job
+from transfer.stage import Job, recorded
 
 CLASSES = ("stripes", "plain")
 SMALL = [
@@ -152,7 +152,16 @@ def test_it_learns_and_scores_as_a_naive_count_does(job, tree, predictions):
     expected = naive_scores(predictions, 3)
     assert (by_metric["mean_iou"], by_metric["pixel_accuracy"]) == pytest.approx(expected, abs=0.006)
     assert {(entry.setting, entry.split) for entry in measured} == {("all", "train->val")}
-    assert not list(given.work_dir.rglob("*.pth"))
+    assert not list(given.work_dir.iterdir())
+
+
+def test_the_log_has_losses_and_classes_once(job, tmp_path):
+    with recorded(tmp_path / "runs", "run", {}):
+        voc_segmentation(job("steps=10", "epochs=None"))
+    (folder,) = (tmp_path / "runs").iterdir()
+    log = (folder / "log.txt").read_text()
+    assert log.count("loss ") == 1
+    assert log.count("|  stripes   |") == 1
 
 
 def test_the_backbone_sees_rgb_from_0_to_255(job, tree, monkeypatch):
