@@ -13,6 +13,7 @@ from pretext.command_line import (
     ensure_toyworld,
     parse,
     run_command,
+    seed_number,
     spawn_processes,
     split_overrides,
 )
@@ -55,7 +56,7 @@ def _parser() -> argparse.ArgumentParser:
 
     toyworld = commands.add_parser("toyworld", help="render the toy data")
     toyworld.add_argument("out", type=Path, help="folder to make")
-    toyworld.add_argument("--seed", type=int, default=0)
+    toyworld.add_argument("--seed", type=seed_number, default=0)
     toyworld.set_defaults(run=_toyworld)
 
     export = commands.add_parser("export", help="write a backbone's weights under torchvision's names")

@@ -51,8 +51,15 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--work-dir", type=Path, help="folder of the run (default: work_dirs/<config name>)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the weights and of every draw (default: 0)"
+        "--seed", type=seed_number, default=0, help="seed of the weights and of every draw (default: 0)"
     )
+
+
+def seed_number(text: str) -> int:
+    """The seed that an option gives: a whole number that every generator takes."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"received {text!r}, allowed are whole numbers from 0 to 2^32 - 1")
+    return int(text)
 
 
 def split_overrides(words: Sequence[str], most: int, expected: str) -> tuple[list[str], list[str]]:

@@ -3,7 +3,6 @@
 import ast
 import difflib
 import importlib
-import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -54,15 +53,16 @@ def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
     """Call the class that ``spec["type"]`` is or names with the other entries as keyword arguments.
 
     Raises:
-        InputError: The class cannot be found, or does not take these arguments.
+        InputError: The class cannot be found, or does not take these arguments or their values.
     """
     arguments = {key: value for key, value in spec.items() if key != "type"} | kwargs
     kind = _import(spec["type"]) if isinstance(spec["type"], str) else spec["type"]
     try:
-        inspect.signature(kind).bind(*args, **arguments)
-    except TypeError as error:
+        return kind(*args, **arguments)
+    except InputError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{kind.__name__} does not take the config's arguments: {error}") from error
-    return kind(*args, **arguments)
 
 
 def plain(value: Any) -> Any:

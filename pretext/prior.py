@@ -3,6 +3,7 @@
 import numpy as np
 import torch
 
+from pretext.backbones.base import check_at_least
 from pretext.color.bins import AB_LIMIT
 from pretext.color.lab import rgb_to_lab
 from pretext.color.prior import ColorPrior, count_ab, estimate_prior
@@ -39,6 +40,8 @@ def prior_of_photos(
     Raises:
         InputError: Every photo is gray or unreadable, or an option is out of its range.
     """
+    if max_photos is not None:
+        check_at_least("max_photos", max_photos, 1)
     count = len(photos) if max_photos is None else min(max_photos, len(photos))
     counts = torch.zeros(2 * AB_LIMIT, 2 * AB_LIMIT, dtype=torch.int64)
     counted = 0

@@ -179,6 +179,19 @@ def test_a_bad_backbone_scores_nothing(make, message, toyworld, capsys):
         ),
         (["linear-probe", "conv5"], "no backbone is given and none was pretrained"),
         (["voc-classification", "random:alexnet", "train=fc9"], "unknown train: received 'fc9'"),
+        (["voc-classification", "random:alexnet", "workers=-1"], "workers is too small: received -1"),
+        (["voc-segmentation", "random:alexnet", "workers=-1"], "workers is too small: received -1"),
+        (["linear-probe", "conv5", "random:alexnet", "epochs=0"], "epochs is too small: received 0"),
+        (["linear-probe", "conv5", "random:alexnet", "batch_size=0"], "batch_size is too small: received 0"),
+        (["linear-probe", "conv5", "random:alexnet", "workers=-1"], "workers is too small: received -1"),
+        (
+            ["linear-probe", "conv5", "random:alexnet", "batch_size=8", "optimizer.lr=-1.0"],
+            "Invalid learning rate: -1.0",
+        ),
+        (
+            ["linear-probe", "conv5", "random:alexnet", "view.size=20"],
+            "alexnet cannot look at photos of view.size=20: ",
+        ),
     ],
 )
 def test_bad_requests_score_nothing(words, message, toyworld, capsys):

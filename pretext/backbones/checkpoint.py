@@ -224,14 +224,16 @@ def build(architecture: str, arguments: dict[str, Any], geometry: str | None = N
     """Build the architecture of that name, with uninitialised weights.
 
     Raises:
-        InputError: Unknown architecture, or arguments it does not take.
+        InputError: Unknown architecture, or arguments or values it does not take.
     """
     check_choice("architecture", architecture, ARCHITECTURES)
     if geometry is not None:
         arguments = arguments | {"geometry": geometry}
     try:
         return ARCHITECTURES[architecture](**arguments)
-    except TypeError as error:
+    except InputError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{architecture} cannot be built from {arguments}: {error}") from error
 
 

@@ -8,7 +8,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone, check_choice
+from pretext.backbones.base import Backbone, check_at_least, check_choice
 from pretext.color.bins import BIN_RULES, SoftEncoder, ab_bins
 from pretext.color.decode import decode_then_upsample
 from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
@@ -75,6 +75,10 @@ class Colorization(Method):
         check_choice("colorization loss", loss, ("rebalanced", "classification", "l2"))
         check_choice("colorization input_space", backbone.input_space, ("lightness",))
         check_choice("rule of ab bins", bins, BIN_RULES)
+        check_at_least("target_stride", target_stride, 1)
+        check_at_least("head_channels", head_channels, 0)
+        if not 0 <= rebalance_mix <= 1:
+            raise InputError(f"rebalance_mix is a share: received {rebalance_mix}, allowed are 0 to 1")
         self.loss = loss
         self.layer = backbone.layer(layer)
         self.target_stride = target_stride

@@ -229,6 +229,23 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(small_config, photo_folder, tm
         ("schedule.warmup=1.0", "schedule.warmup is a share of all steps: received 1.0"),
         ("steps=0", "steps is too small: received 0, allowed are 1 and above"),
         ("epochs=3", "a run needs steps or epochs, the other None: received steps=2, epochs=3"),
+        ("method.sigma=0", "Colorization does not take .*a Gaussian width above 0: received sigma=0"),
+        ("method.neighbors=0", r"1 to 313 \(all\) nearest bins: received neighbors=0"),
+        ("method.neighbors=400", r"1 to 313 \(all\) nearest bins: received neighbors=400"),
+        ("method.rebalance_mix=2", "rebalance_mix is a share: received 2.0, allowed are 0 to 1"),
+        ("method.target_stride=0", "target_stride is too small: received 0, allowed are 1 and above"),
+        ("method.head_channels=-1", "head_channels is too small: received -1, allowed are 0 and above"),
+        ("backbone.groups=5", "alexnet cannot be built from .*divisible by groups"),
+        ("batch_size=0", "batch_size is too small: received 0, allowed are 1 and above"),
+        ("batch_size=None", "batch_size is of a wrong type: received None, expected a whole number"),
+        ("held_out=-1", "held_out is too small: received -1, allowed are 0 and above"),
+        ("accumulate=0", "accumulate is too small: received 0, allowed are 1 and above"),
+        ("workers=-1", "workers is too small: received -1, allowed are 0 and above"),
+        ("checkpoint_interval=0", "checkpoint_interval is too small: received 0, allowed are 1 and above"),
+        ("preview_interval=-1", "preview_interval is too small: received -1, allowed are 0 and above"),
+        ("clip_grad=3", r"clip_grad is no clipping: received 3, allowed are None or dict\(max_norm="),
+        ("clip_grad={'max_norm': -1}", "clip_grad.max_norm is too small: received -1"),
+        ("optimizer.lr=-1.0", "AdamW does not take the config's arguments: Invalid learning rate: -1.0"),
     ],
 )
 def test_bad_settings_are_named(small_config, photo_folder, tmp_path, override, message):
@@ -238,6 +255,7 @@ def test_bad_settings_are_named(small_config, photo_folder, tmp_path, override, 
             work_dir=tmp_path / "run",
             data=str(photo_folder),
         )
+    assert not (tmp_path / "run").exists()
 
 
 def test_schedules_run_as_described(small_config, photo_folder, tmp_path):

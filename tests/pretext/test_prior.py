@@ -38,3 +38,8 @@ def test_a_sample_of_the_photos_is_spread(tmp_path):
     colors = [(180, 40, 40)] * 5 + [(40, 60, 200)] * 5
     prior = prior_of_photos(folder_of(tmp_path, *colors), max_photos=2, sigma=0.0)
     assert torch.count_nonzero(prior.probabilities > 0.4) == 2
+
+
+def test_a_sample_of_no_photos_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="max_photos is too small: received -3, allowed are 1 and above"):
+        prior_of_photos(folder_of(tmp_path, (180, 40, 40)), max_photos=-3)
