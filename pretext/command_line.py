@@ -1,6 +1,7 @@
 """What both command lines share: options, overrides, exit codes, toy data, several processes."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,16 +19,19 @@ def run_command(command: Callable[[], None]) -> int:
     """Run a command and turn what it raises into an exit code.
 
     Returns:
-        0; 2 for bad input; 1 for a run that diverged; 130 when interrupted. The messages go to stderr.
+        0; 2 for bad input; 1 for a run that diverged; 130 when interrupted. The messages go to stderr; of several
+        processes' messages the one that started them prints the first.
     """
     try:
         command()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrainingDivergedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except (InputError, TrainingDivergedError) as error:
+        if "TORCHELASTIC_ERROR_FILE" in os.environ:
+            from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+            get_error_handler().record_exception(error)
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
@@ -111,6 +115,8 @@ def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import get_args_parser, run
 
+    # Their own errors say what torch's log would say around them.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     options = [f"--nproc-per-node={gpus}", f"--nnodes={nodes}"]
     if nodes == 1:
         options.append("--standalone")
@@ -125,7 +131,15 @@ def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
             get_args_parser().parse_args([*options, "--module", module, *arguments])
         )
     except ChildFailedError as error:
-        return int(error.get_first_failure()[1].exitcode)
+        # An error on one process makes the others fail too, of which only the first has told why.
+        failures = list(error.failures.values())
+        told = [one for one in failures if isinstance(one.error_file_data["message"], dict)]
+        failure = min(told or failures, key=lambda one: one.timestamp)
+        reason = f"process {failure.local_rank} ended with exit code {failure.exitcode}"
+        if told:
+            reason = failure.error_file_data["message"]["message"].partition(": ")[2]
+        print(f"error: {reason}", file=sys.stderr)
+        return int(failure.exitcode)
     return 0
 
 

@@ -344,3 +344,23 @@ def test_two_processes_compute_what_one_does(photo_folder, tmp_path):
         return losses(work_dir)
 
     torch.testing.assert_close(run(1, 8), run(2, 4), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_bad_input_of_two_processes_is_said_once(photo_folder, tmp_path):
+    done = subprocess.run(
+        command(
+            "pretext/colorization_alexnet_toyworld",
+            "batch_size=40",
+            work_dir=tmp_path / "run",
+            data=photo_folder,
+        ),
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "GPUS": "2", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: 44 photos do not fill one batch of 40 on each of 2 processes; use more photos or a smaller batch_size"
+    ]
