@@ -67,16 +67,23 @@ def seed_number(text: str) -> int:
 
 
 def split_overrides(words: Sequence[str], most: int, expected: str) -> tuple[list[str], list[str]]:
-    """Part positional words into names and ``key=value`` overrides.
+    """Part positional words into names and ``key=value`` overrides; what is a file is a name.
 
     Raises:
         InputError: More than ``most`` words are no overrides.
     """
-    overrides = [word for word in words if "=" in word]
-    names = [word for word in words if "=" not in word]
+    names = [word for word in words if "=" not in word or _is_file(word.removeprefix("random:"))]
+    overrides = [word for word in words if word not in names]
     if len(names) > most:
         raise InputError(f"too many arguments: received {' '.join(names)}, expected {expected}")
     return names, overrides
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except OSError:  # longer than any file name
+        return False
 
 
 def ensure_toyworld(data: str) -> str:

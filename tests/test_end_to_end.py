@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pretext.__main__ import main as pretext_main
+from pretext.command_line import split_overrides
 from pretext.data.toyworld import ToyworldSizes, render_toyworld
 from transfer.__main__ import main as transfer_main
 
@@ -199,6 +200,23 @@ def test_bad_requests_score_nothing(words, message, toyworld, capsys):
     assert transfer_main([*words, "--data", str(toyworld / data)]) == 2
     assert message in capsys.readouterr().err
     assert not Path("work_dirs").exists()
+
+
+def test_a_seed_below_zero_is_an_error(capsys):
+    with pytest.raises(SystemExit) as caught:
+        train("--seed", "-1")
+    assert caught.value.code == 2
+    assert "--seed: received '-1', allowed are whole numbers from 0 to 2^32 - 1" in capsys.readouterr().err
+
+
+def test_a_file_is_a_name_even_with_an_equals_sign():
+    saved_backbone()
+    Path("lr=1").mkdir()
+    name = Path("good.safetensors").rename("lr=1/b.safetensors")
+    assert split_overrides([str(name), f"random:{name}", "lr=2", "a=" + 300 * "1"], 2, "two names") == (
+        [str(name), f"random:{name}"],
+        ["lr=2", "a=" + 300 * "1"],
+    )
 
 
 @pytest.mark.parametrize("stage", ["voc-classification", "voc-detection", "voc-segmentation"])
