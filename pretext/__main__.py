@@ -7,6 +7,7 @@ from pathlib import Path
 
 from pretext.backbones.base import check_choice
 from pretext.color.bins import BIN_RULES
+from pretext.color.prior import FROM_DATA
 from pretext.command_line import (
     WORK_DIRS,
     add_run_options,
@@ -47,7 +48,9 @@ def _parser() -> argparse.ArgumentParser:
     prior = commands.add_parser("prior", help="estimate the colour prior of photos")
     prior.add_argument("photos", help="a folder, a list file, or tar shards")
     prior.add_argument("--out", type=Path, required=True, help="the prior file to write (.json)")
-    prior.add_argument("--bins", default="official313", help="rule of the ab bins (default: official313)")
+    prior.add_argument(
+        "--bins", default="official313", help="rule of the ab bins, or from_data (default: official313)"
+    )
     prior.add_argument(
         "--sigma", type=float, default=5.0, help="width of the smoothing in CIE units (default: 5)"
     )
@@ -86,7 +89,7 @@ def _prior(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from pretext.data.photos import open_photos
     from pretext.prior import prior_of_photos
 
-    check_choice("rule of ab bins", options.bins, BIN_RULES)
+    check_choice("rule of ab bins", options.bins, [*BIN_RULES, FROM_DATA])
     photos = open_photos(data_path(ensure_toyworld(options.photos)))
     prior = prior_of_photos(
         photos,
