@@ -8,12 +8,14 @@ from pathlib import Path
 
 from pretext.backbones.base import check_choice
 from pretext.color.bins import BIN_RULES
+from pretext.color.prior import FROM_DATA
 from pretext.command_line import (
     WORK_DIRS,
     add_run_options,
     ensure_toyworld,
     parse,
     run_command,
+    seed_number,
     spawn_processes,
     split_overrides,
 )
@@ -50,7 +52,9 @@ def _parser() -> argparse.ArgumentParser:
     prior = commands.add_parser("prior", help="estimate the colour prior of photos")
     prior.add_argument("photos", help="a folder, a list file, or tar shards")
     prior.add_argument("--out", type=Path, required=True, help="the prior file to write (.json)")
-    prior.add_argument("--bins", default="official313", help="rule of the ab bins (default: official313)")
+    prior.add_argument(
+        "--bins", default="official313", help="rule of the ab bins, or from_data (default: official313)"
+    )
     prior.add_argument(
         "--sigma", type=float, default=5.0, help="width of the smoothing in CIE units (default: 5)"
     )
@@ -59,7 +63,7 @@ def _parser() -> argparse.ArgumentParser:
 
     toyworld = commands.add_parser("toyworld", help="render the toy data")
     toyworld.add_argument("out", type=Path, help="folder to make")
-    toyworld.add_argument("--seed", type=int, default=0)
+    toyworld.add_argument("--seed", type=seed_number, default=0)
     toyworld.set_defaults(run=_toyworld)
 
     export = commands.add_parser("export", help="write a backbone's weights under torchvision's names")
@@ -91,7 +95,7 @@ def _prior(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from pretext.data.photos import open_photos
     from pretext.prior import prior_of_photos
 
-    check_choice("rule of ab bins", options.bins, BIN_RULES)
+    check_choice("rule of ab bins", options.bins, [*BIN_RULES, FROM_DATA])
     photos = open_photos(data_path(ensure_toyworld(options.photos)))
     prior = prior_of_photos(
         photos,

@@ -1,6 +1,7 @@
 """What both command lines share: options, overrides, exit codes, toy data, several processes."""
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Callable, Sequence
@@ -18,16 +19,19 @@ def run_command(command: Callable[[], None]) -> int:
     """Run a command and turn what it raises into an exit code.
 
     Returns:
-        0; 2 for bad input; 1 for a run that diverged; 130 when interrupted. The messages go to stderr.
+        0; 2 for bad input; 1 for a run that diverged; 130 when interrupted. The messages go to stderr; of several
+        processes' messages the one that started them prints the first.
     """
     try:
         command()
-    except InputError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 2
-    except TrainingDivergedError as error:
-        print(f"error: {error}", file=sys.stderr)
-        return 1
+    except (InputError, TrainingDivergedError) as error:
+        if "TORCHELASTIC_ERROR_FILE" in os.environ:
+            from torch.distributed.elastic.multiprocessing.errors import get_error_handler
+
+            get_error_handler().record_exception(error)
+        else:
+            print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, InputError) else 1
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
@@ -51,21 +55,35 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument("--work-dir", type=Path, help="folder of the run (default: work_dirs/<config name>)")
     parser.add_argument(
-        "--seed", type=int, default=0, help="seed of the weights and of every draw (default: 0)"
+        "--seed", type=seed_number, default=0, help="seed of the weights and of every draw (default: 0)"
     )
 
 
+def seed_number(text: str) -> int:
+    """The seed that an option gives: a whole number that every generator takes."""
+    if not text.isdecimal() or int(text) >= 2**32:
+        raise argparse.ArgumentTypeError(f"received {text!r}, allowed are whole numbers from 0 to 2^32 - 1")
+    return int(text)
+
+
 def split_overrides(words: Sequence[str], most: int, expected: str) -> tuple[list[str], list[str]]:
-    """Part positional words into names and ``key=value`` overrides.
+    """Part positional words into names and ``key=value`` overrides; what is a file is a name.
 
     Raises:
         InputError: More than ``most`` words are no overrides.
     """
-    overrides = [word for word in words if "=" in word]
-    names = [word for word in words if "=" not in word]
+    names = [word for word in words if "=" not in word or _is_file(word.removeprefix("random:"))]
+    overrides = [word for word in words if word not in names]
     if len(names) > most:
         raise InputError(f"too many arguments: received {' '.join(names)}, expected {expected}")
     return names, overrides
+
+
+def _is_file(word: str) -> bool:
+    try:
+        return Path(word).is_file()
+    except OSError:  # longer than any file name
+        return False
 
 
 def ensure_toyworld(data: str) -> str:
@@ -104,6 +122,8 @@ def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import get_args_parser, run
 
+    # Their own errors say what torch's log would say around them.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
     options = [f"--nproc-per-node={gpus}", f"--nnodes={nodes}"]
     if nodes == 1:
         options.append("--standalone")
@@ -118,7 +138,15 @@ def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
             get_args_parser().parse_args([*options, "--module", module, *arguments])
         )
     except ChildFailedError as error:
-        return int(error.get_first_failure()[1].exitcode)
+        # An error on one process makes the others fail too, of which only the first has told why.
+        failures = list(error.failures.values())
+        told = [one for one in failures if isinstance(one.error_file_data["message"], dict)]
+        failure = min(told or failures, key=lambda one: one.timestamp)
+        reason = f"process {failure.local_rank} ended with exit code {failure.exitcode}"
+        if told:
+            reason = failure.error_file_data["message"]["message"].partition(": ")[2]
+        print(f"error: {reason}", file=sys.stderr)
+        return int(failure.exitcode)
     return 0
 
 

@@ -3,12 +3,12 @@
 import ast
 import difflib
 import importlib
-import inspect
 import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]  # not exported
 from mmengine.config import Config, ConfigDict
 
 from pretext.errors import InputError
@@ -54,15 +54,16 @@ def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
     """Call the class that ``spec["type"]`` is or names with the other entries as keyword arguments.
 
     Raises:
-        InputError: The class cannot be found, or does not take these arguments.
+        InputError: The class cannot be found, or does not take these arguments or their values.
     """
     arguments = {key: value for key, value in spec.items() if key != "type"} | kwargs
     kind = _import(spec["type"]) if isinstance(spec["type"], str) else spec["type"]
     try:
-        inspect.signature(kind).bind(*args, **arguments)
-    except TypeError as error:
+        return kind(*args, **arguments)
+    except InputError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{kind.__name__} does not take the config's arguments: {error}") from error
-    return kind(*args, **arguments)
 
 
 def plain(value: Any) -> Any:
@@ -77,16 +78,27 @@ def plain(value: Any) -> Any:
 def data_path(name: str) -> str:
     """Find a data set: an existing path or a URL as it is, else a name below the folder PRETEXT_DATA.
 
+    A brace pattern is where at least one of its files is.
+
     Raises:
         InputError: It is in neither place.
     """
-    if Path(name).exists() or "://" in name or "{" in name:
+    if "://" in name or _exists(Path(name)):
         return name
     root = os.environ.get("PRETEXT_DATA")
-    if root and (Path(root) / name).exists():
+    if root and _exists(Path(root) / name):
         return str(Path(root) / name)
     below = f"below PRETEXT_DATA={root}" if root else "and PRETEXT_DATA is not set"
     raise InputError(f"no such data: received {name}, which is no path {below}; name a folder with --data")
+
+
+def _exists(path: Path) -> bool:
+    if path.exists():
+        return True
+    try:
+        return any(Path(file).exists() for file in braceexpand(str(path)))
+    except UnbalancedBracesError as error:
+        raise InputError(f"the pattern {path} has unbalanced braces: {error}") from error
 
 
 def _find(name: str) -> Path:

@@ -1,6 +1,7 @@
 """Processes: joining and leaving the group, and a model trained by all of them."""
 
 import os
+import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -16,11 +17,14 @@ from torch import distributed as dist
 def process_group() -> Iterator[torch.device]:
     """Join the process group that torchrun describes, if it started this process; yield the device to use.
 
-    The backend is NCCL with a GPU for each process, else Gloo. At the end all processes wait for each other
+    The backend is NCCL with a GPU for each process, else Gloo on the CPU. At the end all processes wait for each other
     before they leave, without which torchrun sometimes aborts; after an error they leave at once.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
-    use_gpu = torch.cuda.is_available()
+    processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
+    use_gpu = gpus >= processes
+    if 0 < gpus < processes and local_rank == 0:
+        print(f"fewer GPUs ({gpus}) than processes ({processes}): all compute on the CPU", file=sys.stderr)
     device = torch.device("cuda", local_rank) if use_gpu else torch.device("cpu")
     if use_gpu:
         torch.cuda.set_device(device)

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.utils.data import DataLoader
 
+from pretext.backbones.base import check_at_least
 from pretext.backbones.checkpoint import Provenance, save_backbone
 from pretext.backbones.checkpoint import build as build_backbone
 from pretext.claim import claim
@@ -125,7 +126,10 @@ def build_method(config: dict[str, Any], seed: int) -> Method:
 def _prepare(
     config: dict[str, Any], work_dir: Path, seed: int, data: str, device: torch.device
 ) -> Pretraining:
+    _check_numbers(config)
     method = build_method(config, seed)
+    # To be checked only: the run's own is made once the method is on its device.
+    _optimizer(method, config)
     view: RandomCrop = build(config["view"])
     photos = open_photos(data_path(data))
     _check_photos(photos)
@@ -156,6 +160,21 @@ def _check_amp(amp: str | None, device: torch.device) -> None:
     if amp not in allowed:
         names = ", ".join(map(str, allowed))
         raise InputError(f"unknown amp: received {amp!r}, allowed on device {device.type} are {names}")
+
+
+def _check_numbers(config: dict[str, Any]) -> None:
+    for key in ("batch_size", "accumulate", "checkpoint_interval"):
+        check_at_least(key, config[key], 1)
+    for key in ("held_out", "workers"):
+        check_at_least(key, config[key], 0)
+    check_at_least("preview_interval", config["preview_interval"] or 0, 0)
+    clip = config["clip_grad"]
+    if clip is not None and not (isinstance(clip, dict) and "max_norm" in clip):
+        raise InputError(
+            f"clip_grad is no clipping: received {clip!r}, allowed are None or dict(max_norm=...)"
+        )
+    if clip is not None:
+        check_at_least("clip_grad.max_norm", clip["max_norm"], 0.0)
 
 
 def _check_photos(photos: Photos) -> None:
@@ -200,7 +219,7 @@ def _runner(run: Pretraining) -> WholeCheckpointRunner:
         seed=run.seed,
         model=model,
         train_dataloader=_loader(run),
-        optim_wrapper=_optimizer(model, config, run.device),
+        optim_wrapper=_optim_wrapper(model, config, run.device),
         custom_hooks=_hooks(run),
         visualizer={
             "type": Visualizer,
@@ -223,11 +242,17 @@ def _loader(run: Pretraining) -> DataLoader[dict[str, Any]]:
     )
 
 
-def _optimizer(model: nn.Module, config: dict[str, Any], device: torch.device) -> OptimWrapper:
+def _optimizer(model: nn.Module, config: dict[str, Any]) -> torch.optim.Optimizer:
     # Batch norms and biases are not decayed.
     decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
     others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    optimizer = build(config["optimizer"], [{"params": decayed}, {"params": others, "weight_decay": 0.0}])
+    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
+    optimizer: torch.optim.Optimizer = build(config["optimizer"], groups)
+    return optimizer
+
+
+def _optim_wrapper(model: nn.Module, config: dict[str, Any], device: torch.device) -> OptimWrapper:
+    optimizer = _optimizer(model, config)
     shared = {"accumulative_counts": config["accumulate"], "clip_grad": config["clip_grad"]}
     if config["amp"] and device.type == "cuda":
         return AmpOptimWrapper(dtype=config["amp"], optimizer=optimizer, **shared)

@@ -3,9 +3,10 @@
 import numpy as np
 import torch
 
-from pretext.color.bins import AB_LIMIT
+from pretext.backbones.base import check_at_least
+from pretext.color.bins import AB_LIMIT, bins_from_counts
 from pretext.color.lab import rgb_to_lab
-from pretext.color.prior import ColorPrior, count_ab, estimate_prior
+from pretext.color.prior import FROM_DATA, ColorPrior, count_ab, estimate_prior
 from pretext.color.rebalance import gray_mask
 from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb
 from pretext.data.views import to_tensor
@@ -30,7 +31,7 @@ def prior_of_photos(
 
     Args:
         photos: Any photos.
-        bins: Rule of the ab bins.
+        bins: Rule of the ab bins; ``from_data`` for those of :func:`pretext.color.bins.bins_from_counts`.
         sigma: Width of the smoothing in CIE units.
         max_photos: Count only so many, spread over all; None for all.
         gray_threshold: A photo with no |a| or |b| above this is gray.
@@ -39,6 +40,8 @@ def prior_of_photos(
     Raises:
         InputError: Every photo is gray or unreadable, or an option is out of its range.
     """
+    if max_photos is not None:
+        check_at_least("max_photos", max_photos, 1)
     count = len(photos) if max_photos is None else min(max_photos, len(photos))
     counts = torch.zeros(2 * AB_LIMIT, 2 * AB_LIMIT, dtype=torch.int64)
     counted = 0
@@ -57,6 +60,7 @@ def prior_of_photos(
             f"no colour prior: all of {count} photos are gray or unreadable; name photos in colour"
         )
     try:
-        return estimate_prior(counts, bins, sigma, num_photos=counted, source=source)
+        centers = bins_from_counts(counts) if bins == FROM_DATA else bins
+        return estimate_prior(counts, centers, sigma, num_photos=counted, source=source)
     except ValueError as error:
         raise InputError(str(error)) from error

@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.optim import CosineAnnealingLR, LinearLR, MultiStepLR, PolyLR
 
-from pretext.backbones.base import check_choice
+from pretext.backbones.base import check_at_least, check_choice
 from pretext.errors import InputError
 
 
@@ -23,8 +23,8 @@ def total_steps(config: Mapping[str, Any], steps_per_epoch: int) -> int:
             f"a run needs steps or epochs, the other None: received steps={steps}, epochs={epochs}"
         )
     for key in ("steps", "epochs"):
-        if config[key] is not None and config[key] < 1:
-            raise InputError(f"{key} is too small: received {config[key]}, allowed are 1 and above")
+        if config[key] is not None:
+            check_at_least(key, config[key], 1)
     return int(steps or epochs * steps_per_epoch)
 
 

@@ -13,6 +13,7 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from pretext.__main__ import main as pretext_main
+from pretext.command_line import split_overrides
 from pretext.data.toyworld import ToyworldSizes, render_toyworld
 from transfer.__main__ import main as transfer_main
 
@@ -234,6 +235,19 @@ def test_a_bad_backbone_scores_nothing(make, message, toyworld, capsys):
         ),
         (["linear-probe", "conv5"], "no backbone is given and none was pretrained"),
         (["voc-classification", "random:alexnet", "train=fc9"], "unknown train: received 'fc9'"),
+        (["voc-classification", "random:alexnet", "workers=-1"], "workers is too small: received -1"),
+        (["voc-segmentation", "random:alexnet", "workers=-1"], "workers is too small: received -1"),
+        (["linear-probe", "conv5", "random:alexnet", "epochs=0"], "epochs is too small: received 0"),
+        (["linear-probe", "conv5", "random:alexnet", "batch_size=0"], "batch_size is too small: received 0"),
+        (["linear-probe", "conv5", "random:alexnet", "workers=-1"], "workers is too small: received -1"),
+        (
+            ["linear-probe", "conv5", "random:alexnet", "batch_size=8", "optimizer.lr=-1.0"],
+            "Invalid learning rate: -1.0",
+        ),
+        (
+            ["linear-probe", "conv5", "random:alexnet", "view.size=20"],
+            "alexnet cannot look at photos of view.size=20: ",
+        ),
     ],
 )
 def test_bad_requests_score_nothing(words, message, toyworld, capsys):
@@ -241,6 +255,23 @@ def test_bad_requests_score_nothing(words, message, toyworld, capsys):
     assert transfer_main([*words, "--data", str(toyworld / data)]) == 2
     assert message in capsys.readouterr().err
     assert no_scores()
+
+
+def test_a_seed_below_zero_is_an_error(capsys):
+    with pytest.raises(SystemExit) as caught:
+        train("--seed", "-1")
+    assert caught.value.code == 2
+    assert "--seed: received '-1', allowed are whole numbers from 0 to 2^32 - 1" in capsys.readouterr().err
+
+
+def test_a_file_is_a_name_even_with_an_equals_sign():
+    saved_backbone()
+    Path("lr=1").mkdir()
+    name = Path("good.safetensors").rename("lr=1/b.safetensors")
+    assert split_overrides([str(name), f"random:{name}", "lr=2", "a=" + 300 * "1"], 2, "two names") == (
+        [str(name), f"random:{name}"],
+        ["lr=2", "a=" + 300 * "1"],
+    )
 
 
 @pytest.mark.parametrize("stage", ["voc-classification", "voc-detection", "voc-segmentation"])

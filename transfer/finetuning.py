@@ -13,11 +13,10 @@ from torch import distributed as dist
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
-from pretext.backbones.base import check_choice
+from pretext.backbones.base import check_at_least, check_choice
 from pretext.config import build
 from pretext.data.views import EpochSampler
 from pretext.distributed import rank_and_world_size
-from pretext.errors import InputError
 from pretext.hooks import TrainingDivergedError
 from pretext.progress import ProgressDisplay
 from pretext.schedules import check_schedule
@@ -39,8 +38,8 @@ def check_config(config: Mapping[str, Any], settings: Iterable[str]) -> None:
     check_choice("batch_norm", config["batch_norm"], ("absorb", "frozen", "train"))
     check_schedule(config["schedule"], ("cosine", "step"))
     for key in ("epochs", "batch_size", "fc_channels", "fc6_size"):
-        if config[key] < 1:
-            raise InputError(f"{key} is too small: received {config[key]}, allowed are 1 and above")
+        check_at_least(key, config[key], 1)
+    check_at_least("workers", config["workers"], 0)
 
 
 def fine_tune(

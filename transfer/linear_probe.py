@@ -17,10 +17,11 @@ from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
-from pretext.backbones.base import Backbone, Layer, check_choice
+from pretext.backbones.base import Backbone, Layer, check_at_least, check_choice
 from pretext.config import build
 from pretext.data.views import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size
+from pretext.errors import InputError
 from pretext.initializers import normal_
 from pretext.precision import mixed_precision
 from pretext.progress import ProgressDisplay
@@ -93,14 +94,23 @@ def linear_probe(job: Job) -> list[Measurement]:
         often does).
 
     Raises:
-        InputError: The data or a layer is not there.
+        InputError: The data or a layer is not there, or a number of the config is out of range.
     """
     config = job.config
+    for key, least in (("epochs", 1), ("batch_size", 1), ("workers", 0)):
+        check_at_least(key, config[key], least)
     train, test, fingerprint = read_splits(job.data, config["train_split"], config["test_split"])
     view = build(config["view"])
     backbone = job.load_backbone(config["geometry"], "keep").backbone.requires_grad_(False)
     backbone = backbone.to(memory_format=torch.channels_last)
     layers = select_layers(backbone, config["layers"])
+    blank = torch.zeros(1, 3, view.size, view.size, dtype=torch.uint8, device=job.device)
+    try:
+        _features(backbone, blank, layers, config)
+    except RuntimeError as error:
+        raise InputError(
+            f"{backbone.architecture} cannot look at photos of view.size={view.size}: {error}; choose a larger one"
+        ) from error
     probes = _probes(backbone, layers, len(train.classes), job)
     rank, world_size = rank_and_world_size()
     sampler = EpochSampler(len(train.paths), config["batch_size"], job.seed, rank, world_size)

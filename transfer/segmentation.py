@@ -27,11 +27,10 @@ from mmengine.runner import TestLoop
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from pretext.backbones.base import Backbone, check_choice
+from pretext.backbones.base import Backbone, check_at_least, check_choice
 from pretext.config import build, plain
 from pretext.data.views import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size
-from pretext.errors import InputError
 from pretext.hooks import PinRandomNumbers, ShowProgress, StopOnNonFinite
 from pretext.initializers import he_normal_, normal_
 from pretext.progress import LOG
@@ -199,8 +198,8 @@ def _check_config(config: Mapping[str, Any]) -> None:
     check_choice("batch_norm", config["batch_norm"], ("absorb", "frozen", "train"))
     check_schedule(config["schedule"], ("poly", "cosine", "constant"))
     for key in ("batch_size", "checkpoint_interval"):
-        if config[key] < 1:
-            raise InputError(f"{key} is too small: received {config[key]}, allowed are 1 and above")
+        check_at_least(key, config[key], 1)
+    check_at_least("workers", config["workers"], 0)
 
 
 def _runner(run: Segmentation) -> WholeCheckpointRunner:

@@ -44,6 +44,15 @@ def check_choice(what: str, received: str, allowed: Iterable[str]) -> None:
         raise InputError(f"unknown {what}: received {received!r}, allowed are {', '.join(allowed)}")
 
 
+def check_at_least(name: str, received: Any, least: int | float) -> None:
+    """Raise InputError unless ``received`` is a number from ``least`` up; a whole one if ``least`` is an int."""
+    if not isinstance(received, (int, type(least))):
+        kind = "whole number" if isinstance(least, int) else "number"
+        raise InputError(f"{name} is of a wrong type: received {received!r}, expected a {kind}")
+    if not received >= least:
+        raise InputError(f"{name} is too small: received {received}, allowed are {least} and above")
+
+
 class ConvBlock(nn.Module):
     """Convolution, batch norm (or none), ReLU. The convolution has a bias only where no norm follows it."""
 

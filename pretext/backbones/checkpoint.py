@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 import struct
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +21,8 @@ from pretext.initializers import he_normal_
 
 FORMAT_VERSION = 1
 HEADER_KEY = "pretext_transfer"
+#: What a header must hold to be loaded.
+REQUIRED = {"architecture": str, "arguments": dict, "provenance": dict, "sha256": str}
 
 
 @dataclass(frozen=True)
@@ -224,14 +226,16 @@ def build(architecture: str, arguments: dict[str, Any], geometry: str | None = N
     """Build the architecture of that name, with uninitialised weights.
 
     Raises:
-        InputError: Unknown architecture, or arguments it does not take.
+        InputError: Unknown architecture, or arguments or values it does not take.
     """
     check_choice("architecture", architecture, ARCHITECTURES)
     if geometry is not None:
         arguments = arguments | {"geometry": geometry}
     try:
         return ARCHITECTURES[architecture](**arguments)
-    except TypeError as error:
+    except InputError:
+        raise
+    except (TypeError, ValueError, RuntimeError) as error:
         raise InputError(f"{architecture} cannot be built from {arguments}: {error}") from error
 
 
@@ -274,7 +278,10 @@ def _load_file(path: Path, geometry: str | None) -> LoadedBackbone:
             f"{path} is damaged: its weights have SHA-256 {sha256[:12]}, its header says"
             f" {header['sha256'][:12]}; copy it again"
         )
-    return LoadedBackbone(backbone, Provenance(**header["provenance"]), sha256)
+    # What a newer version may have added is not needed here.
+    known = {entry.name for entry in fields(Provenance)}
+    provenance = {key: value for key, value in header["provenance"].items() if key in known}
+    return LoadedBackbone(backbone, Provenance(**provenance), sha256)
 
 
 def _read(path: Path, *, with_weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
@@ -289,7 +296,7 @@ def _read(path: Path, *, with_weights: bool) -> tuple[dict[str, Any], dict[str, 
             weights = {key: file.get_tensor(key) for key in file.keys()} if with_weights else {}  # noqa: SIM118
         header = json.loads(metadata[HEADER_KEY])
         version = header["format_version"]
-    except (SafetensorError, struct.error, json.JSONDecodeError, KeyError, OSError) as error:
+    except (SafetensorError, struct.error, json.JSONDecodeError, KeyError, TypeError, OSError) as error:
         raise InputError(
             f"{path} is not a backbone file ({type(error).__name__}: {error}); expected safetensors with a"
             f" {HEADER_KEY} header, as `pretext train` writes it. Pickled checkpoints are never opened."
@@ -297,6 +304,13 @@ def _read(path: Path, *, with_weights: bool) -> tuple[dict[str, Any], dict[str, 
     if version != FORMAT_VERSION:
         raise InputError(
             f"{path} is a backbone file of format {version}; this version reads format {FORMAT_VERSION}"
+        )
+    wrong = [key for key, kind in REQUIRED.items() if not isinstance(header.get(key), kind)]
+    if not wrong and "method" not in header["provenance"]:
+        wrong = ["provenance.method"]
+    if wrong:
+        raise InputError(
+            f"{path} has a damaged header: missing or of a wrong type are {', '.join(wrong)}; copy the file again"
         )
     return header, weights
 

@@ -8,11 +8,11 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone, check_choice
+from pretext.backbones.base import Backbone, check_at_least, check_choice
 from pretext.color.bins import BIN_RULES, SoftEncoder, ab_bins
 from pretext.color.decode import decode_then_upsample
 from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
-from pretext.color.prior import ColorPrior, imagenet_prior
+from pretext.color.prior import FROM_DATA, ColorPrior, imagenet_prior
 from pretext.color.rebalance import gray_mask, l2_loss, rebalance_weights, soft_cross_entropy
 from pretext.data.photos import Photos
 from pretext.errors import InputError
@@ -39,7 +39,7 @@ class Colorization(Method):
         head_channels: Channels of a 3x3 convolution with batch norm and ReLU between backbone and classifier;
             0 for the plain 1x1 classifier of the paper.
         target_stride: Every how many pixels, in both directions, a pixel's colour is a target.
-        bins: Rule of the ab bins; see :func:`pretext.color.bins.ab_bins`.
+        bins: Rule of the ab bins; see :func:`pretext.color.bins.ab_bins`; or ``from_data``, those of the prior file.
         neighbors: Bins a colour is encoded to; 5 in the paper, 10 in the released Caffe layer, 1 for one-hot.
         sigma: Width of the encoding's Gaussian in CIE units.
         rebalance_mix: The paper's lambda: how much of a uniform distribution is mixed into the prior.
@@ -74,7 +74,16 @@ class Colorization(Method):
         super().__init__(backbone)
         check_choice("colorization loss", loss, ("rebalanced", "classification", "l2"))
         check_choice("colorization input_space", backbone.input_space, ("lightness",))
-        check_choice("rule of ab bins", bins, BIN_RULES)
+        check_choice("rule of ab bins", bins, [*BIN_RULES, FROM_DATA])
+        if bins == FROM_DATA and prior in ("data", "imagenet"):
+            raise InputError(
+                f"bins from_data stand in a prior file: received prior={prior!r}, expected the path of a file made"
+                " by `python -m pretext prior --bins from_data`"
+            )
+        check_at_least("target_stride", target_stride, 1)
+        check_at_least("head_channels", head_channels, 0)
+        if not 0 <= rebalance_mix <= 1:
+            raise InputError(f"rebalance_mix is a share: received {rebalance_mix}, allowed are 0 to 1")
         self.loss = loss
         self.layer = backbone.layer(layer)
         self.target_stride = target_stride
@@ -82,7 +91,8 @@ class Colorization(Method):
         self.rebalance_mix = rebalance_mix
         self.prior = prior
         self.gray_threshold = gray_threshold
-        self.encoder = SoftEncoder(ab_bins(bins), neighbors=neighbors, sigma=sigma)
+        centers = ColorPrior.load(Path(prior)).bins if bins == FROM_DATA else ab_bins(bins)
+        self.encoder = SoftEncoder(centers, neighbors=neighbors, sigma=sigma)
         num_bins = len(self.encoder.bins)
         self.register_buffer("bin_weights", torch.ones(num_bins))
         self.bin_weights: Tensor

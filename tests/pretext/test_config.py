@@ -84,3 +84,17 @@ def test_data_is_found_below_pretext_data(tmp_path, monkeypatch):
 def test_every_config_is_short():
     for path in config_folder().glob("*/*.py"):
         assert len(path.read_text().splitlines()) < 60, path
+
+
+def test_a_brace_pattern_is_found_below_pretext_data(tmp_path, monkeypatch):
+    (tmp_path / "s-000001.tar").touch()
+    monkeypatch.setenv("PRETEXT_DATA", str(tmp_path))
+    pattern = "s-{000000..000001}.tar"
+    assert data_path(pattern) == str(tmp_path / pattern)
+    assert data_path(str(tmp_path / pattern)) == str(tmp_path / pattern)
+    with pytest.raises(
+        InputError, match=r"no such data: received t-\{0..1\}.tar, which is no path below PRETEXT"
+    ):
+        data_path("t-{0..1}.tar")
+    with pytest.raises(InputError, match=r"the pattern s-\{0..1.tar has unbalanced braces"):
+        data_path("s-{0..1.tar")

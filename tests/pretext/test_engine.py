@@ -326,6 +326,23 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(small_config, photo_folder, tm
         ("steps=0", "steps is too small: received 0, allowed are 1 and above"),
         ("amp=bogus", "unknown amp: received 'bogus', allowed on device (cpu|cuda) are None, bfloat16"),
         ("epochs=3", "a run needs steps or epochs, the other None: received steps=2, epochs=3"),
+        ("method.sigma=0", "Colorization does not take .*a Gaussian width above 0: received sigma=0"),
+        ("method.neighbors=0", r"1 to 313 \(all\) nearest bins: received neighbors=0"),
+        ("method.neighbors=400", r"1 to 313 \(all\) nearest bins: received neighbors=400"),
+        ("method.rebalance_mix=2", "rebalance_mix is a share: received 2.0, allowed are 0 to 1"),
+        ("method.target_stride=0", "target_stride is too small: received 0, allowed are 1 and above"),
+        ("method.head_channels=-1", "head_channels is too small: received -1, allowed are 0 and above"),
+        ("backbone.groups=5", "alexnet cannot be built from .*divisible by groups"),
+        ("batch_size=0", "batch_size is too small: received 0, allowed are 1 and above"),
+        ("batch_size=None", "batch_size is of a wrong type: received None, expected a whole number"),
+        ("held_out=-1", "held_out is too small: received -1, allowed are 0 and above"),
+        ("accumulate=0", "accumulate is too small: received 0, allowed are 1 and above"),
+        ("workers=-1", "workers is too small: received -1, allowed are 0 and above"),
+        ("checkpoint_interval=0", "checkpoint_interval is too small: received 0, allowed are 1 and above"),
+        ("preview_interval=-1", "preview_interval is too small: received -1, allowed are 0 and above"),
+        ("clip_grad=3", r"clip_grad is no clipping: received 3, allowed are None or dict\(max_norm="),
+        ("clip_grad={'max_norm': -1}", "clip_grad.max_norm is too small: received -1"),
+        ("optimizer.lr=-1.0", "AdamW does not take the config's arguments: Invalid learning rate: -1.0"),
     ],
 )
 def test_bad_settings_are_named(small_config, photo_folder, tmp_path, override, message):
@@ -335,6 +352,7 @@ def test_bad_settings_are_named(small_config, photo_folder, tmp_path, override, 
             work_dir=tmp_path / "run",
             data=str(photo_folder),
         )
+    assert not (tmp_path / "run").exists()
 
 
 def test_half_precision_needs_a_gpu(small_config, photo_folder, tmp_path, monkeypatch):
@@ -432,3 +450,23 @@ def test_two_processes_compute_what_one_does(photo_folder, tmp_path):
         return losses(work_dir)
 
     torch.testing.assert_close(run(1, 8), run(2, 4), atol=1e-5, rtol=1e-5)
+
+
+@pytest.mark.slow
+def test_bad_input_of_two_processes_is_said_once(photo_folder, tmp_path):
+    done = subprocess.run(
+        command(
+            "pretext/colorization_alexnet_toyworld",
+            "batch_size=40",
+            work_dir=tmp_path / "run",
+            data=photo_folder,
+        ),
+        check=False,
+        capture_output=True,
+        text=True,
+        env={**os.environ, "GPUS": "2", "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
+    )
+    assert done.returncode == 2
+    assert done.stderr.splitlines() == [
+        "error: 44 photos do not fill one batch of 40 on each of 2 processes; use more photos or a smaller batch_size"
+    ]

@@ -38,3 +38,17 @@ def test_a_sample_of_the_photos_is_spread(tmp_path):
     colors = [(180, 40, 40)] * 5 + [(40, 60, 200)] * 5
     prior = prior_of_photos(folder_of(tmp_path, *colors), max_photos=2, sigma=0.0)
     assert torch.count_nonzero(prior.probabilities > 0.4) == 2
+
+
+def test_bins_from_data_are_those_the_photos_use(tmp_path):
+    prior = prior_of_photos(folder_of(tmp_path, (180, 40, 40), (40, 60, 200)), bins="from_data")
+    assert prior.rule == "from_data"
+    assert 10 <= len(prior.bins) < 50
+    whole = prior_of_photos(open_photos(tmp_path), bins="full529")
+    commonest, everywhere = prior.bins[prior.probabilities.argmax()], whole.bins[whole.probabilities.argmax()]
+    assert torch.equal(commonest, everywhere)
+
+
+def test_a_sample_of_no_photos_is_an_error(tmp_path):
+    with pytest.raises(InputError, match="max_photos is too small: received -3, allowed are 1 and above"):
+        prior_of_photos(folder_of(tmp_path, (180, 40, 40)), max_photos=-3)

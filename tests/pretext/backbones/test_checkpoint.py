@@ -201,3 +201,34 @@ def test_torchvision_names_run_in_torchvisions_alexnet_layout():
 def test_export_without_a_counterpart_is_refused():
     with pytest.raises(InputError, match="torchvision has no counterpart: received colornet"):
         torchvision_state_dict(ColorNet())
+
+
+def change_header(path, change):
+    with safe_open(path, "pt") as file:
+        header = json.loads(file.metadata()["pretext_transfer"])
+    change(header)
+    save_file(load_file(path), path, {"pretext_transfer": json.dumps(header)})
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda header: header.pop("architecture"), "a damaged header: .* wrong type are architecture;"),
+        (lambda header: header.pop("sha256"), "a damaged header: .* wrong type are sha256;"),
+        (lambda header: header.update(arguments=[1]), "a damaged header: .* wrong type are arguments;"),
+        (lambda header: header["provenance"].pop("method"), "wrong type are provenance.method;"),
+        (
+            lambda header: header["arguments"].update(groups=5),
+            "alexnet cannot be built .*divisible by groups",
+        ),
+    ],
+)
+def test_a_damaged_header_is_an_error_that_names_the_key(saved, change, message):
+    change_header(saved[1], change)
+    with pytest.raises(InputError, match=message):
+        load_backbone(saved[1])
+
+
+def test_what_a_newer_version_adds_to_the_provenance_is_left_out(saved):
+    change_header(saved[1], lambda header: header["provenance"].update(hours=3))
+    assert load_backbone(saved[1]).provenance.seed == 7

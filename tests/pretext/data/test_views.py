@@ -123,3 +123,11 @@ def test_impossible_crops_and_batches_are_refused():
         RandomCrop(size=64, resize=32)
     with pytest.raises(InputError, match="24 photos do not fill one batch of 16 on each of 2 processes"):
         EpochSampler(24, 16, 0, 0, 2)
+
+
+def test_an_error_in_a_worker_says_no_more_than_its_own_message():
+    views = PretrainingViews(Memory(1, broken=[0]), np.arange(1), RandomCrop(8, 8), 0)
+    with pytest.raises(InputError) as caught:
+        next(iter(DataLoader(views, sampler=[Draw(0, 0)], num_workers=1)))
+    assert str(caught.value).startswith("1 photos in a row are unreadable, first ")
+    assert str(caught.value).endswith("allowed are whole JPEG, PNG and WebP files")

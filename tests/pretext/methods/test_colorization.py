@@ -14,6 +14,7 @@ from pretext.errors import InputError
 from pretext.initializers import he_normal_
 from pretext.methods import Colorization
 from pretext.methods.colorization import _at_targets
+from pretext.prior import prior_of_photos
 
 
 class Nothing:
@@ -134,3 +135,14 @@ def test_a_backbone_that_sees_colour_is_refused():
         InputError, match="unknown colorization input_space: received 'lab', allowed are lightness"
     ):
         Colorization(AlexNet("lab"))
+
+
+def test_bins_from_data_are_those_of_the_prior_file(photo_folder, tmp_path, image):
+    prior = prior_of_photos(open_photos(photo_folder), bins="from_data")
+    prior.save(tmp_path / "prior.json")
+    colorization = method(bins="from_data", prior=str(tmp_path / "prior.json"))
+    assert torch.equal(colorization.encoder.bins, prior.bins)
+    torch.testing.assert_close(colorization.bin_weights, rebalance_weights(prior.probabilities).float())
+    assert colorization(image, torch.arange(3))["loss_color"].isfinite()
+    with pytest.raises(InputError, match="bins from_data stand in a prior file: received prior='imagenet'"):
+        Colorization(AlexNet(), bins="from_data", prior="imagenet")
