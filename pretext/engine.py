@@ -253,7 +253,9 @@ def _optimizer(model: nn.Module, config: dict[str, Any]) -> torch.optim.Optimize
 
 def _optim_wrapper(model: nn.Module, config: dict[str, Any], device: torch.device) -> OptimWrapper:
     optimizer = _optimizer(model, config)
-    shared = {"accumulative_counts": config["accumulate"], "clip_grad": config["clip_grad"]}
+    # mmengine takes an entry out of what it is given.
+    clip = config["clip_grad"] and dict(config["clip_grad"])
+    shared = {"accumulative_counts": config["accumulate"], "clip_grad": clip}
     if config["amp"] and device.type == "cuda":
         return AmpOptimWrapper(dtype=config["amp"], optimizer=optimizer, **shared)
     if config["amp"] and has_bfloat16(device):

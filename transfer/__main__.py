@@ -91,9 +91,10 @@ def _score(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     with process_group() as device:
         job = Job(config, backbone, root, options.seed, work_dir, device)
         loaded = load_backbone(backbone, seed=options.seed)
-        # Now, and not after hours of training: can scores be written?
-        append_scores(work_dir / RESULTS_NAME, [])
         first = rank_and_world_size()[0] == 0
+        if (work_dir / RESULTS_NAME).exists():
+            # Now, and not after hours of training: can scores be added?
+            append_scores(work_dir / RESULTS_NAME, [])
         with _recorded(job, options.stage, loaded) if first else nullcontext():
             began = time.monotonic()
             measurements = _stage_function(options.stage)(job)

@@ -4,8 +4,9 @@ import hashlib
 import json
 import logging
 import os
+import shutil
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import torch
 
 from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
+from pretext.errors import InputError
 from pretext.files import write_whole
 from pretext.progress import LOG
 
@@ -73,7 +75,7 @@ def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[None]
     """Write what a run is and what it says to a folder of its own, ``<name>-<hash of the record>``.
 
     The record goes to ``config.json``; what goes to `LOG` meanwhile, and an error that ends the run, is added to
-    ``log.txt``.
+    ``log.txt``. A run that ends in InputError, as it cannot be what was asked for, leaves nothing.
 
     Args:
         runs: Where the folder goes.
@@ -85,6 +87,7 @@ def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[None]
     """
     content = json.dumps(record, indent=2) + "\n"
     folder = runs / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
+    again = folder.exists()
     write_whole(folder / "config.json", content)
     handler = logging.FileHandler(folder / "log.txt")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
@@ -93,6 +96,10 @@ def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[None]
         yield
     except BaseException as error:
         LOG.info("%s: %s", type(error).__name__, error)
+        if isinstance(error, InputError) and not again:
+            shutil.rmtree(folder)
+            with suppress(OSError):  # of a folder that holds something else
+                os.removedirs(runs)
         raise
     finally:
         LOG.removeHandler(handler)

@@ -89,10 +89,13 @@ class Colorization(Method):
         self.target_stride = target_stride
         self.bins_rule = bins
         self.rebalance_mix = rebalance_mix
-        self.prior = prior
         self.gray_threshold = gray_threshold
-        centers = ColorPrior.load(Path(prior)).bins if bins == FROM_DATA else ab_bins(bins)
+        needed = prior != "data" and (loss == "rebalanced" or bins == FROM_DATA)
+        self.given_prior = _named_prior(prior) if needed else None
+        centers = self.given_prior.bins if self.given_prior and bins == FROM_DATA else ab_bins(bins)
         self.encoder = SoftEncoder(centers, neighbors=neighbors, sigma=sigma)
+        if self.given_prior:
+            self._check_bins(self.given_prior)
         num_bins = len(self.encoder.bins)
         self.register_buffer("bin_weights", torch.ones(num_bins))
         self.bin_weights: Tensor
@@ -102,21 +105,23 @@ class Colorization(Method):
         """Find the colour prior, if the loss needs one; an estimated one is kept as ``prior.json``."""
         if self.loss != "rebalanced":
             return
-        if self.prior == "imagenet":
-            prior = imagenet_prior()
-        elif self.prior != "data":
-            prior = ColorPrior.load(Path(self.prior))
-        elif (kept := folder / "prior.json").is_file():
+        kept = folder / "prior.json"
+        if self.given_prior:
+            prior = self.given_prior
+        elif kept.is_file():
             prior = ColorPrior.load(kept)
+            self._check_bins(prior)
         else:
             prior = prior_of_photos(photos, bins=self.bins_rule, max_photos=PRIOR_PHOTOS)
             prior.save(kept)
+        self.bin_weights.copy_(rebalance_weights(prior.probabilities, mix=self.rebalance_mix))
+
+    def _check_bins(self, prior: ColorPrior) -> None:
         if not torch.equal(prior.bins, self.encoder.bins.cpu()):
             raise InputError(
                 f"the colour prior is over other bins: received {prior.rule} with {len(prior.bins)} bins,"
                 f" expected {self.bins_rule}; estimate one with --bins {self.bins_rule}"
             )
-        self.bin_weights.copy_(rebalance_weights(prior.probabilities, mix=self.rebalance_mix))
 
     def predict(self, lightness: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n q h2 w2"]:
         """Logits over the ab bins (or ab / 110 for L2) at the stride of the head's layer.
@@ -182,6 +187,10 @@ def _at_targets(logits: Tensor, size: torch.Size, factor: int) -> Tensor:
     if factor > 1:
         logits = F.interpolate(logits, size=reach, mode="bilinear", align_corners=True)
     return logits if logits.shape[-2:] == size else logits[..., : size[0], : size[1]]
+
+
+def _named_prior(name: str) -> ColorPrior:
+    return imagenet_prior() if name == "imagenet" else ColorPrior.load(Path(name))
 
 
 def _head(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
