@@ -45,7 +45,7 @@ def main() -> int:
         run = engine._prepare(config, Path(scratch), 0, str(folder), torch.device("cpu"))
         run.method.setup(open_photos(folder), Path(scratch))
         model = run.method.to(memory_format=torch.channels_last).train()
-        optimizer = engine._optimizer(model, config, run.device)
+        optimizer = engine._optim_wrapper(model, config, run.device)
 
         def images_per_second(batches: Iterator[Tensor]) -> float:
             began = time.perf_counter()
