@@ -10,6 +10,7 @@ from pretext.backbones.base import check_choice
 from pretext.color.bins import BIN_RULES
 from pretext.color.prior import FROM_DATA
 from pretext.command_line import (
+    LAST_BACKBONE,
     WORK_DIRS,
     add_run_options,
     ensure_toyworld,
@@ -23,8 +24,6 @@ from pretext.config import config_name, data_path, load_config
 from pretext.files import write_whole
 
 DEFAULT_CONFIG = "pretext/colorization_alexnet_toyworld.py"
-#: Holds the absolute path of the backbone that the last run of ``train`` made, or found made.
-LAST_BACKBONE = WORK_DIRS / "last_backbone"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

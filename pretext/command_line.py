@@ -13,6 +13,8 @@ from pretext.hooks import TrainingDivergedError
 
 #: Where runs and the toy data go, relative to the current folder.
 WORK_DIRS = Path("work_dirs")
+#: Holds the absolute path of the backbone that the last run of ``train`` made, or found made.
+LAST_BACKBONE = WORK_DIRS / "last_backbone"
 
 
 def run_command(command: Callable[[], None]) -> int:

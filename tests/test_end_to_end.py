@@ -15,6 +15,7 @@ from safetensors.torch import load_file, save_file
 from pretext.__main__ import main as pretext_main
 from pretext.command_line import split_overrides
 from pretext.data.toyworld import ToyworldSizes, render_toyworld
+from pretext.errors import InputError
 from transfer.__main__ import main as transfer_main
 
 PROBE = ["view.size=64", "view.resize=64", "batch_size=16", "epochs=1", "workers=0"]
@@ -126,6 +127,18 @@ def test_a_stage_leaves_its_resolved_config_and_its_log(toyworld):
     scores = map(json.loads, Path("work_dirs/linear_probe/results.jsonl").read_text().splitlines())
     for score in scores:
         assert f"{score['metric']:<12} {score['value']:6.2f}" in logs["conv1", score["seed"]]
+
+
+def test_scores_that_cannot_be_written_are_still_told(toyworld, capsys, monkeypatch):
+    def full(path, scores):
+        raise InputError("no room")
+
+    monkeypatch.setattr("transfer.__main__.append_scores", full)
+    words = ["linear-probe", "conv1", "random:alexnet", *PROBE, "--data", str(toyworld / "labeled")]
+    assert transfer_main(words) == 2
+    assert "top1" in capsys.readouterr().out
+    (log,) = Path("work_dirs/linear_probe/runs").glob("*/log.txt")
+    assert "top1" in log.read_text()
 
 
 def test_a_work_dir_that_cannot_be_written_is_told_before_the_stage(toyworld, capsys, monkeypatch):

@@ -8,9 +8,9 @@ from contextlib import AbstractContextManager, nullcontext
 from importlib import import_module
 from pathlib import Path
 
-from pretext.__main__ import LAST_BACKBONE
 from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
 from pretext.command_line import (
+    LAST_BACKBONE,
     WORK_DIRS,
     add_run_options,
     ensure_toyworld,
@@ -99,13 +99,14 @@ def _score(options: argparse.Namespace, arguments: Sequence[str]) -> None:
             began = time.monotonic()
             measurements = _stage_function(options.stage)(job)
             seconds = time.monotonic() - began
-            if first:
-                scores = _scores(job, data_name(data), loaded, options.stage, measurements, seconds)
-                append_scores(work_dir / RESULTS_NAME, scores)
-                for score in scores:
-                    line = f"{score.method:>14}  {score.setting:>8}  {score.metric:<12} {score.value:6.2f}"
-                    LOG.info(line)
-                    print(line)
+            scores = _scores(job, data_name(data), loaded, options.stage, measurements, seconds)
+            for score in scores if first else ():
+                line = f"{score.method:>14}  {score.setting:>8}  {score.metric:<12} {score.value:6.2f}"
+                LOG.info(line)
+                print(line)
+        if first:
+            # Last, so that a full disk loses no number: they stand in the log and on the screen.
+            append_scores(work_dir / RESULTS_NAME, scores)
 
 
 def _recorded(job: Job, stage: str, loaded: LoadedBackbone) -> AbstractContextManager[None]:
