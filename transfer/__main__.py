@@ -99,8 +99,11 @@ def _score(options: argparse.Namespace, arguments: Sequence[str]) -> None:
             began = time.monotonic()
             measurements = _stage_function(options.stage)(job)
             seconds = time.monotonic() - began
-            scores = _scores(job, data_name(data), loaded, options.stage, measurements, seconds)
-            for score in scores if first else ():
+            # Of several processes, one has the measurements of all.
+            scores = (
+                _scores(job, data_name(data), loaded, options.stage, measurements, seconds) if first else []
+            )
+            for score in scores:
                 line = f"{score.method:>14}  {score.setting:>8}  {score.metric:<12} {score.value:6.2f}"
                 LOG.info(line)
                 print(line)
