@@ -16,6 +16,7 @@ from pretext.command_line import (
     ensure_toyworld,
     parse,
     run_command,
+    seed_number,
     spawn_processes,
     split_overrides,
 )
@@ -69,6 +70,14 @@ def _parser() -> argparse.ArgumentParser:
         help=f"every results.jsonl below this folder counts (default: {WORK_DIRS})",
     )
     report.add_argument("--out", type=Path, help="folder for the report (default: WORK_DIR/report)")
+    report.add_argument("--data", help="only the scores of this data set (as data=NAME does)")
+    report.add_argument("--seed", type=seed_number, help="only the scores of this seed (as seed=N does)")
+    report.add_argument(
+        "words",
+        nargs="*",
+        metavar="field=value",
+        help="only the scores with this value in a field: method=random, stage=linear-probe, ...",
+    )
     report.set_defaults(run=_report)
     return parser
 
@@ -189,10 +198,13 @@ def _last_backbone() -> str:
 
 def _report(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from transfer.report import build_report, console_table
-    from transfer.results import collect_scores, latest_scores
+    from transfer.results import collect_scores, latest_scores, select_scores
 
-    paths = build_report(options.work_dir, options.out or options.work_dir / "report")
-    print(console_table(latest_scores(collect_scores(options.work_dir))))
+    _, words = split_overrides(options.words, 0, "field=value")
+    where = dict(word.split("=", 1) for word in words)
+    where |= {name: str(value) for name in ("data", "seed") if (value := getattr(options, name)) is not None}
+    paths = build_report(options.work_dir, options.out or options.work_dir / "report", where)
+    print(console_table(latest_scores(select_scores(collect_scores(options.work_dir), where))))
     print(paths.html)
 
 

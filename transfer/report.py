@@ -3,7 +3,7 @@
 import csv
 import io
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,7 +24,7 @@ from transfer.report_views import (
     markdown_text,
     table_view,
 )
-from transfer.results import RESULTS_NAME, Score, collect_scores
+from transfer.results import RESULTS_NAME, Score, collect_scores, select_scores
 
 __all__ = ["ReportPaths", "build_report", "console_table"]
 
@@ -61,7 +61,7 @@ class ReportPaths:
     html: Path
 
 
-def build_report(work_dir: Path, out_dir: Path) -> ReportPaths:
+def build_report(work_dir: Path, out_dir: Path, where: Mapping[str, str] | None = None) -> ReportPaths:
     """Makes ``report.md``, ``report.csv`` and ``report.html`` from every ``results.jsonl`` below a folder.
 
     The same scores and colour grids give the same bytes.
@@ -69,9 +69,10 @@ def build_report(work_dir: Path, out_dir: Path) -> ReportPaths:
     Args:
         work_dir: Where runs left their scores and colour grids.
         out_dir: Where the three files go, each written whole or not at all.
+        where: Which scores to take, as `transfer.results.select_scores` does; all by default.
 
     Raises:
-        InputError: There is no score, a score cannot be read, or a file cannot be written.
+        InputError: There is no such score, a score cannot be read, or a file cannot be written.
     """
     scores = collect_scores(work_dir)
     if not scores:
@@ -80,7 +81,7 @@ def build_report(work_dir: Path, out_dir: Path) -> ReportPaths:
             "make some with tools/linear_probe.sh, tools/voc_classification.sh, tools/voc_detection.sh or "
             "tools/voc_segmentation.sh, or name their folder with --work-dir"
         )
-    results = collect_results(scores)
+    results = collect_results(select_scores(scores, where or {}))
     grids = color_grids(work_dir)
     paths = ReportPaths(*(out_dir / f"report.{ending}" for ending in ("md", "csv", "html")))
     contents = markdown_report(results), csv_report(results), html_report(results, grids)

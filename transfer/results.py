@@ -24,6 +24,9 @@ IDENTITY = (
 )
 """What tells the scores of two runs, or two numbers of one run, apart; with the config."""
 
+SELECTABLE = (*IDENTITY, "backbone_seed", "pretrained_on")
+"""The fields by which a report can be narrowed."""
+
 STAGES = ("linear-probe", "voc-classification", "voc-detection", "voc-segmentation")
 
 RUN_KEYS = frozenset({"backbone", "data", "layers", "seed", "setting", "work_dir", "workers"})
@@ -278,6 +281,28 @@ def collect_scores(work_dir: Path) -> list[Score]:
     """Reads every ``results.jsonl`` below a folder, oldest score first; none gives an empty list."""
     scores = read_scores(sorted(work_dir.rglob(RESULTS_NAME)))
     return sorted(scores, key=lambda score: _parse_time(score.time))
+
+
+def select_scores(scores: Sequence[Score], where: Mapping[str, str]) -> list[Score]:
+    """Keeps the scores whose fields have the given values.
+
+    Args:
+        scores: Any scores.
+        where: Names of fields among `SELECTABLE`, each with its value as text: ``{"data": "voc256"}``.
+
+    Raises:
+        InputError: A name is not selectable, or no score has the value; the message says which there are.
+    """
+    for name, value in where.items():
+        if name not in SELECTABLE:
+            raise InputError(
+                f"scores cannot be selected by {name!r}: allowed are {', '.join(SELECTABLE)}, each as name=value"
+            )
+        found = sorted({str(getattr(score, name)) for score in scores})
+        scores = [score for score in scores if str(getattr(score, name)) == value]
+        if found and not scores:
+            raise InputError(f"no score has {name}={value}: there are {', '.join(found)}")
+    return list(scores)
 
 
 def latest_scores(scores: Iterable[Score]) -> list[Score]:

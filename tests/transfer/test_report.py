@@ -12,6 +12,7 @@ import pytest
 from PIL import Image
 
 from pretext.errors import InputError
+from transfer.__main__ import main
 from transfer.report import build_report, console_table
 from transfer.report_plots import color_grids
 from transfer.report_tables import Row, collect_results
@@ -355,6 +356,40 @@ class TestColorGrids:
         (tmp_path / "color_grids" / "iter_1.png").write_bytes(b"not a picture")
         with pytest.warns(UserWarning, match=r"iter_1\.png: colour grid left out"):
             assert color_grids(tmp_path) == []
+
+
+class TestSelection:
+    def test_a_report_of_one_data_set_has_no_other(self, tmp_path):
+        append_scores(tmp_path / "results.jsonl", three_seeds() + three_seeds(data="toyworld"))
+        paths = build_report(tmp_path, tmp_path / "report", {"data": "toyworld", "seed": "1"})
+        rows = list(csv.DictReader(io.StringIO(paths.csv.read_text())))
+        assert [(row["method"], row["data"], row["mean"], row["seeds"]) for row in rows] == [
+            ("random", "toyworld", "54.0", "1"),
+            ("colorization", "toyworld", "58.5", "1"),
+        ]
+
+    def test_the_command_takes_the_options_and_fields(self, tmp_path, capsys):
+        append_scores(tmp_path / "results.jsonl", three_seeds() + three_seeds(data="toyworld"))
+        words = ["--work-dir", str(tmp_path), "--data", "toyworld", "--seed", "1", "method=random"]
+        assert main(["report", *words]) == 0
+        printed = capsys.readouterr().out
+        assert "54.0" in printed
+        assert "imagenette128" not in printed
+        assert "colorization" not in printed
+
+    @pytest.mark.parametrize(
+        ("words", "message"),
+        [
+            (["colour=red"], "scores cannot be selected by 'colour': allowed are method, backbone"),
+            (["--data", "places"], "no score has data=places: there are imagenette128"),
+            (["method"], "too many arguments: received method, expected field=value"),
+        ],
+    )
+    def test_what_selects_nothing_is_refused(self, tmp_path, capsys, words, message):
+        append_scores(tmp_path / "results.jsonl", three_seeds())
+        assert main(["report", "--work-dir", str(tmp_path), *words]) == 2
+        assert message in capsys.readouterr().err
+        assert not (tmp_path / "report").exists()
 
 
 class TestErrors:
