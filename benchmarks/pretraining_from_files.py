@@ -45,6 +45,7 @@ def main() -> int:
         run = engine._prepare(config, Path(scratch), 0, str(folder), torch.device("cpu"))
         run.method.setup(open_photos(folder), Path(scratch))
         model = run.method.to(memory_format=torch.channels_last).train()
+        batch_size: int = config["batch_size"]
         optimizer = engine._optim_wrapper(model, config, run.device)
 
         def images_per_second(batches: Iterator[Tensor]) -> float:
@@ -52,7 +53,7 @@ def main() -> int:
             for _ in range(STEPS):
                 image = next(batches)
                 model.train_step({"image": image, "index": torch.arange(len(image))}, optimizer)
-            return STEPS * config["batch_size"] / (time.perf_counter() - began)
+            return STEPS * batch_size / (time.perf_counter() - began)
 
         files = (batch["image"] for batch in engine._loader(run))
         memory = cycle([next(files) for _ in range(4)])

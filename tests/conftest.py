@@ -3,21 +3,9 @@
 import numpy as np
 import pytest
 from PIL import Image
+from small_run import SMALL
 
 from pretext.config import load_config
-
-#: Overrides that make any pretraining config small enough for a test.
-SMALL = [
-    "view.size=64",
-    "view.resize=64",
-    "held_out=2",
-    "batch_size=4",
-    "epochs=None",
-    "steps=2",
-    "workers=0",
-    "checkpoint_interval=4",
-    "preview_interval=100",
-]
 
 
 @pytest.fixture(scope="session")

@@ -8,9 +8,9 @@ import sys
 from pathlib import Path
 
 import pytest
-from conftest import SMALL
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small_run import SMALL
 
 from pretext.__main__ import main as pretext_main
 from pretext.command_line import split_overrides
