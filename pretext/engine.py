@@ -297,6 +297,7 @@ def _save(run: Pretraining) -> None:
         method=run.method.name,
         seed=run.seed,
         step=run.steps,
+        processes=run.sampler.world_size,
         data=run.data,
         data_fingerprint=run.data_fingerprint,
         config=plain(run.config),

@@ -107,11 +107,14 @@ def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[None]
 
 
 def recipe_id(loaded: LoadedBackbone) -> str:
-    """SHA-256 of how a backbone came about but for its seed: architecture, method, config, photos and steps."""
+    """SHA-256 of how a backbone came about but for its seed.
+
+    That is: its architecture, method, config, number of processes, photos and steps.
+    """
     provenance = loaded.provenance
     arguments = {k: v for k, v in loaded.backbone.arguments.items() if k != "geometry"}
     config = {k: v for k, v in provenance.config.items() if k not in PLACE_KEYS}
-    made = [provenance.method, config, provenance.data_fingerprint, provenance.step]
+    made = [provenance.method, config, provenance.data_fingerprint, provenance.step, provenance.processes]
     recipe = json.dumps([loaded.backbone.architecture, arguments, *made], sort_keys=True)
     return hashlib.sha256(recipe.encode()).hexdigest()
 

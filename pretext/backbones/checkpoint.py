@@ -33,6 +33,7 @@ class Provenance:
         method: Pretext method, for instance ``colorization``, or ``random``.
         seed: Seed of the run; None if unknown.
         step: Optimiser steps taken.
+        processes: How many processes shared the run; the config's batch size is that of each.
         data: Name of the photos trained on; None if none were.
         data_fingerprint: SHA-256 of their listing.
         config: The resolved config.
@@ -42,6 +43,7 @@ class Provenance:
     method: str
     seed: int | None = None
     step: int = 0
+    processes: int = 1
     data: str | None = None
     data_fingerprint: str | None = None
     config: dict[str, Any] = field(default_factory=dict)

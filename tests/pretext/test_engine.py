@@ -119,12 +119,13 @@ def test_a_finished_run_is_left_alone_and_another_is_refused(small_config, photo
         InputError, match=r"holds another run: it differs in optimizer.lr \(0.001 there, 0.5 here\)"
     ):
         pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
-    earlier = set((tmp_path / "run").glob("2*"))
+    (earlier,) = (tmp_path / "run").glob("2*")
+    # Folders of logs are called by the second, and two of these runs may begin in one.
+    earlier = earlier.rename(earlier.with_name("20200101_000000"))
     pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder), fresh=True)
     assert json.loads((tmp_path / "run" / "config.json").read_text())["config"]["optimizer"]["lr"] == 0.5
     assert (tmp_path / "run" / "notes.txt").read_text() == "mine"
-    assert len(earlier) == 1
-    assert not earlier & set((tmp_path / "run").glob("2*"))
+    assert not earlier.exists()
 
 
 @pytest.mark.parametrize("fresh", [False, True])
@@ -433,8 +434,9 @@ def test_killed_and_started_again_the_weights_are_the_same(photo_folder, tmp_pat
 
 @pytest.mark.slow
 def test_two_processes_compute_what_one_does(photo_folder, tmp_path):
-    # By SGD: with AdamW the losses part by up to 1.3e-4 from the ninth step on. Adam divides by the size of a
-    # gradient, which would enlarge rounding where it is tiny; that this is the cause has not been shown.
+    # By SGD. Adam divides by the size of a gradient, which enlarges rounding where that is tiny: by AdamW a single
+    # process parts from itself, with two threads instead of one, by 3e-3 within twelve steps, as far as two processes
+    # do; with eps=1e-4 both part by 7e-5, with eps=1e-2 by 1e-6.
     def run(gpus, batch_size):
         words = [word for word in SMALL_WORDS if not word.startswith("batch_size")]
         work_dir = tmp_path / str(gpus)
@@ -447,6 +449,7 @@ def test_two_processes_compute_what_one_does(photo_folder, tmp_path):
             check=True,
             env={**os.environ, "GPUS": str(gpus), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
+        assert load_backbone(work_dir / "backbone.safetensors").provenance.processes == gpus
         return losses(work_dir)
 
     torch.testing.assert_close(run(1, 8), run(2, 4), atol=1e-5, rtol=1e-5)

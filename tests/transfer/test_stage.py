@@ -62,6 +62,7 @@ def test_seed_place_and_geometry_are_no_part_of_the_recipe():
     [
         {"method": "rotation"},
         {"step": 200},
+        {"processes": 8},
         {"data_fingerprint": "c" * 64},
         {"config": PROVENANCE.config | {"optimizer": {"lr": 0.2}}},
     ],
