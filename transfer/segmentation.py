@@ -25,6 +25,7 @@ from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
 from mmengine.runner import TestLoop
 from torch import Tensor, nn
+from torch import distributed as dist
 from torch.utils.data import DataLoader
 
 from pretext.backbones.base import Backbone, check_at_least, check_choice
@@ -113,6 +114,9 @@ def voc_segmentation(job: Job) -> list[Measurement]:
     for handler in LOG.handlers:
         runner.logger.addHandler(handler)
     scores = runner.test()
+    if run.sampler.world_size > 1:
+        # Each process writes its log there.
+        dist.barrier()
     if run.sampler.rank == 0:
         shutil.rmtree(run.work_dir)
     setting = SETTINGS[job.config["train"]]
