@@ -7,6 +7,9 @@ from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone, ConvBlock, Layer
 
+#: Of conv1..conv5 in the papers.
+CHANNELS = (96, 256, 384, 384, 256)
+
 
 class AlexNet(Backbone):
     """AlexNet with 96-256-384-384-256 channels and no local response normalisation.
@@ -18,6 +21,9 @@ class AlexNet(Backbone):
     Args:
         groups: 2 halves conv2, conv4 and conv5 as the paper (and the first AlexNet) does; 1 does not.
         fully_connected: Whether fc6 and fc7 (4096 channels each, as convolutions) belong to the backbone.
+        channels: Of conv1..conv5; torchvision's AlexNet has 64, 192, 384, 256, 256.
+        conv1_padding: Zeros around the photo, in pixels; by default 5 or 0, as the geometry says. RotNet, DeepCluster
+            and torchvision have 2, and photos of 224 pixels.
         input_space, geometry, norm, input_mean, input_std: See :class:`Backbone`.
 
     Differences from the paper: batch norm is affine unless ``norm="batch_no_affine"``; lightness is divided by
@@ -32,6 +38,8 @@ class AlexNet(Backbone):
         *,
         groups: int = 2,
         fully_connected: bool = False,
+        channels: Sequence[int] = CHANNELS,
+        conv1_padding: int | None = None,
         geometry: str = "pretrain",
         norm: str = "batch",
         input_mean: Sequence[float] | None = None,
@@ -39,6 +47,11 @@ class AlexNet(Backbone):
     ):
         super().__init__(input_space, geometry, norm, input_mean, input_std)
         self.arguments |= {"groups": groups, "fully_connected": fully_connected}
+        # Only what departs from the papers: the hash of a file counts every argument in.
+        if tuple(channels) != CHANNELS:
+            self.arguments["channels"] = tuple(channels)
+        if conv1_padding is not None:
+            self.arguments["conv1_padding"] = conv1_padding
         padded = geometry == "pretrain"
         self.pool_padding = 1 if padded else 0
         self.pool5_stride = 1 if padded else 2
@@ -46,34 +59,46 @@ class AlexNet(Backbone):
         def block(in_channels: int, out_channels: int, kernel_size: int, **kwargs: int) -> ConvBlock:
             return ConvBlock(nn.Conv2d, in_channels, out_channels, norm, kernel_size=kernel_size, **kwargs)
 
-        self.conv1 = block(self.in_channels, 96, 11, stride=4, padding=5 if padded else 0)
-        self.conv2 = block(96, 256, 5, padding=2, groups=groups)
-        self.conv3 = block(256, 384, 3, padding=1)
-        self.conv4 = block(384, 384, 3, padding=1, groups=groups)
-        self.conv5 = block(384, 256, 3, padding=1, groups=groups)
+        if conv1_padding is None:
+            conv1_padding = 5 if padded else 0
+        c1, c2, c3, c4, c5 = channels
+        self.conv1 = block(self.in_channels, c1, 11, stride=4, padding=conv1_padding)
+        self.conv2 = block(c1, c2, 5, padding=2, groups=groups)
+        self.conv3 = block(c2, c3, 3, padding=1)
+        self.conv4 = block(c3, c4, 3, padding=1, groups=groups)
+        self.conv5 = block(c4, c5, 3, padding=1, groups=groups)
         top = 16 * self.pool5_stride
-        # Without padding conv1 begins at pixel 5, and each pooling one position further.
-        offsets = (0.0,) * 5 if padded else (5.0, 9.0, 17.0, 33.0, 113.0)
+        # What conv1 is not padded by, it begins at; and without padding each pooling begins one position further.
+        begin, further = 5.0 - conv1_padding, 1 - self.pool_padding
+        offsets = (begin, begin + 4 * further, begin + 12 * further, begin + 28 * further)
         self.layers = (
-            Layer("conv1", 96, 4, offsets[0]),
-            Layer("conv2", 256, 8, offsets[1]),
-            Layer("conv3", 384, 16, offsets[2]),
-            Layer("conv4", 384, 16, offsets[2]),
-            Layer("conv5", 256, 16, offsets[2]),
-            Layer("pool5", 256, top, offsets[3]),
+            Layer("conv1", c1, 4, offsets[0]),
+            Layer("pool1", c1, 8, offsets[1]),
+            Layer("conv2", c2, 8, offsets[1]),
+            Layer("pool2", c2, 16, offsets[2]),
+            Layer("conv3", c3, 16, offsets[2]),
+            Layer("conv4", c4, 16, offsets[2]),
+            Layer("conv5", c5, 16, offsets[2]),
+            Layer("pool5", c5, top, offsets[3]),
         )
         if fully_connected:
-            self.fc6 = block(256, 4096, 6, **({"dilation": 2, "padding": 5} if padded else {}))
+            self.fc6 = block(c5, 4096, 6, **({"dilation": 2, "padding": 5} if padded else {}))
             self.fc7 = block(4096, 4096, 1)
-            self.layers += (Layer("fc6", 4096, top, offsets[4]), Layer("fc7", 4096, top, offsets[4]))
+            # Its window of 6 is centred between two positions; padded and dilated it is centred on one.
+            fc6 = offsets[3] + (0 if padded else 2.5 * top)
+            self.layers += (Layer("fc6", 4096, top, fc6), Layer("fc7", 4096, top, fc6))
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield conv1..conv5, pool5 and, where they are, fc6 and fc7; all but pool5 are after the ReLU."""
+        """Yield conv1..conv5, pool1, pool2, pool5 and, where they are, fc6 and fc7, each after its ReLU."""
         x = self.conv1(x)
         yield "conv1", x
-        x = self.conv2(self._pool(x))
+        x = self._pool(x)
+        yield "pool1", x
+        x = self.conv2(x)
         yield "conv2", x
-        x = self.conv3(self._pool(x))
+        x = self._pool(x)
+        yield "pool2", x
+        x = self.conv3(x)
         yield "conv3", x
         x = self.conv4(x)
         yield "conv4", x

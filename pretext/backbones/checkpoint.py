@@ -1,7 +1,6 @@
 """The backbone file: safetensors weights, and a header with all that is needed to use and to trace them."""
 
 import hashlib
-import io
 import json
 import struct
 from dataclasses import asdict, dataclass, field, fields
@@ -23,6 +22,11 @@ FORMAT_VERSION = 1
 HEADER_KEY = "pretext_transfer"
 #: What a header must hold to be loaded.
 REQUIRED = {"architecture": str, "arguments": dict, "provenance": dict, "sha256": str}
+
+
+#: ab relative to lightness where a backbone is given colour: the weight of ``data_ab`` in
+#: feature_learning_tests/segmentation/train_val.prototxt of richzhang/colorization.
+AB_SCALE = 0.69308239
 
 
 @dataclass(frozen=True)
@@ -137,6 +141,39 @@ def read_header(path: Path) -> dict[str, Any]:
     return header
 
 
+def drop_fully_connected(backbone: Backbone) -> None:
+    """Take fc6 and fc7 out of a backbone, in place, if it has them."""
+    for name in ("fc6", "fc7"):
+        if name in backbone.layer_names:
+            delattr(backbone, name)
+    backbone.layers = tuple(layer for layer in backbone.layers if layer.name not in ("fc6", "fc7"))
+    if "fully_connected" in backbone.arguments:
+        backbone.arguments["fully_connected"] = False
+
+
+def add_color_channels(backbone: Backbone) -> Backbone:
+    """A new backbone that sees Lab where ``backbone`` sees lightness, and computes the same.
+
+    The first convolution's weights of a and b are zero, to be learned. Relative to lightness ab are scaled as in the
+    segmentation test of Zhang et al. (ECCV 2016), by 0.693.
+
+    Raises:
+        InputError: The backbone sees something else than lightness.
+    """
+    if backbone.input_space != "lightness":
+        raise InputError(
+            f"only a backbone that sees lightness can be given colour: received input_space={backbone.input_space}"
+        )
+    (mean,), (std,) = backbone.arguments["input_mean"], backbone.arguments["input_std"]
+    statistics = {"input_mean": (mean, 0.0, 0.0), "input_std": (std, std / AB_SCALE, std / AB_SCALE)}
+    colored = build(backbone.architecture, backbone.arguments | {"input_space": "lab"} | statistics)
+    weights = _weights(backbone)
+    first = next(name for name, value in weights.items() if value.ndim == 4)
+    zeros = torch.zeros_like(weights[first])
+    colored.load_state_dict(weights | {first: torch.cat([weights[first], zeros, zeros], dim=1)})
+    return colored.train(backbone.training)
+
+
 def absorb_batch_norm(backbone: Backbone) -> Backbone:
     """A copy of ``backbone`` without batch norm whose features in eval mode are the same.
 
@@ -171,57 +208,6 @@ def absorb_batch_norm(backbone: Backbone) -> Backbone:
             conv.weight.copy_(block.conv.weight * scale.view(-1, 1, 1, 1))
             conv.bias.copy_(shift)
     return absorbed.train(backbone.training).to(backbone.input_mean.device)
-
-
-def torchvision_state_dict(backbone: Backbone) -> dict[str, Tensor]:
-    """Weights under the keys of torchvision's ``alexnet``, ``vgg16`` or ``vgg16_bn`` (``features.*``).
-
-    AlexNet's batch norm is absorbed, since torchvision's has none; its channels stay 96-256-384-384-256
-    (those of torchvision are 64-192-384-256-256), and grouped convolutions stay grouped. Fully connected
-    layers are left out: torchvision's have other input sizes.
-
-    Raises:
-        InputError: torchvision has no such architecture (colornet).
-    """
-    if backbone.architecture not in ("alexnet", "vgg16"):
-        raise InputError(
-            f"torchvision has no counterpart: received {backbone.architecture}, allowed are alexnet, vgg16"
-        )
-    if backbone.architecture == "alexnet":
-        backbone = absorb_batch_norm(backbone)
-    weights: dict[str, Tensor] = {}
-    position, previous = 0, ""
-    for name, block in backbone.named_children():
-        if not name.startswith("conv"):
-            continue
-        assert isinstance(block, ConvBlock)
-        # A pool takes one place: between VGG's blocks, and after AlexNet's conv1 and conv2.
-        pooled = previous in ("conv1", "conv2") or ("_" in name and previous[:5] not in ("", name[:5]))
-        position += int(pooled)
-        weights |= {f"features.{position}.{k}": v for k, v in _weights(block.conv).items()}
-        if block.conv.bias is None:  # torchvision's always have one
-            weights[f"features.{position}.bias"] = torch.zeros(block.conv.out_channels)
-        if backbone.norm != "none":
-            weights |= {f"features.{position + 1}.{k}": v for k, v in _weights(block.norm).items()}
-            position += 1
-        position += 2
-        previous = name
-    return weights
-
-
-def save_state_dict(weights: dict[str, Tensor], path: Path) -> None:
-    """Write a plain state dict, whole or not at all, as ``.safetensors`` or as torch's ``.pth``.
-
-    Raises:
-        InputError: The file name ends otherwise, or the file cannot be written.
-    """
-    check_choice("ending of a state dict's file", path.suffix, (".safetensors", ".pth"))
-    if path.suffix == ".safetensors":
-        write_whole(path, save(weights))
-        return
-    buffer = io.BytesIO()
-    torch.save(weights, buffer)
-    write_whole(path, buffer.getvalue())
 
 
 def build(architecture: str, arguments: dict[str, Any], geometry: str | None = None) -> Backbone:

@@ -61,14 +61,18 @@ class VGG16(Backbone):
         """Yield conv1_1..conv5_3, pool5 and, where they are, fc6 and fc7; all but pool5 are after the ReLU."""
         for number, (depth, _) in enumerate(BLOCKS, 1):
             if number > 1:
-                x = F.max_pool2d(x, 2)
+                x = self._halve(x)
             for position in range(1, depth + 1):
                 name = f"conv{number}_{position}"
                 x = self.get_submodule(name)(x)
                 yield name, x
-        x = F.max_pool2d(x, 3, 1, 1) if self.geometry == "pretrain" else F.max_pool2d(x, 2)
+        x = F.max_pool2d(x, 3, 1, 1) if self.geometry == "pretrain" else self._halve(x)
         yield "pool5", x
         if self.arguments["fully_connected"]:
             x = self.fc6(x)
             yield "fc6", x
             yield "fc7", self.fc7(x)
+
+    def _halve(self, x: Tensor) -> Tensor:
+        # Where it is as published: Caffe rounds the size of a pooled map up.
+        return F.max_pool2d(x, 2, ceil_mode=self.geometry == "evaluation")

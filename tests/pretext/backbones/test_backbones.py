@@ -24,7 +24,9 @@ def test_alexnet_pretraining_geometry_is_that_of_the_paper():
     got = sizes(AlexNet(fully_connected=True), 180)
     expected = {
         "conv1": 45,
+        "pool1": 23,
         "conv2": 23,
+        "pool2": 12,
         "conv3": 12,
         "conv4": 12,
         "conv5": 12,
@@ -39,7 +41,9 @@ def test_alexnet_evaluation_geometry_is_caffes():
     got = sizes(AlexNet(geometry="evaluation", fully_connected=True), 227)
     expected = {
         "conv1": 55,
+        "pool1": 27,
         "conv2": 27,
+        "pool2": 13,
         "conv3": 13,
         "conv4": 13,
         "conv5": 13,

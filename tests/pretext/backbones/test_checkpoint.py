@@ -3,43 +3,22 @@ import pickle
 
 import pytest
 import torch
-import torchvision
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
+from trained import photos, trained
 
 from pretext.backbones import VGG16, AlexNet, ColorNet
 from pretext.backbones.checkpoint import (
     Provenance,
     absorb_batch_norm,
+    add_color_channels,
     load_backbone,
     read_header,
     save_backbone,
-    torchvision_state_dict,
 )
+from pretext.color.lab import rgb_to_lab
 from pretext.errors import InputError
-from pretext.initializers import he_normal_
-
-
-def trained(backbone):
-    """A backbone whose batch norms have seen something."""
-    he_normal_(backbone, 1)
-    generator = torch.Generator().manual_seed(2)
-    for module in backbone.modules():
-        if isinstance(module, nn.BatchNorm2d):
-            module.running_mean.normal_(0, 0.5, generator=generator)
-            module.running_var.uniform_(0.5, 2, generator=generator)
-            if module.affine:
-                with torch.no_grad():
-                    module.weight.uniform_(0.5, 1.5, generator=generator)
-                    module.bias.normal_(0, 0.5, generator=generator)
-    return backbone.eval()
-
-
-def photos(side=96):
-    return torch.randint(
-        0, 256, (2, 3, side, side), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
-    )
 
 
 @pytest.fixture
@@ -93,6 +72,25 @@ def test_batch_norm_after_a_relu_cannot_be_absorbed():
         InputError, match=r"colornet cannot be absorbed.*batch_norm=frozen or batch_norm=train"
     ):
         absorb_batch_norm(ColorNet())
+
+
+@pytest.mark.parametrize("make", [AlexNet, VGG16, ColorNet])
+def test_colour_channels_change_nothing_until_they_are_trained(make):
+    backbone = trained(make(input_mean=[40.0], input_std=[30.0]))
+    colored = add_color_channels(backbone)
+    assert (colored.input_space, colored.training) == ("lab", False)
+    top = backbone.layer_names[-2]
+    with torch.no_grad():
+        torch.testing.assert_close(colored(photos(), [top]), backbone(photos(), [top]), rtol=1e-4, atol=1e-4)
+    inputs = colored.prepare(photos())
+    torch.testing.assert_close(inputs[:, :1], backbone.prepare(photos()))
+    lab = rgb_to_lab(photos())
+    torch.testing.assert_close(inputs[:, 1:], lab[:, 1:] * 0.69308239 / 30, rtol=1e-4, atol=1e-5)
+
+
+def test_a_backbone_that_sees_colour_gets_no_more():
+    with pytest.raises(InputError, match="only a backbone that sees lightness .* received input_space=rgb"):
+        add_color_channels(AlexNet("rgb"))
 
 
 def test_untrained_backbones_follow_the_seed(saved):
@@ -166,41 +164,6 @@ def test_other_safetensors_missing_files_and_formats_are_refused(tmp_path, saved
     save_file(load_file(saved[1]), other, {"pretext_transfer": json.dumps(header)})
     with pytest.raises(InputError, match="of format 99; this version reads format 1"):
         load_backbone(other)
-
-
-def test_torchvision_names_run_in_torchvisions_vgg():
-    backbone = trained(VGG16("rgb"))
-    theirs = torchvision.models.vgg16_bn(weights=None).features
-    weights = {k.removeprefix("features."): v for k, v in torchvision_state_dict(backbone).items()}
-    theirs.load_state_dict(weights, strict=True)
-    # torchvision's features end in a pool with stride 2, as ours do in the evaluation geometry.
-    backbone.geometry = "evaluation"
-    x = backbone.prepare(photos(64))
-    torch.testing.assert_close(
-        theirs.eval()(x), backbone.extract(x, ["pool5"])["pool5"], atol=1e-4, rtol=1e-4
-    )
-
-
-def test_torchvision_names_run_in_torchvisions_alexnet_layout():
-    backbone = trained(AlexNet("rgb", geometry="evaluation", groups=1))
-    theirs = torchvision.models.alexnet(weights=None).features
-    weights = {k.removeprefix("features."): v for k, v in torchvision_state_dict(backbone).items()}
-    assert sorted(weights) == sorted(theirs.state_dict())
-    channels = {0: (3, 96), 3: (96, 256), 6: (256, 384), 8: (384, 384), 10: (384, 256)}
-    for position, (inputs, outputs) in channels.items():
-        old = theirs[position]
-        theirs[position] = nn.Conv2d(inputs, outputs, old.kernel_size, old.stride, old.padding)
-    theirs[0].padding = (0, 0)
-    theirs.load_state_dict(weights, strict=True)
-    x = backbone.prepare(photos(131))
-    torch.testing.assert_close(
-        theirs.eval()(x), backbone.extract(x, ["pool5"])["pool5"], atol=1e-4, rtol=1e-4
-    )
-
-
-def test_export_without_a_counterpart_is_refused():
-    with pytest.raises(InputError, match="torchvision has no counterpart: received colornet"):
-        torchvision_state_dict(ColorNet())
 
 
 def change_header(path, change):

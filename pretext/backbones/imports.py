@@ -1,0 +1,223 @@
+"""Weights that users already have, as backbones: torchvision's, and those of "Colorful Image Colorization".
+
+Every tensor of the backbone must be in the file, in its shape; what else the file holds is left out and listed.
+"""
+
+import warnings
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file
+from torch import Tensor
+
+from pretext.backbones.base import Backbone, check_choice
+from pretext.backbones.caffe import read_caffemodel
+from pretext.backbones.checkpoint import build
+from pretext.backbones.exports import torchvision_blocks
+from pretext.errors import InputError
+
+#: torchvision's AlexNet has other channels and another padding than the papers'.
+_TORCHVISION_ALEXNET = {
+    "input_space": "rgb", "geometry": "evaluation", "groups": 1, "fully_connected": True, "norm": "none",
+    "channels": (64, 192, 384, 256, 256), "conv1_padding": 2,
+}  # fmt: skip
+_TORCHVISION_VGG16 = {"input_space": "rgb", "geometry": "evaluation", "fully_connected": True, "norm": "none"}
+
+
+@dataclass(frozen=True)
+class Imported:
+    """A backbone from a foreign file.
+
+    Attributes:
+        backbone: In eval mode.
+        used: Names of the file's tensors that are in it.
+        left_out: Names of those that are not.
+    """
+
+    backbone: Backbone
+    used: tuple[str, ...]
+    left_out: tuple[str, ...]
+
+
+class _Source:
+    """The tensors of a file, which remembers what was taken."""
+
+    def __init__(self, path: Path, tensors: Mapping[str, Tensor]):
+        self.path, self.tensors, self.used = path, tensors, dict[str, None]()
+
+    def take(self, name: str, shape: torch.Size, role: str) -> Tensor:
+        """The tensor of that name in the shape wanted: as it is, or a matrix for a convolution over its whole input."""
+        if name not in self.tensors:
+            raise InputError(
+                f"{self.path} has no {name}, which {role} needs; it holds {_some(sorted(self.tensors))}."
+                " Is it of another kind of network?"
+            )
+        tensor = self.tensors[name]
+        self.used[name] = None
+        # Caffe's old files have four sides always, preceded by ones.
+        if tensor.ndim == 4 and tensor.shape[:2] == (1, 1) and shape[:2] != (1, 1):
+            tensor = tensor[0, 0]
+        while tensor.ndim > len(shape):
+            tensor = tensor[0]
+        flat = tensor.ndim in (2, 4) and len(shape) == 4 and tensor.shape[0] == shape[0]
+        if tensor.shape != shape and not (flat and tensor.ndim == 2 and tensor.numel() == shape.numel()):
+            raise InputError(
+                f"{self.path}: {name} has the shape {tuple(tensor.shape)}, {role} needs {tuple(shape)}"
+            )
+        if not bool(torch.isfinite(tensor).all()):
+            raise InputError(f"{self.path}: {name} has values that are no finite numbers")
+        return tensor.reshape(shape).float()
+
+
+def import_backbone(path: Path | str, kind: str) -> Imported:
+    """Read a foreign file of weights.
+
+    Args:
+        path: ``.pth`` or ``.pt`` (read without running what a pickle may hold), ``.safetensors``, or ``.caffemodel``.
+        kind: One of `KINDS`.
+
+    Raises:
+        InputError: The file cannot be read, lacks a tensor, or has one in another shape.
+    """
+    check_choice("kind of weights", kind, KINDS)
+    path = Path(path)
+    source = _Source(path, _read(path))
+    backbone = KINDS[kind](source)
+    left_out = tuple(name for name in source.tensors if name not in source.used)
+    return Imported(backbone.eval(), tuple(source.used), left_out)
+
+
+def _read(path: Path) -> dict[str, Tensor]:
+    if path.suffix == ".caffemodel":
+        layers = read_caffemodel(path)
+        return {
+            f"{name}.{number}": torch.from_numpy(array)
+            for name, arrays in layers.items()
+            for number, array in enumerate(arrays)
+        }
+    check_choice("ending of a file of weights", path.suffix, (".pth", ".pt", ".safetensors", ".caffemodel"))
+    if not path.is_file():
+        raise InputError(f"no file of weights: received {path}")
+    try:
+        if path.suffix == ".safetensors":
+            loaded: Any = load_file(path)
+        else:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", UserWarning)  # of pickles that are refused anyway
+                loaded = torch.load(path, map_location="cpu", weights_only=True)
+    except Exception as error:  # A damaged file can fail in any way.
+        raise InputError(
+            f"{path} cannot be read as weights ({type(error).__name__}); expected is a state dict, as"
+            " torch.save(model.state_dict(), ...) or safetensors write it: a pickled model is not opened"
+        ) from error
+    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
+        loaded = loaded["state_dict"]
+    if not isinstance(loaded, Mapping) or not all(
+        isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
+    ):
+        raise InputError(
+            f"{path} holds no state dict: received {type(loaded).__name__}, expected tensors by their names"
+        )
+    # Data-parallel training puts this before every name.
+    return {name.removeprefix("module."): value for name, value in loaded.items()}
+
+
+def _load(backbone: Backbone, source: _Source, names: Mapping[str, str]) -> Backbone:
+    """Fill every weight of a backbone from the tensor ``names`` calls."""
+    weights = {}
+    for key, value in backbone.state_dict().items():
+        if key.endswith("num_batches_tracked"):
+            weights[key] = value
+            continue
+        weights[key] = source.take(names[key], value.shape, f"{backbone.architecture}'s {key}")
+    backbone.load_state_dict(weights)
+    return backbone
+
+
+def _torchvision(
+    architecture: str, arguments: dict[str, Any], heads: Mapping[str, str]
+) -> Callable[[_Source], Backbone]:
+    def load(source: _Source) -> Backbone:
+        backbone = build(architecture, arguments)
+        names: dict[str, str] = {}
+        for block, (conv, norm) in torchvision_blocks(backbone).items():
+            for part, prefix in (("conv", conv), ("norm", norm)):
+                if prefix is not None:
+                    module = backbone.get_submodule(f"{block}.{part}")
+                    names |= {f"{block}.{part}.{key}": f"{prefix}.{key}" for key in module.state_dict()}
+        for block, prefix in heads.items():
+            names |= {f"{block}.conv.{key}": f"{prefix}.{key}" for key in ("weight", "bias")}
+        return _load(backbone, source, names)
+
+    return load
+
+
+def _zhang_alexnet_caffe(source: _Source) -> Backbone:
+    # What lightness is scaled and shifted by stands in the file: the authors' rescaling has changed it.
+    scale = float(source.take("data_l.0", torch.Size((1, 1, 1, 1)), "the input"))
+    shift = float(source.take("data_l.1", torch.Size((1,)), "the input"))
+    statistics = {"input_mean": (-shift / scale,), "input_std": (1 / scale,)}
+    backbone = build(
+        "alexnet", {"geometry": "evaluation", "fully_connected": True, "norm": "none", **statistics}
+    )
+    names: dict[str, str] = {}
+    for block in ("conv1", "conv2", "conv3", "conv4", "conv5", "fc6", "fc7"):
+        names |= {f"{block}.conv.weight": f"{block}.0", f"{block}.conv.bias": f"{block}.1"}
+    return _load(backbone, source, names)
+
+
+def _zhang_colornet(source: _Source) -> Backbone:
+    backbone = build("colornet", {"input_mean": (50.0,), "input_std": (100.0,)})
+    names = {key: f"model{key.removeprefix('conv')}" for key in backbone.state_dict()}
+    return _load(backbone, source, names)
+
+
+def _zhang_colornet_caffe(source: _Source) -> Backbone:
+    backbone = build("colornet", {"norm": "batch_no_affine", "input_mean": (50.0,), "input_std": (1.0,)})
+    names: dict[str, str] = {}
+    for key in backbone.state_dict():
+        block, position, kind = key.split(".")
+        number = int(position) // 2 + 1
+        if kind in ("weight", "bias"):
+            layer = "bw_conv1_1" if (block, number) == ("conv1", 1) else f"{block}_{number}"
+            names[key] = f"{layer}.{('weight', 'bias').index(kind)}"
+        elif kind != "num_batches_tracked":
+            names[key] = f"{block}_{number - 1}norm.{('running_mean', 'running_var').index(kind)}"
+    loaded = _load(backbone, source, names)
+    # Caffe keeps sums of statistics, and by what they are to be divided.
+    with torch.no_grad():
+        for key, value in loaded.state_dict().items():
+            if "running" in key:
+                factor = source.take(f"{names[key].rpartition('.')[0]}.2", torch.Size((1,)), key)
+                if factor == 0:
+                    raise InputError(
+                        f"{source.path} has batch norms without statistics: {names[key]}; train it first"
+                    )
+                value.div_(factor)
+    return loaded
+
+
+KINDS: Mapping[str, Callable[[_Source], Backbone]] = {
+    "torchvision-alexnet": _torchvision(
+        "alexnet", _TORCHVISION_ALEXNET, {"fc6": "classifier.1", "fc7": "classifier.4"}
+    ),
+    "torchvision-vgg16": _torchvision(
+        "vgg16", _TORCHVISION_VGG16, {"fc6": "classifier.0", "fc7": "classifier.3"}
+    ),
+    "zhang2016-alexnet-caffe": _zhang_alexnet_caffe,
+    "zhang2016-colornet": _zhang_colornet,
+    "zhang2016-colornet-caffe": _zhang_colornet_caffe,
+}
+"""What can be imported: torchvision's two networks; of Zhang et al. (2016) AlexNet without batch norm, as
+``alexnet_release_450000_nobn_rs.caffemodel``, with fc6 and fc7 as convolutions or as inner products; and their
+colorization net, from PyTorch (``colorization_release_v2-9b330a0b.pth``) or from Caffe
+(``colorization_release_v2.caffemodel``).
+"""
+
+
+def _some(names: list[str], most: int = 6) -> str:
+    more = f" and {len(names) - most} more" if len(names) > most else ""
+    return ", ".join(names[:most]) + more

@@ -1,0 +1,263 @@
+import hashlib
+import os
+import pickle
+
+import pytest
+import torch
+import torchvision
+from caffe_files import write_caffemodel
+from safetensors.torch import save_file
+from torch import nn
+from torch.nn import functional as F
+
+from pretext.__main__ import main
+from pretext.backbones.checkpoint import load_backbone
+from pretext.backbones.imports import import_backbone
+from pretext.color.lab import rgb_to_lightness
+from pretext.errors import InputError
+
+
+def photos(side):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(0, 256, (2, 3, side, side), dtype=torch.uint8, generator=generator)
+
+
+def randomize(model):
+    """Numbers that show a wrong one: no bias, mean or variance is at its default."""
+    generator = torch.Generator().manual_seed(1)
+    for key, value in model.state_dict().items():
+        if key.endswith("running_var"):
+            value.uniform_(0.5, 2, generator=generator)
+        elif value.is_floating_point() and value.ndim < 2:
+            value.normal_(0, 0.3, generator=generator)
+    return model.eval()
+
+
+def normalized(images):
+    mean, std = torch.tensor([0.485, 0.456, 0.406]), torch.tensor([0.229, 0.224, 0.225])
+    return (images / 255 - mean.view(1, 3, 1, 1)) / std.view(1, 3, 1, 1)
+
+
+@pytest.mark.parametrize("name", ["alexnet", "vgg16"])
+@torch.no_grad()
+def test_torchvisions_networks_compute_the_same_here(name, tmp_path):
+    theirs = randomize(getattr(torchvision.models, name)(weights=None))
+    torch.save(theirs.state_dict(), tmp_path / "weights.pth")
+    imported = import_backbone(tmp_path / "weights.pth", f"torchvision-{name}")
+    images = photos(224)
+    ours = imported.backbone(images, ["pool5", "fc7"])
+    maps = theirs.features(normalized(images))
+    torch.testing.assert_close(ours["pool5"], maps, atol=1e-4, rtol=1e-4)
+    # The last layer is the classifier of ImageNet.
+    fc7 = theirs.classifier[:-1](maps.flatten(1))
+    torch.testing.assert_close(ours["fc7"].flatten(1), fc7, atol=1e-4, rtol=1e-3)
+    assert imported.left_out == ("classifier.6.weight", "classifier.6.bias")
+
+
+class CaffeAlexNet(nn.Module):
+    """As models/alexnet_deploy_lab.prototxt of richzhang/colorization has it."""
+
+    def __init__(self):
+        super().__init__()
+        self.data_l = nn.Conv2d(1, 1, 1)
+        self.conv1 = nn.Conv2d(1, 96, 11, stride=4)
+        self.conv2 = nn.Conv2d(96, 256, 5, padding=2, groups=2)
+        self.conv3 = nn.Conv2d(256, 384, 3, padding=1)
+        self.conv4 = nn.Conv2d(384, 384, 3, padding=1, groups=2)
+        self.conv5 = nn.Conv2d(384, 256, 3, padding=1, groups=2)
+        self.fc6 = nn.Conv2d(256, 4096, 6)
+        self.fc7 = nn.Conv2d(4096, 4096, 1)
+
+    def forward(self, lightness):
+        def pool(x):
+            return F.max_pool2d(x, 3, 2, ceil_mode=True)
+
+        x = pool(F.relu(self.conv1(self.data_l(lightness))))
+        x = pool(F.relu(self.conv2(x)))
+        x = F.relu(self.conv4(F.relu(self.conv3(x))))
+        conv5 = F.relu(self.conv5(x))
+        return conv5, F.relu(self.fc7(F.relu(self.fc6(pool(conv5)))))
+
+
+@pytest.mark.parametrize(("inner_products", "old"), [(False, False), (True, False), (True, True)])
+@torch.no_grad()
+def test_zhangs_alexnet_from_caffe_computes_the_same_here(inner_products, old, tmp_path):
+    theirs = randomize(CaffeAlexNet())
+    # What the authors' rescaling makes of L - 50.
+    theirs.data_l.weight.fill_(0.02)
+    theirs.data_l.bias.fill_(-0.02 * 50)
+    layers = {name: [m.weight.numpy(), m.bias.numpy()] for name, m in theirs.named_children()}
+    if inner_products:
+        for name in ("fc6", "fc7"):
+            layers[name][0] = layers[name][0].reshape(4096, -1)
+    write_caffemodel(tmp_path / "net.caffemodel", layers, old)
+    imported = import_backbone(tmp_path / "net.caffemodel", "zhang2016-alexnet-caffe")
+    images = photos(227)
+    conv5, fc7 = theirs(rgb_to_lightness(images))
+    ours = imported.backbone(images, ["conv5", "fc7"])
+    torch.testing.assert_close(ours["conv5"], conv5, atol=1e-4, rtol=1e-3)
+    torch.testing.assert_close(ours["fc7"], fc7, atol=1e-4, rtol=1e-3)
+    assert imported.left_out == ()
+
+
+#: (convolutions, channels, stride of the last, dilation) of the colorization net's model1 to model7.
+COLORNET = (
+    (2, 64, 2, 1), (2, 128, 2, 1), (3, 256, 2, 1), (3, 512, 1, 1), (3, 512, 1, 2), (3, 512, 1, 2), (3, 512, 1, 1),
+)  # fmt: skip
+
+
+class ZhangColorNet(nn.Module):
+    """As colorizers/eccv16.py of richzhang/colorization has it."""
+
+    def __init__(self, divisor, affine):
+        super().__init__()
+        self.divisor, channels = divisor, 1
+        for number, (depth, width, stride, dilation) in enumerate(COLORNET, 1):
+            layers = []
+            for position in range(depth):
+                step = stride if position == depth - 1 else 1
+                layers += [nn.Conv2d(channels, width, 3, step, dilation, dilation), nn.ReLU()]
+                channels = width
+            self.add_module(f"model{number}", nn.Sequential(*layers, nn.BatchNorm2d(width, affine=affine)))
+        self.model8 = nn.Sequential(
+            nn.ConvTranspose2d(512, 256, 4, 2, 1), nn.ReLU(), nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 313, 1),
+        )  # fmt: skip
+        self.model_out = nn.Conv2d(313, 2, 1, bias=False)
+
+    def forward(self, lightness):
+        x = (lightness - 50) / self.divisor
+        for number in range(1, 8):
+            x = self.get_submodule(f"model{number}")(x)
+        return x, self.model8[:-1](x)
+
+
+@torch.no_grad()
+def test_zhangs_colorization_net_from_pytorch_computes_the_same_here(tmp_path):
+    theirs = randomize(ZhangColorNet(100, affine=True))
+    torch.save({"state_dict": theirs.state_dict()}, tmp_path / "net.pth")
+    imported = import_backbone(tmp_path / "net.pth", "zhang2016-colornet")
+    images = photos(64)
+    conv7, conv8 = theirs(rgb_to_lightness(images))
+    ours = imported.backbone(images, ["conv7", "conv8"])
+    torch.testing.assert_close(ours["conv7"], conv7, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(ours["conv8"], conv8, atol=1e-3, rtol=1e-3)
+    left = {"model8.6.weight", "model8.6.bias", "model_out.weight"}
+    assert {name for name in imported.left_out if "tracked" not in name} == left
+
+
+@torch.no_grad()
+def test_zhangs_colorization_net_from_caffe_computes_the_same_here(tmp_path):
+    theirs = randomize(ZhangColorNet(1, affine=False))
+    layers = {}
+    for number in range(1, 9):
+        block = theirs.get_submodule(f"model{number}")
+        for position, module in enumerate(block):
+            name = f"conv{number}_{position // 2 + 1}"
+            if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
+                layers[{"conv1_1": "bw_conv1_1", "conv8_4": "conv8_313"}.get(name, name)] = [
+                    module.weight.numpy(), module.bias.numpy(),
+                ]  # fmt: skip
+            elif isinstance(module, nn.BatchNorm2d):
+                # Caffe has sums, and in a third array the number they are divided by.
+                sums = [
+                    3 * module.running_mean.numpy(),
+                    3 * module.running_var.numpy(),
+                    torch.tensor([3.0]).numpy(),
+                ]
+                layers[f"conv{number}_{position // 2}norm"] = sums
+    write_caffemodel(tmp_path / "net.caffemodel", layers)
+    imported = import_backbone(tmp_path / "net.caffemodel", "zhang2016-colornet-caffe")
+    images = photos(64)
+    conv7, conv8 = theirs(rgb_to_lightness(images))
+    ours = imported.backbone(images, ["conv7", "conv8"])
+    torch.testing.assert_close(ours["conv7"], conv7, atol=1e-3, rtol=1e-3)
+    torch.testing.assert_close(ours["conv8"], conv8, atol=1e-3, rtol=1e-3)
+    assert imported.left_out == ("conv8_313.0", "conv8_313.1")
+
+
+def test_an_import_is_a_backbone_file(tmp_path, capsys):
+    weights = torchvision.models.alexnet(weights=None).state_dict()
+    save_file(weights, tmp_path / "weights.safetensors")
+    words = [str(tmp_path / "weights.safetensors"), "--kind", "torchvision-alexnet", "--method", "imagenet"]
+    assert main(["import", *words, "--out", str(tmp_path / "backbone.safetensors")]) == 0
+    printed = capsys.readouterr().out
+    assert "backbone.safetensors: 14 tensors of" in printed
+    assert "weights.safetensors: features.0.weight, features.0.bias, features.3.weight" in printed
+    assert "left out: classifier.6.bias, classifier.6.weight" in printed
+    loaded = load_backbone(tmp_path / "backbone.safetensors")
+    assert (loaded.provenance.method, loaded.provenance.seed) == ("imagenet", None)
+    content = (tmp_path / "weights.safetensors").read_bytes()
+    assert loaded.provenance.config["file_sha256"] == hashlib.sha256(content).hexdigest()
+    assert torch.equal(loaded.backbone.conv1.conv.weight, weights["features.0.weight"])
+
+
+class Evil:
+    def __reduce__(self):
+        return os.system, ("touch executed",)
+
+
+def evil(path):
+    path.write_bytes(pickle.dumps(Evil(), protocol=2))
+
+
+def old_evil(path):
+    torch.save({"features.0.weight": Evil()}, path)
+
+
+@pytest.mark.parametrize("write", [evil, old_evil])
+def test_a_pickle_that_would_run_something_is_refused(write, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    write(tmp_path / "weights.pth")
+    with pytest.raises(
+        InputError,
+        match=r"weights\.pth cannot be read as weights \(UnpicklingError\); expected is a state dict",
+    ):
+        import_backbone(tmp_path / "weights.pth", "torchvision-alexnet")
+    assert not (tmp_path / "executed").exists()
+
+
+def without(key):
+    return lambda weights: {name: value for name, value in weights.items() if name != key}
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (
+            without("features.3.bias"),
+            "has no features.3.bias, which alexnet's conv2.conv.bias needs; it holds",
+        ),
+        (
+            lambda weights: weights | {"features.3.weight": torch.zeros(192, 64, 3, 3)},
+            r"features.3.weight has the shape \(192, 64, 3, 3\), alexnet's conv2.conv.weight needs \(192, 64, 5, 5\)",
+        ),
+        (
+            lambda weights: weights | {"features.0.bias": torch.full((64,), torch.nan)},
+            "features.0.bias has values that are no finite numbers",
+        ),
+        (lambda weights: {0: torch.zeros(2)}, "holds no state dict: received dict, expected tensors by"),
+        (lambda weights: [1, 2], "holds no state dict: received list"),
+    ],
+)
+def test_another_network_is_refused(change, message, tmp_path):
+    torch.save(change(torchvision.models.alexnet(weights=None).state_dict()), tmp_path / "weights.pth")
+    with pytest.raises(InputError, match=message):
+        import_backbone(tmp_path / "weights.pth", "torchvision-alexnet")
+
+
+@pytest.mark.parametrize(
+    ("name", "kind", "message"),
+    [
+        (
+            "weights.pth",
+            "torchvision-resnet",
+            "unknown kind of weights: received 'torchvision-resnet', allowed are",
+        ),
+        ("weights.onnx", "torchvision-alexnet", "unknown ending of a file of weights: received '.onnx'"),
+        ("nothing.pth", "torchvision-alexnet", "no file of weights: received .*nothing.pth"),
+    ],
+)
+def test_other_requests_are_refused(name, kind, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        import_backbone(tmp_path / name, kind)
