@@ -1,6 +1,7 @@
 """`python -m pretext ...`: make backbones from unlabeled photos."""
 
 import argparse
+import hashlib
 import os
 import sys
 from collections.abc import Sequence
@@ -60,15 +61,43 @@ def _parser() -> argparse.ArgumentParser:
     prior.add_argument("--max-photos", type=int, help="use only so many, spread over all (default: all)")
     prior.set_defaults(run=_prior)
 
+    initialize = commands.add_parser("initialize", help="make a backbone whose filters fit photos, untrained")
+    initialize.add_argument("kind", help="gaussian, pca or kmeans")
+    initialize.add_argument("photos", help="a folder, a list file, or tar shards")
+    initialize.add_argument(
+        "--out", type=Path, required=True, help="the backbone file to write (.safetensors)"
+    )
+    initialize.add_argument("--backbone", default="alexnet", help="its architecture (default: alexnet)")
+    initialize.add_argument("--size", type=int, default=128, help="side of the photos' crops (default: 128)")
+    initialize.add_argument("--count", type=int, default=128, help="how many photos are used (default: 128)")
+    initialize.add_argument("--seed", type=seed_number, default=0)
+    initialize.set_defaults(run=_initialize)
+
     toyworld = commands.add_parser("toyworld", help="render the toy data")
     toyworld.add_argument("out", type=Path, help="folder to make")
     toyworld.add_argument("--seed", type=seed_number, default=0)
     toyworld.set_defaults(run=_toyworld)
 
-    export = commands.add_parser("export", help="write a backbone's weights under torchvision's names")
+    export = commands.add_parser("export", help="write a backbone as other libraries read it")
     export.add_argument("backbone", help="a backbone file, or random:NAME")
-    export.add_argument("--out", type=Path, required=True, help="file to write (.safetensors or .pth)")
+    export.add_argument(
+        "--out", type=Path, required=True, help="file to write (.safetensors or .pth; of ONNX .onnx)"
+    )
+    export.add_argument(
+        "--format",
+        default="torchvision",
+        help="torchvision (its names), openmmlab (a checkpoint of mmdetection and mmsegmentation) or onnx",
+    )
+    export.add_argument("--layers", default="conv5", help="of onnx: its outputs (default: conv5)")
+    export.add_argument("--size", type=int, default=227, help="of onnx: side of the photos (default: 227)")
     export.set_defaults(run=_export)
+
+    imports = commands.add_parser("import", help="make a backbone file of weights from elsewhere")
+    imports.add_argument("file", type=Path, help="weights: .pth, .safetensors or .caffemodel")
+    imports.add_argument("--kind", required=True, help="torchvision-alexnet, zhang2016-alexnet-caffe, ...")
+    imports.add_argument("--out", type=Path, required=True, help="the backbone file to write (.safetensors)")
+    imports.add_argument("--method", help="what made the weights, for the tables (default: the kind)")
+    imports.set_defaults(run=_import)
     return parser
 
 
@@ -110,6 +139,20 @@ def _prior(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     print(f"{options.out}: {prior.num_photos} photos, {len(prior.bins)} bins, {share:.1f} % at ({a}, {b})")
 
 
+def _initialize(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    from pretext.backbones.checkpoint import save_backbone
+    from pretext.baselines import initialize_backbone
+    from pretext.data.photos import open_photos
+
+    data = ensure_toyworld(options.photos)
+    photos = open_photos(data_path(data))
+    backbone, provenance = initialize_backbone(
+        options.kind, photos, options.backbone, options.size, options.count, options.seed, source=data
+    )
+    save_backbone(backbone, options.out, provenance)
+    print(options.out)
+
+
 def _toyworld(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from pretext.data.toyworld import render_toyworld
 
@@ -118,11 +161,37 @@ def _toyworld(options: argparse.Namespace, arguments: Sequence[str]) -> None:
 
 
 def _export(options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    from pretext.backbones.checkpoint import load_backbone, save_state_dict, torchvision_state_dict
+    from pretext.backbones.checkpoint import load_backbone
+    from pretext.backbones.exports import (
+        onnx_model,
+        openmmlab_checkpoint,
+        save_state_dict,
+        torchvision_state_dict,
+    )
 
-    weights = torchvision_state_dict(load_backbone(options.backbone).backbone)
-    save_state_dict(weights, options.out)
+    check_choice("format", options.format, ("torchvision", "openmmlab", "onnx"))
+    if options.format == "onnx":
+        check_choice("ending of an ONNX file", options.out.suffix, (".onnx",))
+        backbone = load_backbone(options.backbone, geometry="evaluation").backbone
+        write_whole(options.out, onnx_model(backbone, options.layers.split(","), options.size))
+    else:
+        convert = {"torchvision": torchvision_state_dict, "openmmlab": openmmlab_checkpoint}[options.format]
+        save_state_dict(convert(load_backbone(options.backbone).backbone), options.out)
     print(options.out)
+
+
+def _import(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    from pretext.backbones.checkpoint import Provenance, save_backbone
+    from pretext.backbones.imports import import_backbone
+    from pretext.versions import versions
+
+    imported = import_backbone(options.file, options.kind)
+    file_hash = hashlib.sha256(options.file.read_bytes()).hexdigest()
+    config = {"file": options.file.name, "file_sha256": file_hash, "kind": options.kind}
+    provenance = Provenance(options.method or options.kind, config=config, versions=versions())
+    save_backbone(imported.backbone, options.out, provenance)
+    print(f"{options.out}: {len(imported.used)} tensors of {options.file}: {', '.join(imported.used)}")
+    print(f"left out: {', '.join(imported.left_out) or 'none'}")
 
 
 if __name__ == "__main__":

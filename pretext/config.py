@@ -4,7 +4,7 @@ import ast
 import difflib
 import importlib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -40,9 +40,14 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     except Exception as error:
         raise InputError(f"the config {path} cannot be read: {type(error).__name__}: {error}") from error
     config = ConfigDict(loaded.to_dict())
+    apply_overrides(config, overrides)
+    return config
+
+
+def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> None:
+    """Apply ``key=value`` overrides to a config in place; values and errors as for :func:`load_config`."""
     for override in overrides:
         _apply(config, override)
-    return config
 
 
 def config_name(name: str) -> str:
@@ -50,7 +55,7 @@ def config_name(name: str) -> str:
     return Path(name).stem
 
 
-def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
+def build(spec: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
     """Call the class that ``spec["type"]`` is or names with the other entries as keyword arguments.
 
     Raises:
@@ -67,11 +72,13 @@ def build(spec: dict[str, Any], *args: Any, **kwargs: Any) -> Any:
 
 
 def plain(value: Any) -> Any:
-    """``value`` with tuples as lists: what JSON can hold."""
-    if isinstance(value, dict):
+    """``value`` with tuples as lists and classes by their names: what JSON can hold."""
+    if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(entry) for entry in value]
+    if isinstance(value, type):
+        return f"{value.__module__}.{value.__qualname__}"
     return value
 
 
@@ -89,7 +96,9 @@ def data_path(name: str) -> str:
     if root and _exists(Path(root) / name):
         return str(Path(root) / name)
     below = f"below PRETEXT_DATA={root}" if root else "and PRETEXT_DATA is not set"
-    raise InputError(f"no such data: received {name}, which is no path {below}; name a folder with --data")
+    raise InputError(
+        f"no such data: received {name}, which is no path {below}; give a path, or a name below PRETEXT_DATA"
+    )
 
 
 def _exists(path: Path) -> bool:

@@ -1,6 +1,5 @@
 """Runs a pretext method: one pretraining run from a config to a backbone file, with seeds and provenance."""
 
-import math
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -209,13 +208,12 @@ def _runner(run: Pretraining) -> WholeCheckpointRunner:
     config = run.config
     # Convolutions are faster with the channels last.
     model = data_parallel(run.method.to(memory_format=torch.channels_last), run.device)
-    # A checkpoint holds no gradients: one is written only where the weights have just taken them up.
-    updates = math.ceil(config["checkpoint_interval"] / config["accumulate"])
     return WholeCheckpointRunner(
         run.work_dir,
         steps=run.steps,
         schedule=config["schedule"],
-        checkpoint_interval=updates * config["accumulate"],
+        checkpoint_interval=config["checkpoint_interval"],
+        accumulate=config["accumulate"],
         seed=run.seed,
         model=model,
         train_dataloader=_loader(run),

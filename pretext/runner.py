@@ -1,7 +1,9 @@
 """mmengine's Runner as this project uses it: the only module that imports it."""
 
 import logging
+import math
 import uuid
+import warnings
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
@@ -34,7 +36,9 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
         work_dir: Folder of the run.
         steps: Steps of the whole run.
         schedule: Of the learning rate; see :func:`pretext.schedules.schedulers`.
-        checkpoint_interval: Steps between two checkpoints.
+        checkpoint_interval: Steps between two checkpoints, rounded up to a multiple of ``accumulate``: a checkpoint
+            holds no gradients, so one is written only where the weights have just taken them up.
+        accumulate: After how many steps the weights are updated.
         seed: Of the random numbers that are not drawn step by step.
         **kwargs: As for mmengine's Runner.
     """
@@ -46,10 +50,12 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
         steps: int,
         schedule: Mapping[str, Any],
         checkpoint_interval: int,
+        accumulate: int,
         seed: int,
         **kwargs: Any,
     ):
         checkpoint = latest_checkpoint(work_dir)
+        interval = accumulate * math.ceil(checkpoint_interval / accumulate)
         super().__init__(
             work_dir=str(work_dir),
             # Two runs of one process would share their logs if they shared a name.
@@ -59,7 +65,7 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
             default_hooks={
                 "logger": LoggerHook(LOG_INTERVAL, log_metric_by_epoch=False),
                 "checkpoint": CheckpointHook(
-                    checkpoint_interval, by_epoch=False, max_keep_ckpts=2, filename_tmpl="step_{:08d}.pth"
+                    interval, by_epoch=False, max_keep_ckpts=2, filename_tmpl="step_{:08d}.pth"
                 ),
             },
             load_from=str(checkpoint) if checkpoint else None,
@@ -70,6 +76,14 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
             cfg=Config({}),
             **kwargs,
         )
+
+    def train(self) -> nn.Module:
+        """Train to the end; returns the model."""
+        with warnings.catch_warnings():
+            # With accumulated gradients the rate does come before the first update, and is that of its step.
+            warnings.filterwarnings("ignore", "Detected call of `scheduler.step", UserWarning)
+            trained: nn.Module = super().train()
+        return trained
 
     def build_logger(
         self, log_level: int | str = "INFO", log_file: str | None = None, **kwargs: Any

@@ -4,7 +4,7 @@ Every draw is a function of (seed, epoch, index of the photo) alone, so that a r
 no worker or four, or stopped and resumed in mid-epoch, sees the same crops.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -46,12 +46,14 @@ class RandomCrop:
         flip: Whether to mirror every other photo, at random.
         min_scale: If below 1, the crop is first cut with a side of ``min_scale`` to 1 times the shorter
             side, then resized to ``size``; ``resize`` is then not used.
+        square: Whether to crop within the photo's central square only.
     """
 
     size: int
     resize: int
     flip: bool = True
     min_scale: float = 1.0
+    square: bool = False
 
     def __post_init__(self) -> None:
         if not 0 < self.size <= self.resize or not 0 < self.min_scale <= 1:
@@ -63,6 +65,9 @@ class RandomCrop:
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
         """A view (3, size, size) uint8 of an RGB photo."""
         where = rng.random(4)
+        if self.square:
+            side = min(image.size)
+            image = image.crop(_central_box(image, side))
         if self.min_scale < 1:
             side = min(image.size) * (self.min_scale + (1 - self.min_scale) * where[3])
             left, top = (image.width - side) * where[0], (image.height - side) * where[1]
@@ -76,6 +81,93 @@ class RandomCrop:
         if self.flip and where[2] < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return to_tensor(image)
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """Cut a random part of a random shape, resize it, mirror at random ("Inception" crop of Szegedy et al. 2015).
+
+    Attributes:
+        size: Side of the square view in pixels.
+        resize: Length of the shorter side at test, of which the central ``size`` pixels are taken.
+        flip: Whether to mirror every other photo, at random.
+        scale: Least and greatest area of the part, as a share of the photo's.
+        ratio: Least and greatest width of the part over its height.
+    """
+
+    size: int
+    resize: int
+    flip: bool = True
+    scale: Sequence[float] = (0.08, 1.0)
+    ratio: Sequence[float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        scale, ratio = self.scale, self.ratio
+        if not (0 < self.size <= self.resize and 0 < scale[0] <= scale[1] <= 1 and 0 < ratio[0] <= ratio[1]):
+            raise InputError(
+                "a crop needs 0 < size <= resize, 0 < scale <= 1 and 0 < ratio, from the least to the greatest:"
+                f" received size={self.size}, resize={self.resize}, scale={scale}, ratio={ratio}"
+            )
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
+        """A view (3, size, size) uint8 of an RGB photo."""
+        image = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=self._box(image, rng))
+        if self.flip and rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return to_tensor(image)
+
+    def _box(self, image: Image.Image, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        for _ in range(10):
+            area = image.width * image.height * rng.uniform(self.scale[0], self.scale[1])
+            ratio = np.exp(rng.uniform(*np.log(self.ratio)))
+            width, height = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+            if 0 < width <= image.width and 0 < height <= image.height:
+                left = int(rng.integers(image.width - width + 1))
+                top = int(rng.integers(image.height - height + 1))
+                return left, top, left + width, top + height
+        return _central_box(image, min(image.size))
+
+
+@dataclass(frozen=True)
+class RandomScaleCrop:
+    """Resize by a random factor, crop at a random place, mirror at random (Kraehenbuehl et al., ICLR 2016).
+
+    Attributes:
+        size: Side of the square crop in pixels.
+        resize: Length of the shorter side where the central crop is asked for.
+        flip: Whether to mirror every other photo, at random.
+        scale: Least and greatest factor by which the photo is resized. Where it would become smaller than the crop,
+            its shorter side gets the crop's size.
+    """
+
+    size: int
+    resize: int
+    flip: bool = True
+    scale: Sequence[float] = (0.5, 2.0)
+
+    def __post_init__(self) -> None:
+        if not (0 < self.size <= self.resize and 0 < self.scale[0] <= self.scale[1]):
+            raise InputError(
+                "a crop needs 0 < size <= resize and 0 < scale, from the least to the greatest: received"
+                f" size={self.size}, resize={self.resize}, scale={self.scale}"
+            )
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
+        """A view (3, size, size) uint8 of an RGB photo."""
+        draws = rng.random(4)
+        factor = self.scale[0] + (self.scale[1] - self.scale[0]) * draws[0]
+        side = min(self.size / factor, *image.size)
+        left, top = (image.width - side) * draws[1], (image.height - side) * draws[2]
+        box = (left, top, left + side, top + side)
+        image = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
+        if self.flip and draws[3] < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return to_tensor(image)
+
+
+def _central_box(image: Image.Image, side: int) -> tuple[int, int, int, int]:
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return left, top, left + side, top + side
 
 
 def resize_shorter_side(image: Image.Image, length: int) -> Image.Image:
@@ -93,8 +185,7 @@ def resize_shorter_side(image: Image.Image, length: int) -> Image.Image:
 def center_crop(image: Image.Image, size: int, resize: int) -> Tensor:
     """The central (3, size, size) uint8 view of a photo whose shorter side is resized to ``resize``."""
     image = resize_shorter_side(image, resize)
-    left, top = (image.width - size) // 2, (image.height - size) // 2
-    return to_tensor(image.crop((left, top, left + size, top + size)))
+    return to_tensor(image.crop(_central_box(image, size)))
 
 
 def to_tensor(image: Image.Image) -> Tensor:

@@ -1,0 +1,56 @@
+"""Backbones to compare with: untrained ones whose filters fit photos."""
+
+import numpy as np
+import torch
+
+from pretext.backbones.base import Backbone, check_at_least, check_choice
+from pretext.backbones.checkpoint import Provenance, build
+from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint
+from pretext.data.views import center_crop
+from pretext.errors import InputError
+from pretext.initializers import he_normal_, initialize_from_data
+from pretext.versions import versions
+
+
+def initialize_backbone(
+    kind: str, photos: Photos, architecture: str, size: int, count: int, seed: int, source: str = ""
+) -> tuple[Backbone, Provenance]:
+    """A backbone of `pretext.initializers.initialize_from_data`, and where its weights come from.
+
+    Args:
+        kind: ``gaussian``, ``pca`` or ``kmeans``.
+        photos: Any photos; unreadable ones are passed over.
+        architecture: ``alexnet`` or ``vgg16``.
+        size: Side of the photos' central crops, in pixels.
+        count: How many photos are used, spread over all.
+        seed: Of the patches, the clusters and the random filters.
+        source: What the photos are called.
+
+    Raises:
+        InputError: As `initialize_from_data`; no photo is readable, or a number is out of range.
+    """
+    check_choice("data-dependent initialisation", kind, ("gaussian", "pca", "kmeans"))
+    check_at_least("size", size, 1)
+    check_at_least("count", count, 1)
+    views = []
+    for index in np.linspace(0, len(photos) - 1, min(count, len(photos)), dtype=np.int64):
+        try:
+            views.append(center_crop(decode_rgb(photos.read(int(index))), size, size))
+        except (UnreadablePhotoError, OSError):
+            continue
+    if not views:
+        raise InputError(
+            f"none of {len(photos)} photos can be read; allowed are whole JPEG, PNG and WebP files"
+        )
+    backbone = build(architecture, {})
+    he_normal_(backbone, seed)
+    initialize_from_data(backbone, torch.stack(views), kind, seed)
+    provenance = Provenance(
+        method=kind,
+        seed=seed,
+        data=source,
+        data_fingerprint=fingerprint(photos),
+        config={"size": size, "count": len(views)},
+        versions=versions(),
+    )
+    return backbone.eval(), provenance
