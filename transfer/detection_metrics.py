@@ -13,7 +13,8 @@ from pycocotools.cocoeval import COCOeval
 from torch import Tensor
 
 from pretext.errors import InputError
-from transfer.metrics import ClassMeans, PrecisionRecall, class_means, eleven_point_area, envelope_area
+from transfer.metrics import ClassMeans, class_means
+from transfer.outcomes import DETECTION_AREAS, DetectionPrecision
 
 
 def box_iou(
@@ -39,9 +40,6 @@ def box_iou(
     return iou
 
 
-_DETECTION_AREAS = {"voc07_11point": eleven_point_area, "area": envelope_area}
-
-
 def _numpy(values: Mapping[str, Tensor], key: str, num_classes: int) -> np.ndarray:
     array: np.ndarray = values[key].detach().cpu().numpy()
     if not np.isfinite(array).all():
@@ -60,16 +58,18 @@ def _match(
     num_classes: int,
     inclusive: bool,
 ) -> dict[str, np.ndarray]:
-    """For each detection of all images: score, class, and the true box of its class with the highest IoU."""
-    found: dict[str, list[np.ndarray]] = {"score": [], "label": [], "iou": [], "box": [], "difficult": []}
+    """For each detection of all images: the image, score, class, and the true box of its class with the highest IoU."""
+    keys = ("image", "score", "label", "iou", "box", "difficult")
+    found: dict[str, list[np.ndarray]] = {key: [] for key in keys}
     first_box = 0
-    for image_detections, image_truth in zip(detections, truth, strict=True):
+    for number, (image_detections, image_truth) in enumerate(zip(detections, truth, strict=True)):
         labels, true_labels = (_numpy(v, "labels", num_classes) for v in (image_detections, image_truth))
         boxes, true_boxes = (_numpy(v, "boxes", num_classes) for v in (image_detections, image_truth))
         iou = box_iou(boxes.reshape(-1, 4), true_boxes.reshape(-1, 4), inclusive)
         # A column of zeros stands for "no box", so that argmax is defined in an image without objects.
         iou = np.pad(np.where(labels[:, None] == true_labels[None, :], iou, 0.0), ((0, 0), (0, 1)))
         best = iou.argmax(axis=1)
+        found["image"].append(np.full(len(labels), number))
         found["score"].append(_numpy(image_detections, "scores", num_classes))
         found["label"].append(labels)
         found["iou"].append(iou[np.arange(len(best)), best])
@@ -111,33 +111,50 @@ def detection_average_precision(
         InputError: an unknown definition, a label outside 1..C, a number that is not finite, or lists of
             different length.
     """
-    if definition not in _DETECTION_AREAS:
-        allowed = ", ".join(_DETECTION_AREAS)
+    outcomes = detection_outcomes(
+        detections,
+        ground_truth,
+        num_classes,
+        iou_threshold=iou_threshold,
+        definition=definition,
+        inclusive=inclusive,
+    )
+    return class_means(outcomes.per_class())
+
+
+def detection_outcomes(
+    detections: Sequence[Mapping[str, Tensor]],
+    ground_truth: Sequence[Mapping[str, Tensor]],
+    num_classes: int,
+    *,
+    iou_threshold: float = 0.5,
+    definition: str = "voc07_11point",
+    inclusive: bool = False,
+) -> DetectionPrecision:
+    """Which detections are right, by the rules of `detection_average_precision`, whose arguments and errors it has."""
+    if definition not in DETECTION_AREAS:
+        allowed = ", ".join(DETECTION_AREAS)
         raise InputError(f"unknown definition of detection AP: got {definition!r}; allowed: {allowed}")
     _check_same_images(detections, ground_truth)
     matches = _match(detections, ground_truth, num_classes, inclusive)
-    positives = np.zeros(num_classes + 1, dtype=np.int64)
-    for truth in ground_truth:
+    positives = np.zeros((len(ground_truth), num_classes), dtype=np.int64)
+    for row, truth in zip(positives, ground_truth, strict=True):
         judged = _numpy(truth, "labels", num_classes)[_numpy(truth, "difficult", num_classes) == 0]
-        positives += np.bincount(judged, minlength=num_classes + 1)
-    per_class = np.full(num_classes, np.nan)
-    for label in np.flatnonzero(positives):
-        of_class = {key: values[matches["label"] == label] for key, values in matches.items()}
-        curve = _detection_curve(of_class, int(positives[label]), iou_threshold)
-        per_class[label - 1] = _DETECTION_AREAS[definition](*curve)
-    return class_means(per_class)
-
-
-def _detection_curve(matches: dict[str, np.ndarray], positives: int, iou_threshold: float) -> PrecisionRecall:
+        row += np.bincount(judged, minlength=num_classes + 1)[1:]
     order = np.argsort(-matches["score"], kind="stable")
     overlaps = matches["iou"][order] >= iou_threshold
     on_difficult = overlaps & matches["difficult"][order].astype(bool)
     candidates = np.flatnonzero(overlaps & ~on_difficult)
-    hit = np.zeros(len(order), dtype=bool)
+    hit = np.where(on_difficult, -1, 0)
     # np.unique gives the first, so the highest-scored, detection of each true box.
-    hit[candidates[np.unique(matches["box"][order][candidates], return_index=True)[1]]] = True
-    true_positives, false_positives = np.cumsum(hit), np.cumsum(~hit & ~on_difficult)
-    return true_positives / np.maximum(true_positives + false_positives, 1), true_positives / positives
+    hit[candidates[np.unique(matches["box"][order][candidates], return_index=True)[1]]] = 1
+    return DetectionPrecision(
+        positives=positives,
+        image=matches["image"][order].astype(np.int64),
+        label=matches["label"][order].astype(np.int64),
+        hit=hit,
+        definition=np.array([definition]),
+    )
 
 
 def _check_same_images(

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import torch
-from jaxtyping import Float, Int, Integer
+from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from pretext.errors import InputError
@@ -43,10 +43,10 @@ def class_means(per_class: Float[np.ndarray, " c"]) -> ClassMeans:
     return ClassMeans(per_class, float(judged.mean()) if judged.size else float("nan"), left_out)
 
 
-def topk_correct(
+def topk_hits(
     logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"], ks: tuple[int, ...] = (1, 5)
-) -> Int[Tensor, " k"]:
-    """Counts the images whose label is among the k highest logits (torch, any device).
+) -> Bool[Tensor, "n k"]:
+    """Whether each image's label is among the k highest logits (torch, any device).
 
     Equal logits rank by class index and a NaN never counts as correct: a broken classifier cannot look good.
 
@@ -56,7 +56,7 @@ def topk_correct(
         ks: the k's; a k above C acts as C.
 
     Returns:
-        (len(ks),) counts, to be summed over batches and processes.
+        (N, len(ks)), one column a k.
     """
     label_logit = logits.gather(1, labels[:, None])
     above = ~(logits <= label_logit)
@@ -65,7 +65,7 @@ def topk_correct(
     )
     rank = (above | tied_before).sum(dim=1)
     limits = torch.tensor([min(k, logits.shape[1]) for k in ks], device=logits.device)
-    return (rank[:, None] < limits).sum(dim=0)
+    return rank[:, None] < limits
 
 
 def _precision_recall(scores: Float[np.ndarray, " n"], labels: Integer[np.ndarray, " n"]) -> PrecisionRecall:
@@ -79,19 +79,27 @@ def _precision_recall(scores: Float[np.ndarray, " n"], labels: Integer[np.ndarra
     return true_positives / (last_of_ties + 1), true_positives / max(int(positive.sum()), 1)
 
 
-def _step_area(precision: Float[np.ndarray, " k"], recall: Float[np.ndarray, " k"]) -> float:
-    return float(np.sum(np.diff(recall, prepend=0.0) * precision))
+Curve = Float[np.ndarray, "*draws k"]
+"""Precision or recall at falling thresholds; there may be several curves of one length."""
+
+Areas = Float[np.ndarray, "*draws"]
 
 
-def eleven_point_area(precision: Float[np.ndarray, " k"], recall: Float[np.ndarray, " k"]) -> float:
+def step_area(precision: Curve, recall: Curve) -> Areas:
+    """Sum over thresholds of the step in recall times the precision there."""
+    return np.asarray(np.sum(np.diff(recall, prepend=0.0) * precision, axis=-1))
+
+
+def eleven_point_area(precision: Curve, recall: Curve) -> Areas:
     """Mean over t = 0, 0.1, ..., 1 of the highest precision at recall >= t, 0 if there is none."""
     # arange / 10, not linspace: 3 / 10 must equal the recall of 3 out of 10.
-    return float(np.mean([precision[recall >= t].max(initial=0.0) for t in np.arange(11) / 10]))
+    highest = [np.where(recall >= t, precision, 0.0).max(axis=-1, initial=0.0) for t in np.arange(11) / 10]
+    return np.asarray(np.mean(highest, axis=0))
 
 
-def envelope_area(precision: Float[np.ndarray, " k"], recall: Float[np.ndarray, " k"]) -> float:
+def envelope_area(precision: Curve, recall: Curve) -> Areas:
     """Area under the precision that is made non-increasing in recall."""
-    return _step_area(np.maximum.accumulate(precision[::-1])[::-1], recall)
+    return step_area(np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1], recall)
 
 
 def _check_labels(scores: Float[np.ndarray, " *shape"], labels: Integer[np.ndarray, " *shape"]) -> None:
@@ -107,10 +115,10 @@ def _check_labels(scores: Float[np.ndarray, " *shape"], labels: Integer[np.ndarr
 def _classification_ap(
     scores: Float[np.ndarray, " n"],
     labels: Integer[np.ndarray, " n"],
-    area: Callable[[Float[np.ndarray, " k"], Float[np.ndarray, " k"]], float],
+    area: Callable[[Curve, Curve], Areas],
 ) -> float:
     _check_labels(scores, labels)
-    return area(*_precision_recall(scores, labels)) if (labels == 1).any() else float("nan")
+    return float(area(*_precision_recall(scores, labels))) if (labels == 1).any() else float("nan")
 
 
 def average_precision(scores: Float[np.ndarray, " n"], labels: Integer[np.ndarray, " n"]) -> float:
@@ -129,7 +137,7 @@ def average_precision(scores: Float[np.ndarray, " n"], labels: Integer[np.ndarra
     Raises:
         InputError: a label outside {0, 1, 255}, or a NaN score.
     """
-    return _classification_ap(scores, labels, _step_area)
+    return _classification_ap(scores, labels, step_area)
 
 
 def voc07_average_precision(scores: Float[np.ndarray, " n"], labels: Integer[np.ndarray, " n"]) -> float:

@@ -27,9 +27,11 @@ IDENTITY = (
 SELECTABLE = (*IDENTITY, "backbone_seed", "pretrained_on")
 """The fields by which a report can be narrowed."""
 
-STAGES = ("linear-probe", "voc-classification", "voc-detection", "voc-segmentation")
+STAGES = ("linear-probe", "voc-classification", "voc-svm", "voc-detection", "voc-segmentation")
 
-RUN_KEYS = frozenset({"backbone", "data", "layers", "seed", "setting", "work_dir", "workers"})
+RUN_KEYS = frozenset(
+    {"backbone", "checkpoint_interval", "data", "layers", "seed", "setting", "work_dir", "workers"}
+)
 """Top-level config keys that tell runs of one recipe apart, or where they ran, without changing it."""
 
 
@@ -86,6 +88,7 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "unit": (lambda v: v == "percent", "percent"),
     "seed": (_is_whole, "a whole number"),
     "processes": (lambda v: _is_whole(v) and v >= 1, "a whole number, 1 or more"),
+    "run": (lambda v: v is None or _is_text(v), "text that is not empty, or null"),
     "data": _TEXT,
     "split": _TEXT,
     "split_fingerprint": _SHA256,
@@ -115,6 +118,7 @@ class Score:
         unit: ``percent``.
         seed: Seed of the transfer run.
         processes: How many processes shared the run; the config's batch size is that of each.
+        run: Name of the run's folder in ``runs/``, with its config, its log and its outcomes; None if unknown.
         data: Name of the data set.
         split: What it was trained and scored on, for instance ``train->val``.
         split_fingerprint: SHA-256 of the ids of both parts.
@@ -141,6 +145,7 @@ class Score:
     unit: str
     seed: int
     processes: int
+    run: str | None
     data: str
     split: str
     split_fingerprint: str

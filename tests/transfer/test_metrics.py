@@ -11,7 +11,7 @@ from transfer.metrics import (
     confusion_matrix,
     mean_average_precision,
     mean_iou,
-    topk_correct,
+    topk_hits,
     voc07_average_precision,
     voc10_average_precision,
 )
@@ -46,18 +46,18 @@ class TestTopk:
         labels = torch.randint(0, 10, (50,), generator=generator)
         ranked = [sorted(range(10), key=lambda c, row=row: -row[c]) for row in logits.tolist()]
         expected = [sum(y in r[:k] for r, y in zip(ranked, labels.tolist(), strict=True)) for k in (1, 5)]
-        assert topk_correct(logits, labels).tolist() == expected
+        assert topk_hits(logits, labels).sum(0).tolist() == expected
 
     def test_equal_logits_count_the_first_class_only(self):
-        assert topk_correct(torch.zeros(4, 8), torch.tensor([0, 1, 4, 5])).tolist() == [1, 3]
+        assert topk_hits(torch.zeros(4, 8), torch.tensor([0, 1, 4, 5])).sum(0).tolist() == [1, 3]
 
     def test_nan_is_never_correct(self):
         logits = torch.full((3, 4), float("nan"))
         logits[2, 1] = 1.0
-        assert topk_correct(logits, torch.tensor([0, 1, 2])).tolist() == [0, 0]
+        assert topk_hits(logits, torch.tensor([0, 1, 2])).sum(0).tolist() == [0, 0]
 
     def test_k_above_the_number_of_classes_takes_all(self):
-        assert topk_correct(torch.tensor([[0.0, 1.0]]), torch.tensor([0])).tolist() == [0, 1]
+        assert topk_hits(torch.tensor([[0.0, 1.0]]), torch.tensor([0])).tolist() == [[False, True]]
 
 
 class TestClassificationAp:

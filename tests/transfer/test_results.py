@@ -33,6 +33,7 @@ FIELDS = {
     "unit": "percent",
     "seed": 0,
     "processes": 1,
+    "run": "linear-probe-colorization-aaaaaaaa-seed0-01234567",
     "data": "imagenette128",
     "split": "train->val",
     "split_fingerprint": "b" * 64,

@@ -1,0 +1,162 @@
+import numpy as np
+import pytest
+import torch
+from scipy import stats
+
+from pretext.errors import InputError
+from transfer.detection_metrics import detection_average_precision, detection_outcomes
+from transfer.metrics import APS, mean_average_precision
+from transfer.outcomes import (
+    Accuracy,
+    AveragePrecision,
+    DetectionPrecision,
+    Iou,
+    load_outcomes,
+    paired_bootstrap,
+    save_outcomes,
+)
+
+RNG = np.random.default_rng(0)
+
+
+def accuracy(share, count=400, seed=0):
+    return Accuracy(np.random.default_rng(seed).random(count) < share)
+
+
+def precision(count=60, seed=0):
+    rng = np.random.default_rng(seed)
+    labels = rng.choice([0, 1, 255], (count, 3), p=[0.6, 0.3, 0.1])
+    return AveragePrecision(rng.normal(size=(count, 3)) + (labels == 1), labels, np.array(["voc07"]))
+
+
+def iou(count=20, seed=0):
+    union = np.random.default_rng(seed).integers(1, 50, (count, 3))
+    return Iou(union // 2, union)
+
+
+def detection(count=30, seed=0):
+    rng = np.random.default_rng(seed)
+    image = rng.integers(0, count, 200)
+    found = [rng.integers(1, 4, 200), rng.choice([1, 0, -1], 200, p=[0.4, 0.5, 0.1])]
+    return DetectionPrecision(rng.integers(0, 4, (count, 3)) + 2, image, *found, np.array(["voc07_11point"]))
+
+
+@pytest.mark.parametrize("make", [lambda: accuracy(0.5), precision, iou, detection])
+def test_what_is_saved_is_loaded(make, tmp_path):
+    outcomes = make()
+    save_outcomes(
+        tmp_path / "outcomes.npz", {("conv5", "top1"): outcomes, ("conv5", "top1_best"): accuracy(0.1)}
+    )
+    loaded = load_outcomes(tmp_path / "outcomes.npz", "conv5", "top1")
+    assert type(loaded) is type(outcomes)
+    assert len(loaded) == len(outcomes)
+    everything = np.arange(len(loaded))
+    assert loaded.metric(everything) == outcomes.metric(everything)
+
+
+def test_metrics_are_of_the_chosen_images():
+    correct = np.array([True, False, True, True])
+    assert Accuracy(correct).metric(np.array([0, 1, 1, 1])) == 25
+    areas = Iou(np.array([[3, 2], [5, 0]]), np.array([[4, 3], [10, 5]]))
+    assert areas.metric(np.array([0, 0])) == pytest.approx(100 * (3 / 4 + 2 / 3) / 2)
+    assert areas.metric(np.array([0, 1])) == pytest.approx(100 * (8 / 14 + 2 / 8) / 2)
+
+
+@pytest.mark.parametrize("definition", APS)
+def test_precision_of_the_chosen_images_is_that_of_their_copies(definition):
+    first = precision(seed=4)
+    # Some scores are equal.
+    outcomes = AveragePrecision(first.scores.round(1), first.labels, np.array([definition]))
+    rng = np.random.default_rng(0)
+    for chosen in (np.arange(60), rng.integers(60, size=60), rng.integers(60, size=9)):
+        expected = mean_average_precision(outcomes.scores[chosen], outcomes.labels[chosen], definition).mean
+        assert outcomes.metric(chosen) == pytest.approx(100 * expected)
+
+
+def test_the_interval_is_that_of_the_normal_approximation():
+    first, second = accuracy(0.7, seed=1), accuracy(0.6, seed=2)
+    difference = paired_bootstrap([first], [second], draws=4000)
+    each = 100 * (first.correct.astype(float) - second.correct)
+    assert difference.points == pytest.approx(each.mean())
+    low, high = stats.norm.interval(0.95, each.mean(), each.std() / np.sqrt(len(each)))
+    assert (difference.low, difference.high) == pytest.approx((low, high), abs=0.4)
+
+
+def test_it_is_paired():
+    # Two methods that agree on all images but five: their difference varies far less than either accuracy.
+    first = accuracy(0.6)
+    better = first.correct.copy()
+    better[np.flatnonzero(~better)[:5]] = True
+    difference = paired_bootstrap([Accuracy(better)], [first])
+    assert difference.points == pytest.approx(100 * 5 / 400)
+    assert difference.low > 0
+    assert difference.high - difference.low < 2.5
+
+
+def test_equal_methods_do_not_differ():
+    runs = [accuracy(0.6, seed=seed) for seed in range(3)]
+    difference = paired_bootstrap(runs, runs)
+    assert (difference.points, difference.low, difference.high) == (0, 0, 0)
+
+
+def test_runs_of_a_method_are_averaged():
+    first, second = [accuracy(0.8, seed=1), accuracy(0.6, seed=2)], [accuracy(0.5, seed=3)]
+    means = [np.mean([run.correct.mean() for run in runs]) for runs in (first, second)]
+    assert paired_bootstrap(first, second, draws=10).points == pytest.approx(100 * (means[0] - means[1]))
+
+
+def test_the_seed_decides_the_draws():
+    runs = [precision(seed=1)], [precision(seed=2)]
+    assert paired_bootstrap(*runs, draws=50, seed=3) == paired_bootstrap(*runs, draws=50, seed=3)
+    assert paired_bootstrap(*runs, draws=50, seed=3) != paired_bootstrap(*runs, draws=50, seed=4)
+
+
+def test_other_images_are_refused():
+    with pytest.raises(InputError, match="received 1 and 1 runs with 300, 400 images"):
+        paired_bootstrap([accuracy(0.5)], [accuracy(0.5, count=300)])
+    with pytest.raises(InputError, match="received 0 and 1 runs"):
+        paired_bootstrap([], [accuracy(0.5)])
+
+
+@pytest.mark.parametrize("content", [b"", b"junk"])
+def test_another_file_is_refused(content, tmp_path):
+    (tmp_path / "outcomes.npz").write_bytes(content)
+    with pytest.raises(InputError, match="holds no outcomes of conv5 top1"):
+        load_outcomes(tmp_path / "outcomes.npz", "conv5", "top1")
+    np.savez(
+        tmp_path / "other.npz", **{"conv5 top1 kind": np.array("accuracy"), "conv5 top1 hits": np.zeros(3)}
+    )
+    with pytest.raises(InputError, match="holds no outcomes of conv5 top1"):
+        load_outcomes(tmp_path / "other.npz", "conv5", "top1")
+
+
+def test_detections_of_an_image_chosen_twice_count_twice():
+    """As if the image were there twice, with its objects and its detections."""
+    rng = np.random.default_rng(0)
+
+    def photo():
+        corner = torch.from_numpy(rng.uniform(0, 30, (4, 2))).float()
+        boxes = torch.cat([corner, corner + 20], dim=1)
+        truth = {
+            "boxes": boxes,
+            "labels": torch.tensor([1, 1, 2, 2]),
+            "difficult": torch.tensor([0, 0, 0, 1]),
+        }
+        noise = torch.from_numpy(rng.normal(0, 4, (12, 4))).float()
+        scores = torch.from_numpy(rng.random(12)).float()
+        return {
+            "boxes": boxes.repeat(3, 1) + noise,
+            "scores": scores,
+            "labels": truth["labels"].repeat(3),
+        }, truth
+
+    photos = [photo() for _ in range(6)]
+    chosen = [0, 0, 3, 5, 5, 5]
+    for definition in ("voc07_11point", "area"):
+        outcomes = detection_outcomes(*zip(*photos, strict=True), 2, definition=definition)
+        copies = [photos[index] for index in chosen]
+        expected = detection_average_precision(*zip(*copies, strict=True), 2, definition=definition).mean
+        # Copies have equal scores, whose order differs: between them, not between images.
+        assert outcomes.metric(np.array(chosen)) == pytest.approx(100 * expected, abs=0.5)
+        everything = detection_average_precision(*zip(*photos, strict=True), 2, definition=definition).mean
+        assert outcomes.metric(np.arange(6)) == pytest.approx(100 * everything)
