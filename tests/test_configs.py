@@ -5,6 +5,7 @@ import pytest
 from pretext.backbones.checkpoint import load_backbone
 from pretext.config import config_folder
 from pretext.engine import pretrain
+from transfer.protocols import PROTOCOLS
 
 PRETEXT = sorted(path.stem for path in (config_folder() / "pretext").glob("*.py"))
 
@@ -16,6 +17,7 @@ def test_there_are_configs():
 def test_the_tests_of_the_stages_run_these():
     stages = ("voc_classification", "voc_detection", "voc_segmentation")
     tested = {"linear_probe", "linear_probe_imagenette128", *stages, *(f"{stage}_voc256" for stage in stages)}
+    tested |= {"voc_svm", *(f"{p.stage.replace('-', '_')}_{p.id}" for p in PROTOCOLS.values())}
     assert {path.stem for path in (config_folder() / "transfer").glob("*.py")} == tested
 
 

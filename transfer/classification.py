@@ -14,16 +14,19 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from pretext.backbones.base import Backbone
+from pretext.backbones.base import Backbone, check_at_least
 from pretext.config import build
-from pretext.data.views import Draw, RandomCrop, center_crop, draw_rng
+from pretext.data.views import Draw, RandomCrop, RandomResizedCrop, RandomScaleCrop, center_crop, draw_rng
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.initializers import normal_
 from transfer.data.voc import VocPhoto, classification_labels, open_voc, read_image, split_fingerprint
 from transfer.finetuning import check_config, fine_tune, gather, loader
-from transfer.metrics import APS, VOID, mean_average_precision
+from transfer.metrics import APS, VOID
+from transfer.outcomes import AveragePrecision
 from transfer.parts import Conv5, FullyConnected
+from transfer.preparation import prepare_backbone
+from transfer.resume import resumable
 from transfer.stage import Job, Measurement
 
 SETTINGS: dict[str, tuple[str, ...]] = {
@@ -44,7 +47,7 @@ class Classifier(nn.Module):
         backbone: Taken over, with its fc6 and fc7 if it has them.
         num_classes: Outputs of fc8.
         config: The stage's config.
-        seed: Seed of the new layers; fc8 is N(0, 0.01^2) with a bias of 0.
+        seed: Seed of the new layers; fc8 is N(0, 0.01^2).
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, config: dict[str, Any], seed: int):
@@ -56,7 +59,7 @@ class Classifier(nn.Module):
         )
         self.fc8 = nn.Linear(self.fully_connected.out_channels, num_classes)
         normal_(self.fc8.weight, std=0.01, seed=seed, name="fc8")
-        nn.init.zeros_(self.fc8.bias)
+        nn.init.constant_(self.fc8.bias, config["new_bias"])
 
     def forward(self, photos: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
         """Logits of photos with values 0..255."""
@@ -72,7 +75,7 @@ class ClassificationViews(Dataset[tuple[Tensor, Tensor]]):
         photos: One split.
         labels: (N, C) in {0, 1, 255}.
         view: The random crop; its ``size`` and ``resize`` also make the central crop.
-        crops: 1 for the central crop at test; more for that many random ones.
+        crops: None for the central crop at test; a number for as many random ones.
         seed: Seed of every draw.
     """
 
@@ -80,8 +83,8 @@ class ClassificationViews(Dataset[tuple[Tensor, Tensor]]):
         self,
         photos: Sequence[VocPhoto],
         labels: UInt8[np.ndarray, "n c"],
-        view: RandomCrop,
-        crops: int,
+        view: RandomCrop | RandomResizedCrop | RandomScaleCrop,
+        crops: int | None,
         seed: int,
     ):
         self.photos, self.labels, self.view = photos, torch.from_numpy(labels), view
@@ -100,7 +103,7 @@ class ClassificationViews(Dataset[tuple[Tensor, Tensor]]):
             image = read_image(self.photos[which.index].path)
             return self.view(image, draw_rng(self.seed, which)), self.labels[which.index]
         image = read_image(self.photos[which].path)
-        if self.crops == 1:
+        if self.crops is None:
             return center_crop(image, self.view.size, self.view.resize)[None], self.labels[which]
         # One more number than a draw has, so that no crop of the training is seen again.
         rng = np.random.default_rng((self.seed, 0, which, 1))
@@ -120,11 +123,13 @@ def multi_label_loss(logits: Float[Tensor, "n c"], labels: UInt8[Tensor, "n c"])
 
 
 def voc_classification(job: Job) -> list[Measurement]:
-    """Fine-tune on one split and score on another.
+    """Fine-tune on one split and score on another; an interrupted run goes on.
 
     Args:
         job: Its config says in ``train`` which layers are trained (fc8, fc6-8 or all), in ``batch_norm`` what
-            becomes of batch norm (absorb, frozen or train), in ``crops`` how many crops' logits are added up.
+            becomes of batch norm (absorb, frozen or train), in ``reinit_from`` which layers are new at least, in
+            ``crops`` how many random crops' logits are added up (None: those of the central crop); and see
+            `transfer.preparation.prepare_backbone` and `transfer.finetuning.fine_tune`.
 
     Returns:
         The mean average precision in its three definitions: ``mean_ap_sklearn`` (what the published code
@@ -134,13 +139,13 @@ def voc_classification(job: Job) -> list[Measurement]:
         InputError: The config, the data or the backbone cannot be used.
         TrainingDivergedError: The loss is no longer finite.
 
-    Differences from the paper: crops are square parts of the photo, of ``view.min_scale`` to 1 times its
-    shorter side, not windows of a photo resized by 0.5 to 2; the schedule and the splits are the config's.
+    Differences from the papers: a photo that the drawn scale would make smaller than the crop is made as large as the
+    crop.
     """
     config = job.config
     check_config(config, SETTINGS)
-    if config["crops"] < 1:
-        raise InputError(f"crops is too small: received {config['crops']}, allowed are 1 and above")
+    if config["crops"] is not None:
+        check_at_least("crops", config["crops"], 1)
     year = open_voc(job.data, config["year"])
     train, test = year.photos(config["train_split"]), year.photos(config["test_split"])
     view = build(config["view"])
@@ -150,28 +155,50 @@ def voc_classification(job: Job) -> list[Measurement]:
         )
         for photos in (train, test)
     ]
-    norm = "absorb" if config["batch_norm"] == "absorb" else "keep"
-    backbone = job.load_backbone(config["geometry"], norm).backbone
+    loaded = prepare_backbone(job, [photo.path for photo in train])
+    backbone = loaded.backbone
+    if config["train"] == "fc8" and "fc6" not in backbone.layer_names:
+        raise InputError(
+            f"train=fc8 needs a backbone with fc6 and fc7 of its own: received {backbone.architecture} without; new"
+            " ones would be random and stay so. Allowed are train=fc6-8 and all"
+        )
     model = Classifier(backbone, len(year.classes), config, job.seed).to(job.device)
+    _check_size(model, view.size, job)
 
     def loss_of(batch: Sequence[Tensor]) -> Float[Tensor, ""]:
         photos, labels = (value.to(job.device, non_blocking=True) for value in batch)
         return multi_label_loss(model(photos), labels)
 
-    fine_tune(model, views[0], loss_of, job, f"VOC classification ({config['train']})")
-    logits = predict(model, views[1], job)
     names = split_fingerprint({config["train_split"]: train, config["test_split"]: test})
+    with resumable(job, loaded.sha256, names) as unfinished:
+        title = f"VOC classification ({config['train']})"
+        fine_tune(model, views[0], loss_of, job, title, unfinished=unfinished)
+        logits = predict(model, views[1], job)
     split = f"{config['train_split']}->{config['test_split']}"
-    return [
-        Measurement(
-            config["train"],
-            f"mean_ap_{definition}",
-            100 * mean_average_precision(logits, views[1].labels.numpy(), definition).mean,
-            split,
-            names,
-        )
-        for definition in APS
-    ]
+    return precision_measurements(config["train"], logits, views[1].labels.numpy(), split, names)
+
+
+def _check_size(model: nn.Module, side: int, job: Job) -> None:
+    blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=job.device)
+    try:
+        with torch.no_grad():
+            model.eval()(blank)
+    except RuntimeError as error:
+        raise InputError(
+            f"the network cannot look at photos of view.size={side}: {error}; choose a larger one"
+        ) from error
+
+
+def precision_measurements(
+    setting: str, scores: Float[np.ndarray, "n c"], labels: UInt8[np.ndarray, "n c"], split: str, names: str
+) -> list[Measurement]:
+    """The mean average precision of scores (N, C) in its three definitions."""
+    measurements = []
+    for definition in APS:
+        outcomes = AveragePrecision(scores, labels, np.array([definition]))
+        value = outcomes.metric()
+        measurements.append(Measurement(setting, f"mean_ap_{definition}", value, split, names, outcomes))
+    return measurements
 
 
 @torch.no_grad()

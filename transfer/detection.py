@@ -1,10 +1,12 @@
-"""VOC detection: torchvision's Faster R-CNN around a backbone's conv5, fine-tuned.
+"""VOC detection: torchvision's Fast or Faster R-CNN around a backbone's conv5, fine-tuned.
 
 In "Colorful Image Colorization" (Zhang et al., ECCV 2016, table 2) it is Fast R-CNN by the recipe of Kraehenbuehl
-et al. (ICLR 2016); here proposals come from a region proposal network (Ren et al., NIPS 2015).
+et al. (ICLR 2016), with proposals from a file; without a file they come from a region proposal network (Ren et al.,
+NIPS 2015).
 """
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -14,16 +16,28 @@ from torch.utils.data import Dataset
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 
-from pretext.backbones.base import Backbone
+from pretext.backbones.base import Backbone, check_at_least, check_choice
 from pretext.data.views import Draw, draw_rng, to_tensor
 from pretext.distributed import rank_and_world_size
+from pretext.errors import InputError
 from pretext.initializers import normal_
+from pretext.progress import LOG
+from transfer.data.proposals import Boxes, check_inside, read_proposals
 from transfer.data.voc import VocPhoto, open_voc, read_image, split_fingerprint
-from transfer.detection_metrics import coco_average_precision, detection_average_precision
+from transfer.detection_metrics import coco_average_precision, detection_outcomes
 from transfer.finetuning import check_config, fine_tune, gather, loader
 from transfer.parts import Conv5, FullyConnected
-from transfer.regions import RegionAlign, StridedAnchors
-from transfer.stage import Job, Measurement
+from transfer.preparation import prepare_backbone
+from transfer.regions import (
+    FlooredMatcher,
+    GivenProposals,
+    RegionAlign,
+    RegionMaxPool,
+    ScaleAugmentation,
+    StridedAnchors,
+)
+from transfer.resume import resumable
+from transfer.stage import Job, Measurement, names_fingerprint
 
 SETTINGS = ("fc6-8", "all")
 """What is trained: everything, or everything but the convolutions (DeepCluster's fc6-8)."""
@@ -38,40 +52,61 @@ class DetectionPhotos(Dataset[DetectionSample]):
         photos: One split.
         flip: Whether to mirror every other photo of the draws, at random.
         seed: Seed of every draw.
+        proposals: For each photo (R, 4), where they are given.
     """
 
-    def __init__(self, photos: Sequence[VocPhoto], flip: bool, seed: int):
-        self.photos, self.flip, self.seed = photos, flip, seed
+    def __init__(
+        self,
+        photos: Sequence[VocPhoto],
+        flip: bool,
+        seed: int,
+        proposals: Sequence[Boxes] | None = None,
+    ):
+        self.photos, self.flip, self.seed, self.proposals = photos, flip, seed, proposals
 
     def __len__(self) -> int:
         return len(self.photos)
 
     def __getitem__(self, which: Any) -> DetectionSample:
-        """The photo (3, H, W) uint8 of a Draw or an index; and boxes (G, 4), labels (G,) and difficult (G,).
+        """The photo (3, H, W) uint8 of a Draw or an index; and what is known of it.
+
+        Its ``boxes`` (G, 4), ``labels`` (G,) and ``difficult`` (G,); where they are given ``proposals`` (R, 4) and
+        ``size`` (2,), height and width.
 
         Raises:
             InputError: The photo cannot be decoded.
         """
-        photo = self.photos[which.index if isinstance(which, Draw) else which]
+        index = which.index if isinstance(which, Draw) else which
+        photo = self.photos[index]
         image = to_tensor(read_image(photo.path))
+        given = {}
+        if self.proposals is not None:
+            proposals, size = torch.from_numpy(self.proposals[index]), torch.tensor(image.shape[1:])
+            given = {"proposals": proposals, "size": size}
         target = {
             "boxes": torch.from_numpy(photo.boxes),
             "labels": torch.from_numpy(photo.labels),
             "difficult": torch.from_numpy(photo.difficult),
         }
         if not isinstance(which, Draw):
-            return image, target
+            return image, target | given
         judged = ~target["difficult"]
         target = {key: value[judged] for key, value in target.items()}
         if self.flip and draw_rng(self.seed, which).random() < 0.5:
-            x1, y1, x2, y2 = target["boxes"].unbind(1)
-            target["boxes"] = torch.stack([photo.width - x2, y1, photo.width - x1, y2], dim=1)
+            target["boxes"] = _mirrored(target["boxes"], photo.width)
+            if given:
+                given["proposals"] = _mirrored(given["proposals"], photo.width)
             image = image.flip(2)
-        return image, target
+        return image, target | given
+
+
+def _mirrored(boxes: Float[Tensor, "r 4"], width: int) -> Float[Tensor, "r 4"]:
+    x1, y1, x2, y2 = boxes.unbind(1)
+    return torch.stack([width - x2, y1, width - x1, y2], dim=1)
 
 
 def build_detector(backbone: Backbone, num_classes: int, config: Mapping[str, Any], seed: int) -> nn.Module:
-    """Faster R-CNN on conv5, with fc6 and fc7 as the head of its second stage.
+    """Fast or Faster R-CNN on conv5, with fc6 and fc7 as the head of its second stage.
 
     It takes photos as float tensors with values 0..255 and hands them, resized, to the backbone, which does its
     own colour conversion.
@@ -79,7 +114,7 @@ def build_detector(backbone: Backbone, num_classes: int, config: Mapping[str, An
     Args:
         backbone: Taken over, with its fc6 and fc7 if it has them.
         num_classes: C; label 0 is the background.
-        config: The stage's config.
+        config: The stage's config; where it has ``train_proposals`` there is no region proposal network.
         seed: Seed of the new layers: N(0, 0.01^2), of the boxes' regression N(0, 0.001^2), biases 0, as in
             Fast R-CNN (Girshick, ICCV 2015, section 2.3).
     """
@@ -87,21 +122,29 @@ def build_detector(backbone: Backbone, num_classes: int, config: Mapping[str, An
     head = FullyConnected(backbone, conv5.out_channels, config, True, seed)
     detector: nn.Module = FasterRCNN(
         conv5,
-        min_size=config["min_size"],
-        max_size=config["max_size"],
-        image_mean=[0.0, 0.0, 0.0],
-        image_std=[1.0, 1.0, 1.0],
         rpn_anchor_generator=StridedAnchors(config["anchor_sizes"], config["aspect_ratios"], conv5.layer),
-        rpn_post_nms_top_n_train=config["proposals"],
-        rpn_post_nms_top_n_test=config["proposals"],
+        rpn_post_nms_top_n_train=config["max_train_proposals"],
+        rpn_post_nms_top_n_test=config["max_test_proposals"],
         box_head=head,
         box_predictor=FastRCNNPredictor(head.out_channels, num_classes + 1),
         box_batch_size_per_image=config["rois_per_image"],
+        box_positive_fraction=0.25,
         box_score_thresh=config["score_threshold"],
         box_nms_thresh=config["nms_threshold"],
     )
-    detector.get_submodule("roi_heads").box_roi_pool = RegionAlign(head.size, conv5.layer)
-    for part in ("rpn.head", "roi_heads.box_predictor"):
+    pool = {"align": RegionAlign, "max": RegionMaxPool}[config["roi_pool"]]
+    heads = detector.get_submodule("roi_heads")
+    heads.box_roi_pool = pool(head.size, conv5.layer)
+    heads.proposal_matcher = FlooredMatcher(0.5, config["background_iou"])
+    detector.transform = ScaleAugmentation(
+        config["min_sizes"], config["max_size"], config["test_min_size"], config["test_max_size"]
+    )
+    new = ["roi_heads.box_predictor"]
+    if config["train_proposals"] is None:
+        new.append("rpn.head")
+    else:
+        detector.rpn = GivenProposals()
+    for part in new:
         for name, layer in detector.get_submodule(part).named_modules(prefix=part):
             if isinstance(layer, (nn.Conv2d, nn.Linear)):
                 std = 0.001 if name == "roi_heads.box_predictor.bbox_pred" else 0.01
@@ -111,11 +154,13 @@ def build_detector(backbone: Backbone, num_classes: int, config: Mapping[str, An
 
 
 def voc_detection(job: Job) -> list[Measurement]:
-    """Fine-tune a detector on one split and score it on another.
+    """Fine-tune a detector on one split and score it on another; an interrupted run goes on.
 
     Args:
-        job: Its config says in ``train`` what is trained (fc6-8 or all) and in ``batch_norm`` what becomes of
-            batch norm (absorb, frozen or train).
+        job: Its config says in ``train`` what is trained (fc6-8 or all), in ``batch_norm`` what becomes of batch norm
+            (absorb, frozen or train), and in ``train_proposals`` and ``test_proposals`` in which files proposals are
+            (`transfer.data.proposals`), or None for a region proposal network; and see
+            `transfer.preparation.prepare_backbone` and `transfer.finetuning.fine_tune`.
 
     Returns:
         ``mean_ap_voc07`` (11 points) and ``mean_ap_voc10`` (area), both at an IoU of 0.5 and with difficult
@@ -125,33 +170,84 @@ def voc_detection(job: Job) -> list[Measurement]:
         InputError: The config, the data or the backbone cannot be used.
         TrainingDivergedError: The loss is no longer finite.
 
-    Differences from the paper: proposals of a region proposal network, not of selective search; RoIAlign, not
-    RoI max pooling; background RoIs are all below an IoU of 0.5, not between 0.1 and 0.5; photos are as large, and
-    the schedule as long, as the config says.
+    The fingerprint of a score's split counts the files of proposals in.
     """
     config = job.config
-    check_config(config, SETTINGS)
+    _check_config(config)
     year = open_voc(job.data, config["year"])
     train, test = year.photos(config["train_split"]), year.photos(config["test_split"])
-    norm = "absorb" if config["batch_norm"] == "absorb" else "keep"
-    backbone = job.load_backbone(config["geometry"], norm).backbone
-    model = build_detector(backbone, len(year.classes), config, job.seed).to(job.device)
+    proposals, hashes = _read_proposals(config, (train, test))
+    loaded = prepare_backbone(job, [photo.path for photo in train])
+    model = build_detector(loaded.backbone, len(year.classes), config, job.seed).to(job.device)
 
     def loss_of(batch: Sequence[DetectionSample]) -> Float[Tensor, ""]:
-        photos = [photo.to(job.device).float() for photo, _ in batch]
-        targets = [{key: value.to(job.device) for key, value in target.items()} for _, target in batch]
-        losses: dict[str, Tensor] = model(photos, targets)
+        losses: dict[str, Tensor] = model(*_moved(batch, job))
         return torch.stack(list(losses.values())).sum()
 
-    samples = DetectionPhotos(train, config["flip"], job.seed)
-    fine_tune(model, samples, loss_of, job, f"VOC detection ({config['train']})", list)
-    detections, truth = detect(model, DetectionPhotos(test, False, job.seed), job)
-    split = f"{config['train_split']}->{config['test_split']}"
+    samples = DetectionPhotos(train, config["flip"], job.seed, proposals[0])
     names = split_fingerprint({config["train_split"]: train, config["test_split"]: test})
-    return [
-        Measurement(config["train"], metric, 100 * value, split, names)
-        for metric, value in average_precisions(detections, truth, len(year.classes)).items()
+    if hashes:
+        LOG.info(f"proposals: {', '.join(hashes)}")
+        names = names_fingerprint([names, *hashes])
+    with resumable(job, loaded.sha256, names) as unfinished:
+        fine_tune(model, samples, loss_of, job, f"VOC detection ({config['train']})", list, unfinished)
+        detections, truth = detect(model, DetectionPhotos(test, False, job.seed, proposals[1]), job)
+    split = f"{config['train_split']}->{config['test_split']}"
+    coco = coco_average_precision(detections, truth, len(year.classes))
+    measurements = []
+    for metric, definition in (("mean_ap_voc07", "voc07_11point"), ("mean_ap_voc10", "area")):
+        outcomes = detection_outcomes(detections, truth, len(year.classes), definition=definition)
+        value = outcomes.metric()
+        measurements.append(Measurement(config["train"], metric, value, split, names, outcomes))
+    for metric, value in (("coco_ap", coco.ap), ("coco_ap50", coco.ap50)):
+        measurements.append(Measurement(config["train"], metric, 100 * value, split, names))
+    return measurements
+
+
+def _check_config(config: Mapping[str, Any]) -> None:
+    check_config(config, SETTINGS)
+    check_choice("roi_pool", config["roi_pool"], ("align", "max"))
+    if (config["train_proposals"] is None) != (config["test_proposals"] is None):
+        raise InputError(
+            "proposals of both splits are needed, or of none: received train_proposals="
+            f"{config['train_proposals']}, test_proposals={config['test_proposals']}"
+        )
+    if not 0 <= config["background_iou"] < 0.5:
+        raise InputError(
+            f"background_iou is out of range: received {config['background_iou']}, allowed are 0 to below 0.5"
+        )
+    numbers = ("max_train_proposals", "max_test_proposals", "rois_per_image", "max_size", "test_min_size")
+    for key in (*numbers, "test_max_size"):
+        check_at_least(key, config[key], 1)
+    for key, least in (("min_sizes", 1), ("anchor_sizes", 1), ("aspect_ratios", 0.0)):
+        if not config[key]:
+            raise InputError(f"{key} is empty: allowed are one number or more")
+        for value in config[key]:
+            check_at_least(f"a number of {key}", value, least)
+    for key in ("nms_threshold", "score_threshold"):
+        if not 0 <= config[key] <= 1:
+            raise InputError(f"{key} is out of range: received {config[key]}, allowed are 0 to 1")
+
+
+def _read_proposals(
+    config: Mapping[str, Any], splits: Sequence[Sequence[VocPhoto]]
+) -> tuple[list[list[Boxes] | None], list[str]]:
+    """Proposals of both splits, or None for each; and the hashes of their files."""
+    if config["train_proposals"] is None:
+        return [None, None], []
+    read = [
+        read_proposals(Path(str(config[key])), [photo.name for photo in photos], config[f"max_{key}"])
+        for key, photos in zip(("train_proposals", "test_proposals"), splits, strict=True)
     ]
+    for photos, (boxes, _) in zip(splits, read, strict=True):
+        for photo, proposed in zip(photos, boxes, strict=True):
+            check_inside(photo.name, proposed, photo.width, photo.height)
+    return [boxes for boxes, _ in read], [digest for _, digest in read]
+
+
+def _moved(batch: Sequence[DetectionSample], job: Job) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+    photos = [photo.to(job.device).float() for photo, _ in batch]
+    return photos, [{key: value.to(job.device) for key, value in target.items()} for _, target in batch]
 
 
 @torch.no_grad()
@@ -163,25 +259,10 @@ def detect(
     indices = range(rank, len(samples), world_size)
     found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
     for batch in loader(samples, job, indices, list):
-        detections = model([photo.to(job.device).float() for photo, _ in batch])
+        detections = model(*_moved(batch, job))
         found += [
             ({key: value.cpu() for key, value in detected.items()}, target)
             for detected, (_, target) in zip(detections, batch, strict=True)
         ]
     ordered = sorted(gather(list(zip(indices, found, strict=True))), key=lambda entry: entry[0])
     return [pair[0] for _, pair in ordered], [pair[1] for _, pair in ordered]
-
-
-def average_precisions(
-    detections: Sequence[Mapping[str, Tensor]], truth: Sequence[Mapping[str, Tensor]], num_classes: int
-) -> dict[str, float]:
-    """VOC's and COCO's AP in [0, 1] by the names of their metrics."""
-    coco = coco_average_precision(detections, truth, num_classes)
-    return {
-        "mean_ap_voc07": detection_average_precision(
-            detections, truth, num_classes, definition="voc07_11point"
-        ).mean,
-        "mean_ap_voc10": detection_average_precision(detections, truth, num_classes, definition="area").mean,
-        "coco_ap": coco.ap,
-        "coco_ap50": coco.ap50,
-    }

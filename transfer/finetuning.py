@@ -17,9 +17,12 @@ from pretext.backbones.base import check_at_least, check_choice
 from pretext.config import build
 from pretext.data.views import EpochSampler
 from pretext.distributed import rank_and_world_size
+from pretext.errors import InputError
 from pretext.hooks import TrainingDivergedError
 from pretext.progress import ProgressDisplay
-from pretext.schedules import check_schedule
+from pretext.schedules import check_schedule, total_steps
+from transfer.protocols import run_length
+from transfer.resume import Stateful, Unfinished
 from transfer.stage import Job
 
 
@@ -31,15 +34,32 @@ def check_config(config: Mapping[str, Any], settings: Iterable[str]) -> None:
         settings: Allowed values of its key ``train``.
 
     Raises:
-        InputError: ``train``, ``batch_norm`` or ``schedule.name`` is none of the allowed values, or a number
-            is out of range.
+        InputError: ``train``, ``batch_norm``, ``reinit_from`` or ``schedule.name`` is none of the allowed values,
+            or a number is out of range.
     """
     check_choice("train", config["train"], settings)
     check_choice("batch_norm", config["batch_norm"], ("absorb", "frozen", "train"))
     check_schedule(config["schedule"], ("cosine", "step"))
-    for key in ("epochs", "batch_size", "fc_channels", "fc6_size"):
-        check_at_least(key, config[key], 1)
+    if config["schedule"]["name"] == "step":
+        check_at_least("schedule.stages", config["schedule"]["stages"], 1.0)
+        check_at_least("schedule.decay", config["schedule"]["decay"], 0.0)
+    check_new_layers(config)
+    check_at_least("batch_size", config["batch_size"], 1)
     check_at_least("workers", config["workers"], 0)
+    run_length(config, total_steps(config, 1))
+
+
+def check_new_layers(config: Mapping[str, Any]) -> None:
+    """Raise InputError unless what the config says of fc6 and fc7 can be built."""
+    check_choice("reinit_from", config["reinit_from"], ("fc6", "fc8"))
+    for key in ("fc_channels", "fc6_size"):
+        check_at_least(key, config[key], 1)
+    if config["new_std"] is not None:
+        check_at_least("new_std", config["new_std"], 0.0)
+    if not 0 <= config["dropout"] < 1:
+        raise InputError(
+            f"dropout is a share: received {config['dropout']}, allowed are numbers from 0 to below 1"
+        )
 
 
 def fine_tune(
@@ -49,6 +69,7 @@ def fine_tune(
     job: Job,
     title: str,
     collate: Callable[[list[Any]], Any] | None = None,
+    unfinished: Unfinished | None = None,
 ) -> None:
     """Train what requires a gradient in ``model`` by gradient descent, and leave it in eval mode.
 
@@ -59,38 +80,48 @@ def fine_tune(
         model: On the job's device.
         samples: Training samples by :class:`pretext.data.views.Draw`; their number is ``len(samples)``.
         loss_of: From a batch to the loss that is minimised.
-        job: Its config has ``epochs``, ``batch_size``, ``workers``, ``optimizer``, ``bias_lr_factor``,
-            ``max_grad_norm`` and ``schedule``.
+        job: Its config has ``epochs`` or ``steps`` with their ``scale``, ``batch_size``, ``workers``,
+            ``optimizer``, ``bias_lr_factor``, ``decay_biases``, ``max_grad_norm`` (None for no limit) and
+            ``schedule``.
         title: What the progress display says.
         collate: From samples to a batch; by default torch's.
+        unfinished: Where an interrupted run goes on, and where this one leaves its state meanwhile.
 
     Raises:
-        InputError: There are fewer samples than one batch needs.
+        InputError: There are fewer samples than one batch needs, or the length of the run is out of range; or there is
+            no room for a state.
         TrainingDivergedError: The loss is no longer finite.
     """
     config, (rank, world_size) = job.config, rank_and_world_size()
     images = config["batch_size"] * world_size
     sampler = EpochSampler(len(samples), config["batch_size"], job.seed, rank, world_size)  # type: ignore[arg-type]
-    steps = config["epochs"] * sampler.steps_per_epoch
-    batches = islice(loader(samples, job, sampler, collate), steps)
+    steps = run_length(config, total_steps(config, sampler.steps_per_epoch))
     optimizer = _optimizer(model, config)
     scheduler = LambdaLR(optimizer, lambda step: rate_factor(step, steps, config["schedule"]))
+    _share_weights(model, world_size)
+    parts: dict[str, Stateful] = {"model": model, "optimizer": optimizer, "scheduler": scheduler}
+    start = unfinished.restore(**parts)[0] if unfinished is not None else 0
+    sampler.skip(start * config["batch_size"])
+    batches = islice(loader(samples, job, sampler, collate), steps - start)
     weights = [weight for group in optimizer.param_groups for weight in group["params"]]
     # On leaving, torch's generators are as they were.
     devices = [job.device] if job.device.type == "cuda" else []
     model.train()
-    with torch.random.fork_rng(devices), ProgressDisplay(title, steps, enabled=rank == 0) as display:
-        for step, batch in enumerate(batches):
+    with torch.random.fork_rng(devices), ProgressDisplay(title, steps, start, enabled=rank == 0) as display:
+        for step, batch in enumerate(batches, start):
             torch.manual_seed(_step_seed(job.seed, step, rank))
             optimizer.zero_grad()
             loss = loss_of(batch)
             loss.backward()  # type: ignore[no-untyped-call]  # torch does not annotate it
-            _check_finite(loss.item(), step, title)
+            check_finite(loss.item(), step, title)
             _average_gradients(weights, world_size)
-            nn.utils.clip_grad_norm_(weights, config["max_grad_norm"])
+            if config["max_grad_norm"] is not None:
+                nn.utils.clip_grad_norm_(weights, config["max_grad_norm"])
             optimizer.step()
             scheduler.step()
             display.step(images, loss=loss.item())
+            if unfinished is not None:
+                unfinished.save(step + 1, **parts)
     model.eval()
 
 
@@ -125,7 +156,7 @@ def rate_factor(step: int, steps: int, schedule: Mapping[str, Any]) -> float:
     if schedule["name"] == "cosine":
         return (1 + math.cos(math.pi * done)) / 2
     decay: float = schedule["decay"]
-    return float(decay ** min(int(done * schedule["stages"]), schedule["stages"] - 1))
+    return float(decay ** min(int(done * schedule["stages"]), math.ceil(schedule["stages"]) - 1))
 
 
 def gather(items: list[Any]) -> list[Any]:
@@ -138,12 +169,14 @@ def gather(items: list[Any]) -> list[Any]:
 
 
 def _optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optimizer:
-    # Biases are not decayed, and in Caffe's nets they learn at twice the rate.
+    # In Caffe's nets biases learn at twice the rate.
     named = [(name, weight) for name, weight in model.named_parameters() if weight.requires_grad]
     weights = [weight for _, weight in named if weight.ndim > 1]
     others = [weight for _, weight in named if weight.ndim <= 1]
     rate = config["optimizer"]["lr"] * config["bias_lr_factor"]
-    groups = [{"params": weights}, {"params": others, "weight_decay": 0.0, "lr": rate}]
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "lr": rate}]
+    if not config["decay_biases"]:
+        groups[1]["weight_decay"] = 0.0
     optimizer: torch.optim.Optimizer = build(config["optimizer"], groups)
     return optimizer
 
@@ -153,12 +186,19 @@ def _step_seed(seed: int, step: int, rank: int) -> int:
     return int.from_bytes(digest[:7], "little")
 
 
-def _check_finite(loss: float, step: int, title: str) -> None:
+def check_finite(loss: float, step: int, title: str) -> None:
+    """Raise TrainingDivergedError unless the loss of a step, from 0, is a finite number."""
     if not math.isfinite(loss):
         raise TrainingDivergedError(
-            f"the loss of the {title} is {loss} at step {step + 1}; no score is written. Lower optimizer.lr,"
-            " or lengthen schedule.warmup"
+            f"the loss of the {title} is {loss} at step {step + 1}; no score is written. Lower optimizer.lr"
         )
+
+
+def _share_weights(model: nn.Module, world_size: int) -> None:
+    """Give all processes the model of the first: what was measured on photos may differ in the last digits."""
+    if world_size > 1:
+        for value in model.state_dict().values():
+            dist.broadcast(value, 0)
 
 
 def _average_gradients(weights: Sequence[Tensor], world_size: int) -> None:

@@ -6,15 +6,16 @@ normalised by batch norm without affine parameters, and classified linearly.
 """
 
 import math
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float, Int, UInt8
+from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
 from torch.nn.parallel import DistributedDataParallel
+from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader
 
 from pretext.backbones.base import Backbone, Layer, check_at_least, check_choice
@@ -25,43 +26,62 @@ from pretext.errors import InputError
 from pretext.initializers import normal_
 from pretext.precision import mixed_precision
 from pretext.progress import ProgressDisplay
+from pretext.schedules import total_steps
 from transfer.data.folders import LabeledViews, read_splits
-from transfer.metrics import topk_correct
+from transfer.finetuning import check_finite
+from transfer.metrics import topk_hits
+from transfer.outcomes import Accuracy
+from transfer.protocols import run_length
+from transfer.resume import Stateful, resumable
 from transfer.stage import Job, Measurement
 
-#: Features a classifier gets at the most; 96, 256 and 384 channels give 10x10, 6x6 and 5x5 positions, whatever
-#: the size of the photos.
-MAX_FEATURES = 10_000
+Reduction = Callable[[Layer, Tensor], Tensor]
+"""From a layer's map (N, C, H, W) to a smaller one, as in `transfer.reductions`."""
 
 
 class LayerProbe(nn.Module):
-    """Pool, normalise, classify: the probe of one layer.
+    """Reduce, normalise, classify: the probe of one layer.
 
     Args:
         layer: The layer that is probed.
+        shape: (C, H, W) of its maps.
         num_classes: Number of classes.
-        pooling: ``bilinear`` (Split-Brain's update) or ``average`` (Zhang's first version).
+        reduction: How the map is reduced.
         batch_norm: Whether to normalise each channel, without affine parameters, before the classifier.
-        seed: Seed of the classifier's weights, N(0, 0.01^2), drawn from it and the layer's name alone.
+        classifier_init: Rule of the standard deviation of the classifier's first weights: ``normal`` (it is
+            ``classifier_std``), ``fan_out`` (the root of 2 / classes, as RotNet's code has it) or ``xavier`` (of
+            2 / (features + classes)).
+        classifier_std: The standard deviation for ``normal``.
+        seed: What they are drawn from, with the layer's name.
     """
 
-    def __init__(self, layer: Layer, num_classes: int, pooling: str, batch_norm: bool, seed: int):
+    def __init__(
+        self,
+        layer: Layer,
+        shape: Sequence[int],
+        num_classes: int,
+        *,
+        reduction: Reduction,
+        batch_norm: bool,
+        classifier_init: str,
+        classifier_std: float,
+        seed: int,
+    ):
         super().__init__()
-        check_choice("pooling", pooling, ("bilinear", "average"))
-        self.side = math.isqrt(MAX_FEATURES // layer.channels)
-        self.pooling = pooling
+        self.layer, self.reduction = layer, reduction
         self.norm = nn.BatchNorm2d(layer.channels, affine=False) if batch_norm else nn.Identity()
-        self.classifier = nn.Linear(layer.channels * self.side**2, num_classes)
-        normal_(self.classifier.weight, std=0.01, seed=seed, name=layer.name)
+        self.classifier = nn.Linear(reduction(layer, torch.zeros(1, *shape)).numel(), num_classes)
+        stds = {
+            "normal": classifier_std,
+            "fan_out": math.sqrt(2 / num_classes),
+            "xavier": math.sqrt(2 / (self.classifier.in_features + num_classes)),
+        }
+        normal_(self.classifier.weight, std=stds[classifier_init], seed=seed, name=layer.name)
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
         """Logits of the classes."""
-        if self.pooling == "bilinear":
-            pooled = F.interpolate(features, size=self.side, mode="bilinear", align_corners=False)
-        else:
-            pooled = F.adaptive_avg_pool2d(features, self.side)
-        logits: Tensor = self.classifier(self.norm(pooled).flatten(1))
+        logits: Tensor = self.classifier(self.norm(self.reduction(self.layer, features)).flatten(1))
         return logits
 
 
@@ -86,68 +106,116 @@ def select_layers(backbone: Backbone, layers: str) -> tuple[str, ...]:
 
 
 def linear_probe(job: Job) -> list[Measurement]:
-    """Train and score the probes of ``job.config["layers"]``.
+    """Train and score the probes of ``job.config["layers"]``; an interrupted run goes on.
 
     Returns:
-        For each layer top-1 and top-5 accuracy on the test split after the last epoch (``top1``, ``top5``) and
-        the best of each over all epochs (``top1_best``, ``top5_best``: chosen on the test split, as the field
-        often does).
+        For each layer top-1 and top-5 accuracy on the test split at the end (``top1``, ``top5``) and the best of
+        each over all evaluations (``top1_best``, ``top5_best``: chosen on the test split, as the field often does).
 
     Raises:
         InputError: The data or a layer is not there, or a number of the config is out of range.
+        TrainingDivergedError: The loss is no longer finite.
     """
     config = job.config
-    for key, least in (("epochs", 1), ("batch_size", 1), ("workers", 0)):
-        check_at_least(key, config[key], least)
+    _check_config(config)
     train, test, fingerprint = read_splits(job.data, config["train_split"], config["test_split"])
     view = build(config["view"])
-    backbone = job.load_backbone(config["geometry"], "keep").backbone.requires_grad_(False)
-    backbone = backbone.to(memory_format=torch.channels_last)
+    loaded = job.load_backbone(config["geometry"], "keep")
+    backbone = loaded.backbone.requires_grad_(False).to(memory_format=torch.channels_last)
     layers = select_layers(backbone, config["layers"])
-    blank = torch.zeros(1, 3, view.size, view.size, dtype=torch.uint8, device=job.device)
-    try:
-        _features(backbone, blank, layers, config)
-    except RuntimeError as error:
-        raise InputError(
-            f"{backbone.architecture} cannot look at photos of view.size={view.size}: {error}; choose a larger one"
-        ) from error
-    probes = _probes(backbone, layers, len(train.classes), job)
+    probes = _probes(backbone, layers, len(train.classes), view.size, job)
     rank, world_size = rank_and_world_size()
     sampler = EpochSampler(len(train.paths), config["batch_size"], job.seed, rank, world_size)
-    # One stream of batches for the whole run: workers never wait for an epoch to begin.
-    batches = iter(_loader(LabeledViews(train, view, job.seed), config, job, sampler))
-    test_loader = _loader(
-        LabeledViews(test, view, job.seed), config, job, range(rank, len(test.paths), world_size)
-    )
-    steps = sampler.steps_per_epoch * config["epochs"]
+    test_views = LabeledViews(test, view, job.seed, config["crops"])
+    ours = range(rank, len(test.paths), world_size)
+    test_loader = _loader(test_views, config, job, ours, config["crops"])
+    steps = run_length(config, total_steps(config, sampler.steps_per_epoch))
+    ends = _evaluation_steps(config, steps)
     optimizer, schedule = _optimizer(probes, config, steps)
-    accuracies: list[dict[str, tuple[float, float]]] = []
-    images = config["batch_size"] * world_size
-    with ProgressDisplay(f"linear probe of {','.join(layers)}", steps, enabled=rank == 0) as progress:
-        for _ in range(config["epochs"]):
-            for _ in range(sampler.steps_per_epoch):
+    images, title = config["batch_size"] * world_size, f"linear probe of {','.join(layers)}"
+    with resumable(job, loaded.sha256, fingerprint) as unfinished:
+        parts: dict[str, Stateful] = {"probes": probes, "optimizer": optimizer, "schedule": schedule}
+        start, earlier = unfinished.restore(**parts)
+        evaluations: list[Bool[Tensor, "layers n 2"]] = earlier or []
+        sampler.skip(start * config["batch_size"])
+        # One stream of batches for the whole run: workers never wait for an epoch to begin.
+        batches = iter(_loader(LabeledViews(train, view, job.seed), config, job, sampler))
+        with ProgressDisplay(title, steps, start, enabled=rank == 0) as progress:
+            for step in range(start + 1, steps + 1):
                 loss = _step(backbone, probes, optimizer, next(batches), job)
+                mean_loss = float(loss) / len(layers)
+                check_finite(mean_loss, step - 1, title)
                 schedule.step()
-                progress.step(images, loss=float(loss) / len(layers))
-            accuracies.append(_accuracies(backbone, probes, test_loader, job))
-    return _measurements(accuracies, layers, f"{config['train_split']}->{config['test_split']}", fingerprint)
+                progress.step(images, loss=mean_loss)
+                if step in ends:
+                    evaluations.append(_hits(backbone, probes, test_loader, len(test.paths), job))
+                unfinished.save(step, evaluations, **parts)
+    return _measurements(evaluations, layers, f"{config['train_split']}->{config['test_split']}", fingerprint)
 
 
-def _probes(backbone: Backbone, layers: Sequence[str], num_classes: int, job: Job) -> nn.Module:
-    pooling, batch_norm = job.config["pooling"], job.config["batch_norm"]
-    probes: nn.Module = Probes(
-        {
-            name: LayerProbe(backbone.layer(name), num_classes, pooling, batch_norm, job.seed)
-            for name in layers
-        }
-    )
+def _check_config(config: dict[str, Any]) -> None:
+    check_at_least("batch_size", config["batch_size"], 1)
+    check_at_least("workers", config["workers"], 0)
+    run_length(config, total_steps(config, 1))
+    check_choice("classifier_init", config["classifier_init"], ("normal", "fan_out", "xavier"))
+    check_at_least("classifier_std", config["classifier_std"], 0.0)
+    if config["evaluations"] is not None:
+        check_at_least("evaluations", config["evaluations"], 1)
+    if config["crops"] not in (1, 10):
+        raise InputError(
+            f"crops is neither the central one nor ten: received {config['crops']}, allowed are 1 and 10"
+        )
+    check_choice("crop_scores", config["crop_scores"], ("logits", "probabilities"))
+    check_choice("epoch_rule", config["epoch_rule"], ("last", "best"))
+    schedule = config["schedule"]
+    check_choice("schedule", schedule["name"], ("step", "bottou"))
+    if len(schedule["milestones"]) != len(schedule["factors"]):
+        raise InputError(
+            f"a schedule needs a factor for each milestone: received {len(schedule['milestones'])} milestones and"
+            f" {len(schedule['factors'])} factors"
+        )
+
+
+def _evaluation_steps(config: dict[str, Any], steps: int) -> frozenset[int]:
+    """After which steps the test split is scored: after each epoch, or as often as the config says."""
+    count = math.ceil((config["evaluations"] or config["epochs"] or 1) * config["scale"])
+    return frozenset(round(steps * number / count) for number in range(1, count + 1)) - {0}
+
+
+def _probes(backbone: Backbone, layers: Sequence[str], num_classes: int, side: int, job: Job) -> nn.Module:
+    config = job.config
+    blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=job.device)
+    reduction = build(config["reduction"])
+    try:
+        maps = _features(backbone, blank, layers, config)
+        probes = Probes(
+            {
+                name: LayerProbe(
+                    backbone.layer(name),
+                    features.shape[1:],
+                    num_classes,
+                    reduction=reduction,
+                    batch_norm=config["batch_norm"],
+                    classifier_init=config["classifier_init"],
+                    classifier_std=config["classifier_std"],
+                    seed=job.seed,
+                )
+                for name, features in maps.items()
+            }
+        )
+    except RuntimeError as error:
+        raise InputError(
+            f"{backbone.architecture} cannot look at photos of view.size={side}: {error}; choose a larger one"
+        ) from error
     return data_parallel(probes, job.device)
 
 
-def _loader(views: LabeledViews, config: dict[str, Any], job: Job, sampler: Any) -> DataLoader[Any]:
+def _loader(
+    views: LabeledViews, config: dict[str, Any], job: Job, sampler: Any, crops: int = 1
+) -> DataLoader[Any]:
     return DataLoader(
         views,
-        batch_size=config["batch_size"],
+        batch_size=max(1, config["batch_size"] // crops),
         sampler=sampler,
         num_workers=config["workers"],
         pin_memory=job.device.type == "cuda",
@@ -157,16 +225,35 @@ def _loader(views: LabeledViews, config: dict[str, Any], job: Job, sampler: Any)
 
 def _optimizer(
     probes: nn.Module, config: dict[str, Any], steps: int
-) -> tuple[torch.optim.Optimizer, torch.optim.lr_scheduler.LRScheduler]:
+) -> tuple[torch.optim.Optimizer, LRScheduler]:
     weights = [p for p in probes.parameters() if p.ndim > 1]
     biases = [p for p in probes.parameters() if p.ndim == 1]
     bias_lr = config["bias_lr_factor"] * config["optimizer"]["lr"]
-    optimizer: torch.optim.Optimizer = build(
-        config["optimizer"], [{"params": weights}, {"params": biases, "lr": bias_lr, "weight_decay": 0.0}]
-    )
+    groups: list[dict[str, Any]] = [{"params": weights}, {"params": biases, "lr": bias_lr}]
+    if not config["decay_biases"]:
+        groups[1]["weight_decay"] = 0.0
+    optimizer: torch.optim.Optimizer = build(config["optimizer"], groups)
     # No gradient clipping here, ever: a norm over all probes would couple the layers.
-    milestones = [round(share * steps) for share in config["milestones"]]
-    return optimizer, torch.optim.lr_scheduler.MultiStepLR(optimizer, milestones, config["gamma"])
+    return optimizer, LambdaLR(optimizer, lambda step: _rate_factor(step, steps, config))
+
+
+def _rate_factor(step: int, steps: int, config: dict[str, Any]) -> float:
+    """What the learning rate is multiplied by at one step.
+
+    ``step``: by each of ``factors`` from its share of all steps in ``milestones`` on. ``bottou``: by
+    1 / sqrt(1 + rate * weight decay * steps of the whole schedule that have gone) (Bottou, "Stochastic Gradient
+    Descent Tricks", 2012; DeepCluster).
+    """
+    schedule = config["schedule"]
+    if schedule["name"] == "bottou":
+        gone = step / config["scale"]
+        rate, decay = config["optimizer"]["lr"], config["optimizer"]["weight_decay"]
+        return float((1 + rate * decay * gone) ** -0.5)
+    factor = 1.0
+    for share, factor_from_there in zip(schedule["milestones"], schedule["factors"], strict=True):
+        if step >= round(share * steps):
+            factor = factor_from_there
+    return factor
 
 
 def _step(
@@ -199,34 +286,40 @@ def _inner(probes: nn.Module) -> Probes:
 
 
 @torch.no_grad()
-def _accuracies(
-    backbone: Backbone, probes: nn.Module, loader: DataLoader[Any], job: Job
-) -> dict[str, tuple[float, float]]:
-    """Top-1 and top-5 accuracy in percent, by layer."""
+def _hits(
+    backbone: Backbone, probes: nn.Module, loader: DataLoader[Any], count: int, job: Job
+) -> Bool[Tensor, "layers n 2"]:
+    """Whether each of ``count`` photos is right in the top 1 and the top 5, by layer."""
     inner = _inner(probes).eval()
-    counts = torch.zeros(len(inner), 3, dtype=torch.float64, device=job.device)
+    rank, world_size = rank_and_world_size()
+    hits = torch.zeros(len(inner), count, 2, dtype=torch.uint8, device=job.device)
+    done = rank
     for photos, labels in loader:
-        labels = labels.to(job.device)
-        features = _features(backbone, photos.to(job.device, non_blocking=True), list(inner), job.config)
+        crops = photos.flatten(0, 1).to(job.device, non_blocking=True)
+        features = _features(backbone, crops, list(inner), job.config)
         for row, name in enumerate(inner):
-            correct = topk_correct(inner[name](features[name]), labels, (1, 5))
-            counts[row, :2] += correct
-            counts[row, 2] += len(labels)
+            logits = inner[name](features[name]).unflatten(0, photos.shape[:2])
+            averaged = logits.softmax(2) if job.config["crop_scores"] == "probabilities" else logits
+            hits[row, done : done + world_size * len(labels) : world_size] = topk_hits(
+                averaged.mean(1), labels.to(job.device), (1, 5)
+            )
+        done += world_size * len(labels)
     inner.train()
-    if rank_and_world_size()[1] > 1:
-        dist.all_reduce(counts)
-    shares = (100 * counts[:, :2] / counts[:, 2:]).tolist()
-    return {name: (share[0], share[1]) for name, share in zip(inner, shares, strict=True)}
+    if world_size > 1:
+        dist.all_reduce(hits)
+    return hits.cpu().bool()
 
 
 def _measurements(
-    accuracies: list[dict[str, tuple[float, float]]], layers: Sequence[str], split: str, fingerprint: str
+    evaluations: Sequence[Bool[Tensor, "layers n 2"]], layers: Sequence[str], split: str, fingerprint: str
 ) -> list[Measurement]:
-    def values() -> Iterator[tuple[str, str, float]]:
-        for name in layers:
-            yield name, "top1", accuracies[-1][name][0]
-            yield name, "top5", accuracies[-1][name][1]
-            yield name, "top1_best", max(epoch[name][0] for epoch in accuracies)
-            yield name, "top5_best", max(epoch[name][1] for epoch in accuracies)
-
-    return [Measurement(name, metric, value, split, fingerprint) for name, metric, value in values()]
+    measurements = []
+    for row, name in enumerate(layers):
+        for column, metric in enumerate(("top1", "top5")):
+            correct = [hits[row, :, column] for hits in evaluations]
+            best = max(correct, key=lambda hits: int(hits.sum()))
+            for suffix, hits in (("", correct[-1]), ("_best", best)):
+                outcomes = Accuracy(hits.numpy())
+                value = outcomes.metric()
+                measurements.append(Measurement(name, metric + suffix, value, split, fingerprint, outcomes))
+    return measurements

@@ -1,5 +1,6 @@
 """The parts of a network that classification and detection fine-tune: the convolutions, and fc6 and fc7."""
 
+import math
 from collections.abc import Mapping
 from typing import Any
 
@@ -8,7 +9,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone, ConvBlock, Layer
-from pretext.initializers import he_normal_
+from pretext.backbones.checkpoint import drop_fully_connected
+from pretext.initializers import normal_
 from pretext.precision import mixed_precision
 
 
@@ -48,21 +50,25 @@ class Part(nn.Module):
 
 
 class Conv5(Part):
-    """A backbone up to its last convolution of block 5 (AlexNet: conv5, VGG-16: conv5_3).
+    """A backbone up to its last convolution of block 5 (AlexNet: conv5, VGG-16: conv5_3), or the pool after it.
 
     Args:
         backbone: Taken over.
         config, trained: See :class:`Part`.
+        up_to: Another layer to end with.
 
     Attributes:
         layer: That layer.
         out_channels: Its channels; torchvision's detectors read it.
     """
 
-    def __init__(self, backbone: Backbone, config: Mapping[str, Any], trained: bool):
+    def __init__(
+        self, backbone: Backbone, config: Mapping[str, Any], trained: bool, up_to: str | None = None
+    ):
         super().__init__(config, trained)
         self.backbone = backbone
-        self.layer: Layer = [layer for layer in backbone.layers if layer.name.startswith("conv5")][-1]
+        last = [layer.name for layer in backbone.layers if layer.name.startswith("conv5")][-1]
+        self.layer: Layer = backbone.layer(up_to or last)
         self.out_channels = self.layer.channels
         self.hold()
 
@@ -76,14 +82,13 @@ class Conv5(Part):
 class FullyConnected(Part):
     """fc6 and fc7 over a pooled map, each followed by ReLU and dropout.
 
-    They are the backbone's own where it has them, and are then taken out of it; else they are new, and drawn
-    as He et al. (ICCV 2015) do from (seed, name).
+    They are the backbone's own where it has them, and are then taken out of it; else they are new.
 
     Args:
         backbone: Where fc6 and fc7 are taken from.
         in_channels: Channels of the pooled map.
-        config: The stage's config: ``fc6_size`` (side of the pooled map) and ``fc_channels`` of new layers,
-            ``dropout``; and see :class:`Part`.
+        config: The stage's config: of new layers ``fc6_size`` (side of the pooled map), ``fc_channels``, ``new_std``
+            and ``new_bias``; ``dropout``; and see :class:`Part`.
         trained: See :class:`Part`.
         seed: Seed of new layers.
 
@@ -102,11 +107,11 @@ class FullyConnected(Part):
             assert isinstance(fc6, ConvBlock)
             assert isinstance(fc7, ConvBlock)
             self.fc6, self.fc7 = fc6, fc7
-            del backbone.fc6, backbone.fc7
+            drop_fully_connected(backbone)
         else:
             self.fc6 = ConvBlock(nn.Conv2d, in_channels, channels, "none", kernel_size=size)
             self.fc7 = ConvBlock(nn.Conv2d, channels, channels, "none", kernel_size=1)
-            he_normal_(self, seed)
+            initialize_new_(self, config, seed)
         self.size, self.out_channels = self.fc6.conv.kernel_size[0], self.fc7.conv.out_channels
         self.dropout = nn.Dropout(config["dropout"])
         self.hold()
@@ -117,6 +122,31 @@ class FullyConnected(Part):
             x = self.dropout(_fully_connected(self.fc6, pooled.flatten(1)))
             features: Tensor = self.dropout(_fully_connected(self.fc7, x))
         return features.float()
+
+    def slide(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
+        """Features of every window of fc6's size."""
+        with mixed_precision(maps.device, self.mixed_precision):
+            features: Tensor = self.dropout(self.fc7(self.dropout(self.fc6(maps))))
+        return features.float()
+
+
+def initialize_new_(module: nn.Module, config: Mapping[str, Any], seed: int, prefix: str = "") -> None:
+    """Draw the weights of new layers from (seed, name).
+
+    Args:
+        module: Its convolutions and linear layers are initialised in place.
+        config: ``new_std``: the standard deviation, or None for that of He et al. (ICCV 2015); ``new_bias``.
+        seed: Any integer.
+        prefix: What the layers' names begin with.
+    """
+    for name, layer in module.named_modules(prefix=prefix):
+        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+            std = config["new_std"]
+            if std is None:
+                std = math.sqrt(2 / layer.weight[0].numel())
+            normal_(layer.weight, std=std, seed=seed, name=name)
+            if layer.bias is not None:
+                nn.init.constant_(layer.bias, config["new_bias"])
 
 
 def _fully_connected(block: ConvBlock, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:

@@ -1,12 +1,15 @@
-"""Where a detector looks: anchors at conv5's positions, and features of regions between them."""
+"""Where a detector looks: anchors at conv5's positions, proposals that are given, features of regions between them."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from torch import Tensor, nn
+from torchvision.models.detection._utils import Matcher
 from torchvision.models.detection.anchor_utils import AnchorGenerator
+from torchvision.models.detection.transform import GeneralizedRCNNTransform
+from torchvision.ops import RoIPool
 
 from pretext.backbones.base import Layer
 
@@ -33,6 +36,90 @@ class StridedAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is n
         stride = torch.tensor(self.layer.stride, device=features.device)
         anchors = torch.cat(self.grid_anchors([features.shape[-2:]], [[stride, stride]])) + self.layer.offset
         return [anchors] * len(image_list.image_sizes)
+
+
+class GivenProposals(nn.Module):
+    """In place of a region proposal network: the proposals that come with a photo."""
+
+    def forward(
+        self, images: Any, features: Any, targets: Sequence[Mapping[str, Tensor]]
+    ) -> tuple[list[Float[Tensor, "r 4"]], dict[str, Tensor]]:
+        """Proposals (R, 4) of each photo in the pixels it was resized to, and no loss.
+
+        Args:
+            images: torchvision's ImageList.
+            features: Not used.
+            targets: For each photo ``proposals`` (R, 4) in its own pixels, and ``size`` (2,), its height and width.
+        """
+        proposals = []
+        for target, size in zip(targets, images.image_sizes, strict=True):
+            scale = torch.tensor(size, device=target["size"].device) / target["size"]
+            proposals.append(target["proposals"] * scale[[1, 0, 1, 0]])
+        return proposals, {}
+
+
+class FlooredMatcher(Matcher):  # type: ignore[misc]  # torchvision is not typed
+    """Matches proposals with objects; those that hardly touch any object are not even background.
+
+    Fast R-CNN (Girshick, ICCV 2015, section 2.3) takes as background what overlaps an object by 0.1 to 0.5, which
+    finds hard examples.
+
+    Args:
+        threshold: IoU from which a proposal is of its object's class.
+        floor: IoU from which it is background.
+    """
+
+    def __init__(self, threshold: float, floor: float):
+        super().__init__(threshold, threshold, allow_low_quality_matches=False)
+        self.floor = floor
+
+    def __call__(self, overlaps: Float[Tensor, "g r"]) -> Int[Tensor, " r"]:
+        """For each proposal the object's index; or below zero: background, or neither."""
+        matches: Tensor = super().__call__(overlaps)
+        matches[overlaps.max(dim=0).values < self.floor] = self.BETWEEN_THRESHOLDS
+        return matches
+
+
+class ScaleAugmentation(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is not typed
+    """Resizes photos: in training so that the shorter side is one of several lengths, at random; at test of one.
+
+    Args:
+        sizes: Lengths of the shorter side in training, in pixels.
+        max_size: Most pixels of the longer side in training.
+        test_size: Length of the shorter side at test.
+        test_max_size: Most pixels of the longer side at test.
+    """
+
+    def __init__(self, sizes: Sequence[int], max_size: int, test_size: int, test_max_size: int):
+        # The backbone does its own normalisation.
+        super().__init__(tuple(sizes), max_size, [0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
+        self.sizes = {True: (tuple(sizes), max_size), False: ((test_size,), test_max_size)}
+
+    def resize(self, image: Tensor, target: Any = None) -> Any:
+        """Resize one photo and its boxes."""
+        self.min_size, self.max_size = self.sizes[self.training]
+        return super().resize(image, target)
+
+
+class RegionMaxPool(nn.Module):
+    """RoI max pooling (Girshick, "Fast R-CNN", ICCV 2015, section 2.1), whose bins are rounded to whole positions.
+
+    Args:
+        size: Bins along each side of a region.
+        layer: Where the map's positions are centred; as in Caffe's, its offset does not count.
+    """
+
+    def __init__(self, size: int, layer: Layer):
+        super().__init__()
+        self.pool = RoIPool(size, 1 / layer.stride)
+
+    def forward(
+        self, features: Mapping[str, Float[Tensor, "n c h w"]], regions: Sequence[Tensor], shapes: Any
+    ) -> Float[Tensor, "r c k k"]:
+        """Features of the regions of all photos; as `RegionAlign` takes and gives them."""
+        (maps,) = features.values()
+        pooled: Tensor = self.pool(maps, list(regions))
+        return pooled
 
 
 class RegionAlign(nn.Module):

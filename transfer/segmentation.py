@@ -3,9 +3,10 @@
 The last column of table 2 of "Colorful Image Colorization" (Zhang et al., ECCV 2016) is of this kind: every
 pixel gets a class, and the score is the mean over classes of intersection over union.
 
-Differences from the paper: the head is mmsegmentation's FCNHead on conv5 in place of FCN-32s with fc6 and fc7;
-photos are scaled, cropped and mirrored at random; the loss is averaged over all pixels of a batch, with void and
-padding counted as zero, as mmsegmentation does it (so that two processes compute what one does).
+There are two networks: ``head``, mmsegmentation's FCNHead on conv5, and ``fcn32s``, the paper's (`transfer.fcn32s`).
+The loss of the first is averaged over all pixels of a batch, with void and padding counted as zero, as
+mmsegmentation does it (so that two processes compute what one does); that of the second over the pixels that are not
+void, as the paper does it.
 """
 
 import hashlib
@@ -17,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
 from jaxtyping import Float, Shaped
 from mmengine.config import ConfigDict
 from mmengine.dataset import DefaultSampler
@@ -32,14 +34,20 @@ from pretext.backbones.base import Backbone, check_at_least, check_choice
 from pretext.config import build, plain
 from pretext.data.views import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size
+from pretext.errors import InputError
 from pretext.hooks import PinRandomNumbers, ShowProgress, StopOnNonFinite
 from pretext.initializers import he_normal_, normal_
 from pretext.progress import LOG
 from pretext.runner import WholeCheckpointRunner
 from pretext.schedules import check_schedule, total_steps
 from transfer.data.masks import MaskedPhotos, ScaledCrop, collate, read_masks
+from transfer.fcn32s import FCN32s
+from transfer.finetuning import check_new_layers
 from transfer.metrics import VOID
+from transfer.outcomes import Iou
 from transfer.parts import Conv5
+from transfer.preparation import prepare_backbone
+from transfer.protocols import run_length
 from transfer.stage import Job, Measurement, names_fingerprint
 
 with warnings.catch_warnings():
@@ -47,6 +55,7 @@ with warnings.catch_warnings():
     warnings.filterwarnings("ignore", "Fail to import ``MultiScaleDeformableAttention``", UserWarning)
     from mmseg.evaluation import IoUMetric
     from mmseg.models import EncoderDecoder, FCNHead, SegDataPreProcessor
+    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
     from mmseg.models.losses import CrossEntropyLoss
 
 #: What fills a crop beyond the photo: the gray of lightness 50, which a backbone normalises to about zero.
@@ -76,6 +85,34 @@ class Encoder(nn.Module):
     def forward(self, photos: Shaped[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n c i j"]]:
         """The map (N, C, H / stride, W / stride) of RGB photos with values 0..255."""
         return (self.conv5(photos),)
+
+
+class LogitsHead(BaseDecodeHead):  # type: ignore[misc]  # mmseg is not typed
+    """A head that adds nothing: what it is given are logits already."""
+
+    def __init__(self, **kwargs: Any):
+        super().__init__(**kwargs)
+        self.conv_seg = nn.Identity()
+
+    def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
+        """The logits."""
+        return inputs[0]
+
+
+class ImageIou(IoUMetric):  # type: ignore[misc]
+    """mmsegmentation's metric, which also keeps each image's areas.
+
+    Attributes:
+        outcomes: Of all images, once the metric was computed; on other processes than the first None.
+    """
+
+    outcomes: Iou | None = None
+
+    def compute_metrics(self, results: list[tuple[Tensor, ...]]) -> dict[str, float]:
+        """The metrics in percent, from each image's intersections, unions, predicted and true areas."""
+        areas = [torch.stack(column).long().numpy() for column in list(zip(*results, strict=True))[:2]]
+        self.outcomes = Iou(*areas)
+        return {name: float(value) for name, value in super().compute_metrics(results).items()}
 
 
 @dataclass(frozen=True)
@@ -119,11 +156,15 @@ def voc_segmentation(job: Job) -> list[Measurement]:
         dist.barrier()
     if run.sampler.rank == 0:
         shutil.rmtree(run.work_dir)
+    (metric_of_images,) = runner.test_evaluator.metrics
     setting = SETTINGS[job.config["train"]]
     split = f"{job.config['train_split']}->{job.config['test_split']}"
+    iou = Measurement(
+        setting, "mean_iou", float(scores["voc/mIoU"]), split, run.fingerprint, metric_of_images.outcomes
+    )
     return [
-        Measurement(setting, metric, float(scores[key]), split, run.fingerprint)
-        for metric, key in (("mean_iou", "voc/mIoU"), ("pixel_accuracy", "voc/aAcc"))
+        iou,
+        Measurement(setting, "pixel_accuracy", float(scores["voc/aAcc"]), split, run.fingerprint),
     ]
 
 
@@ -139,25 +180,35 @@ def build_segmentor(backbone: Backbone, num_classes: int, config: Mapping[str, A
     Returns:
         A model whose backbone is where it was and whose head is on the CPU.
     """
-    encoder = Encoder(backbone, config)
+    crop = config["crop"]
     preprocessor = {
         "type": SegDataPreProcessor,
-        "size": (config["crop"], config["crop"]),
+        # Photos that are taken whole are padded to the largest of their batch.
+        **({"size_divisor": 1} if crop is None else {"size": (crop, crop)}),
         "pad_val": PADDING_GRAY,
         "seg_pad_val": VOID,
     }
-    head = {
-        "type": FCNHead,
-        "in_channels": encoder.conv5.out_channels,
+    head: dict[str, Any] = {
         "num_classes": num_classes,
         "out_channels": num_classes,
-        "norm_cfg": {"type": "BN"},
-        "loss_decode": {"type": CrossEntropyLoss},
         "ignore_index": VOID,
         # mmengine would draw anew when training starts.
         "init_cfg": None,
-        **config["head"],
     }
+    encoder: nn.Module
+    if config["network"] == "fcn32s":
+        encoder = FCN32s(backbone, num_classes, config, seed)
+        loss = {"type": CrossEntropyLoss, "avg_non_ignore": True}
+        head |= {"type": LogitsHead, "in_channels": num_classes, "channels": num_classes, "loss_decode": loss}
+    else:
+        encoder = Encoder(backbone, config)
+        head |= {
+            "type": FCNHead,
+            "in_channels": encoder.conv5.out_channels,
+            "norm_cfg": {"type": "BN"},
+            "loss_decode": {"type": CrossEntropyLoss},
+            **config["head"],
+        }
     with warnings.catch_warnings():
         # Averaging over all pixels is meant: the mean over the pixels that are not void would differ between
         # one process and two.
@@ -169,8 +220,9 @@ def build_segmentor(backbone: Backbone, num_classes: int, config: Mapping[str, A
             decode_head=head,
             test_cfg=ConfigDict(mode="whole"),
         )
-    he_normal_(segmentor.decode_head, seed)
-    normal_(segmentor.decode_head.conv_seg.weight, std=0.01, seed=seed, name="conv_seg.weight")
+    if config["network"] == "head":
+        he_normal_(segmentor.decode_head, seed)
+        normal_(segmentor.decode_head.conv_seg.weight, std=0.01, seed=seed, name="conv_seg.weight")
     built: nn.Module = segmentor
     return built
 
@@ -178,14 +230,16 @@ def build_segmentor(backbone: Backbone, num_classes: int, config: Mapping[str, A
 def _prepare(job: Job) -> Segmentation:
     config = job.config
     _check_config(config)
-    view = ScaledCrop(config["crop"], tuple(config["scale"]), config["flip"])
+    view = None
+    if config["crop"] is not None:
+        view = ScaledCrop(config["crop"], tuple(config["scales"]), config["flip"])
     splits = (config["train_split"], config["test_split"])
-    train, test = read_masks(job.data, config["year"], splits, view, job.seed)
+    train, test = read_masks(job.data, config["year"], splits, view, job.seed, config["check_counts"])
     fingerprint = names_fingerprint([splits[0], *train.names(), splits[1], *test.names()])
     rank, world_size = rank_and_world_size()
     sampler = EpochSampler(len(train), config["batch_size"], job.seed, rank, world_size)
-    steps = total_steps(config, sampler.steps_per_epoch)
-    loaded = job.load_backbone(config["geometry"], "absorb" if config["batch_norm"] == "absorb" else "keep")
+    steps = run_length(config, total_steps(config, sampler.steps_per_epoch))
+    loaded = prepare_backbone(job, [entry.path for entry in train.entries])
     model = build_segmentor(loaded.backbone, len(train.metainfo["classes"]), config, job.seed)
     # What does not change a number may change before an interrupted run goes on.
     recipe = {
@@ -200,10 +254,22 @@ def _prepare(job: Job) -> Segmentation:
 def _check_config(config: Mapping[str, Any]) -> None:
     check_choice("train", config["train"], SETTINGS)
     check_choice("batch_norm", config["batch_norm"], ("absorb", "frozen", "train"))
-    check_schedule(config["schedule"], ("poly", "cosine", "constant"))
-    for key in ("batch_size", "checkpoint_interval"):
+    check_choice("network", config["network"], ("head", "fcn32s"))
+    check_new_layers(config)
+    check_schedule(config["schedule"], ("poly", "cosine", "constant", "step"))
+    milestones = config["schedule"]["milestones"]
+    if not all(isinstance(entry, (list, tuple)) and len(entry) == 2 for entry in milestones):
+        raise InputError(
+            f"schedule.milestones are pairs of a step and a factor: received {milestones}, allowed are such as"
+            " ((1000, 0.1), (2000, 0.1))"
+        )
+    if config["network"] == "head":
+        for key in ("channels", "num_convs", "kernel_size"):
+            check_at_least(f"head.{key}", config["head"][key], 0 if key == "num_convs" else 1)
+    for key in ("batch_size", "checkpoint_interval", "accumulate"):
         check_at_least(key, config[key], 1)
     check_at_least("workers", config["workers"], 0)
+    run_length(config, total_steps(config, 1))
 
 
 def _runner(run: Segmentation) -> WholeCheckpointRunner:
@@ -211,8 +277,9 @@ def _runner(run: Segmentation) -> WholeCheckpointRunner:
     return WholeCheckpointRunner(
         run.work_dir,
         steps=run.steps,
-        schedule=config["schedule"],
+        schedule=_scaled_schedule(config),
         checkpoint_interval=config["checkpoint_interval"],
+        accumulate=config["accumulate"],
         seed=run.job.seed,
         model=data_parallel(run.model, run.job.device),
         train_dataloader=_loader(run.train, config["batch_size"], run.sampler, config["workers"]),
@@ -222,6 +289,15 @@ def _runner(run: Segmentation) -> WholeCheckpointRunner:
         test_evaluator=_evaluator(),
         custom_hooks=_hooks(run),
     )
+
+
+def _scaled_schedule(config: Mapping[str, Any]) -> dict[str, Any]:
+    schedule = dict(config["schedule"])
+    if schedule["name"] == "step":
+        schedule["milestones"] = [
+            (max(1, round(step * config["scale"])), factor) for step, factor in schedule["milestones"]
+        ]
+    return schedule
 
 
 def _hooks(run: Segmentation) -> list[Hook]:
@@ -237,18 +313,29 @@ def _loader(photos: MaskedPhotos, batch_size: int, sampler: Any, workers: int) -
 
 def _evaluator() -> Evaluator:
     # "gpu" is mmengine's word for gathering through the process group, of any kind, and not through files.
-    return Evaluator(IoUMetric(ignore_index=VOID, prefix="voc", collect_device="gpu"))
+    return Evaluator(ImageIou(ignore_index=VOID, prefix="voc", collect_device="gpu"))
 
 
 def _optimizer(model: nn.Module, config: Mapping[str, Any]) -> OptimWrapper:
-    # Batch norms and biases are not decayed.
     rate = config["optimizer"]["lr"]
     groups = []
-    for part, factor in (("backbone", 1.0), ("decode_head", config["head_lr_factor"])):
-        weights = [weight for weight in model.get_submodule(part).parameters() if weight.requires_grad]
+    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
+    # FCN-32s, which mmseg takes for a backbone, has the scores of its classes there.
+    head = [name for name in trained if name.startswith(("decode_head.", "backbone.score."))]
+    for names, factor in ((trained.keys() - set(head), 1.0), (head, config["head_lr_factor"])):
+        weights = [weight for name, weight in trained.items() if name in names]
         groups.append({"params": [w for w in weights if w.ndim > 1], "lr": rate * factor})
-        groups.append(
-            {"params": [w for w in weights if w.ndim <= 1], "lr": rate * factor, "weight_decay": 0.0}
-        )
+        others: dict[str, Any] = {
+            "params": [w for w in weights if w.ndim <= 1],
+            "lr": rate * factor * config["bias_lr_factor"],
+        }
+        if not config["decay_biases"]:
+            others["weight_decay"] = 0.0
+        groups.append(others)
     optimizer = build(config["optimizer"], [group for group in groups if group["params"]])
-    return OptimWrapper(optimizer, clip_grad={"max_norm": config["max_grad_norm"]})
+    limit = config["max_grad_norm"]
+    return OptimWrapper(
+        optimizer,
+        clip_grad=None if limit is None else {"max_norm": limit},
+        accumulative_counts=config["accumulate"],
+    )

@@ -7,7 +7,7 @@ import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -17,11 +17,20 @@ from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
 from pretext.errors import InputError
 from pretext.files import write_whole
 from pretext.progress import LOG
+from transfer.outcomes import Outcomes
 
+#: The stages by their commands: default config, module and function.
+STAGES = {
+    "linear-probe": ("transfer/linear_probe.py", "transfer.linear_probe", "linear_probe"),
+    "voc-classification": ("transfer/voc_classification.py", "transfer.classification", "voc_classification"),
+    "voc-svm": ("transfer/voc_svm.py", "transfer.svm", "voc_svm"),
+    "voc-detection": ("transfer/voc_detection.py", "transfer.detection", "voc_detection"),
+    "voc-segmentation": ("transfer/voc_segmentation.py", "transfer.segmentation", "voc_segmentation"),
+}
 #: Keys of a pretraining config that change no weight; what ``data`` names is told by its fingerprint.
 PLACE_KEYS = frozenset({"data", "workers", "checkpoint_interval", "preview_interval"})
 #: Folders that many data sets have, which name none.
-PARTS_OF_DATA = ("VOCdevkit", "VOC2007", "VOC2012", "labeled", "unlabeled", "train")
+PARTS_OF_DATA = ("VOCdevkit", "VOC2007", "VOC2011", "VOC2012", "labeled", "unlabeled", "train")
 
 
 @dataclass(frozen=True)
@@ -61,6 +70,7 @@ class Measurement:
         value: In percent, 0..100.
         split: What was trained on and scored on, for instance ``train->val``.
         split_fingerprint: SHA-256 of the lists of both.
+        outcomes: What was found on each test image, if the stage keeps it.
     """
 
     setting: str
@@ -68,14 +78,15 @@ class Measurement:
     value: float
     split: str
     split_fingerprint: str
+    outcomes: Outcomes | None = field(default=None, compare=False)
 
 
 @contextmanager
-def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[None]:
+def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[Path]:
     """Write what a run is and what it says to a folder of its own, ``<name>-<hash of the record>``.
 
     The record goes to ``config.json``; what goes to `LOG` meanwhile, and an error that ends the run, is added to
-    ``log.txt``. A run that ends in InputError, as it cannot be what was asked for, leaves nothing.
+    ``log.txt``. A run that ends in InputError, as it cannot be what was asked for, leaves nothing. Gives the folder.
 
     Args:
         runs: Where the folder goes.
@@ -93,7 +104,7 @@ def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[None]
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     LOG.addHandler(handler)
     try:
-        yield
+        yield folder
     except BaseException as error:
         LOG.info("%s: %s", type(error).__name__, error)
         if isinstance(error, InputError) and not again:

@@ -19,23 +19,38 @@ train = "all"
 # absorb (folded into the convolutions, as the papers do), frozen or train.
 batch_norm = "absorb"
 geometry = "pretrain"
+# Whether all layers are scaled to change at the same relative rate before they are trained (Kraehenbuehl et al.).
+rescale = False
+# Whether a backbone that sees lightness alone gets the ab channels, with weights of zero, to learn them.
+color = False
+# fc8: a backbone's own fc6 and fc7 are used, if it has them; fc6: they are new.
+reinit_from = "fc8"
 # Of new layers; a backbone's own fc6 and fc7 keep their sizes. The papers have 4,096 channels.
 fc6_size = 6
 fc_channels = 512
+# Standard deviation of new fc6 and fc7, None for that of He et al.; bias of all new layers.
+new_std = None
+new_bias = 0.0
 dropout = 0.5
 
 view = dict(type=RandomCrop, size=128, resize=128, flip=True, min_scale=0.8)
-# 1: the central crop; more: random crops, whose logits are added up (the papers: 10).
-crops = 1
+# None: the central crop; a number: as many random crops, whose logits are added up (the papers: 10).
+crops = None
 
 batch_size = 16
+# One of the two, the other None; scale shortens either.
 epochs = 10
+steps = None
+scale = 1.0
 # AdamW learns in short schedules what the papers' SGD takes 80,000 steps and more for.
 optimizer = dict(type=AdamW, lr=3e-4, weight_decay=0.01)
 bias_lr_factor = 1.0
+decay_biases = False
 max_grad_norm = 10.0
 # warmup is a share of all steps; decay and stages are for name="step" (the papers: 0.5 and 8).
 schedule = dict(name="cosine", warmup=0.1, decay=0.5, stages=8)
 # bfloat16 where the CPU or GPU has instructions for it.
 mixed_precision = True
+# Steps between two states, from which an interrupted run goes on.
+checkpoint_interval = 1000
 workers = 2

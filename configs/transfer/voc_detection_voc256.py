@@ -11,6 +11,8 @@ with read_base():
 protocol = "voc-detection-voc256-short"
 data = "voc256"
 fc_channels = 512
-min_size = 192
-proposals = 300
+min_sizes = (192,)
+test_min_size = 192
+max_train_proposals = 300
+max_test_proposals = 300
 epochs = 5

@@ -11,7 +11,7 @@ with read_base():
 protocol = "voc12-seg-voc256-short"
 data = "voc256"
 batch_norm = "train"
-scale = (0.75, 1.5)
+scales = (0.75, 1.5)
 crop = 192
 steps = 1200
 optimizer.update(lr=1e-3)

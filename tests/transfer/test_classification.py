@@ -1,12 +1,17 @@
 import numpy as np
 import pytest
 import torch
+from torch import nn
 from torch.nn import functional as F
 
+from pretext.backbones.base import ConvBlock, Layer
+from pretext.backbones.checkpoint import LoadedBackbone, Provenance, load_backbone
+from pretext.backbones.checkpoint import build as build_backbone
 from pretext.config import build, load_config
 from pretext.data.views import Draw
 from pretext.errors import InputError
 from pretext.hooks import TrainingDivergedError
+from pretext.initializers import he_normal_
 from transfer.classification import (
     ClassificationViews,
     Classifier,
@@ -15,6 +20,8 @@ from transfer.classification import (
     voc_classification,
 )
 from transfer.data.voc import classification_labels, open_voc
+from transfer.preparation import prepare_backbone
+from transfer.protocols import PROTOCOLS, load_stage_config
 from transfer.stage import Job
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -25,7 +32,7 @@ SMALL = ["view.size=64", "view.resize=64", "fc6_size=3", "fc_channels=64", "batc
 @pytest.fixture
 def job(voc_tree, tmp_path):
     def make(*overrides, config="voc_classification", backbone="random:alexnet", seed=0, data=voc_tree):
-        config = load_config(f"transfer/{config}", [*SMALL, *overrides])
+        config = load_stage_config("voc-classification", f"transfer/{config}", [*SMALL, *overrides])
         return Job(config, str(backbone), data, seed, tmp_path, torch.device("cpu"))
 
     return make
@@ -35,9 +42,19 @@ def job(voc_tree, tmp_path):
 def views(voc_tree):
     photos = open_voc(voc_tree, 2007).photos("val")
     view = build(load_config("transfer/voc_classification", SMALL)["view"])
-    return lambda crops=1, seed=0: ClassificationViews(
+    return lambda crops=None, seed=0: ClassificationViews(
         photos, classification_labels(photos, 2), view, crops, seed
     )
+
+
+def with_small_fc():
+    """An AlexNet with an fc6 and an fc7 of 64 channels."""
+    backbone = build_backbone("alexnet", {"norm": "none"})
+    backbone.fc6 = ConvBlock(nn.Conv2d, 256, 64, "none", kernel_size=3)
+    backbone.fc7 = ConvBlock(nn.Conv2d, 64, 64, "none", kernel_size=1)
+    backbone.layers += (Layer("fc6", 64, 16), Layer("fc7", 64, 16))
+    he_normal_(backbone, seed=5)
+    return backbone.eval()
 
 
 def weights(model):
@@ -81,13 +98,62 @@ def test_a_setting_trains_its_parts_and_no_other(job, monkeypatch, train, moving
         return model
 
     monkeypatch.setattr("transfer.classification.Classifier", keep)
-    voc_classification(job("epochs=1", f"train={train}", "batch_norm=train"))
+    words = ["epochs=1", f"train={train}", "batch_norm=train"]
+    if train == "fc8":
+        loaded = LoadedBackbone(with_small_fc(), Provenance("random"), "a" * 64)
+        monkeypatch.setattr(Job, "load_backbone", lambda self, geometry, norm: loaded)
+    voc_classification(job(*words))
     ((model, before),) = models
     changed = {name for name, value in weights(model).items() if not torch.equal(value, before[name])}
     assert {name.split(".")[0] for name in changed} == moving
     if "conv5" in moving:
         # All of conv1..conv5, their batch norms' statistics among them.
         assert changed >= {name for name in before if name.startswith("conv5")}
+
+
+def test_a_backbones_own_fc6_and_fc7_are_used(job):
+    config = job("fc6_size=3", "fc_channels=64").config
+    own = with_small_fc()
+    weight = own.fc6.conv.weight.clone()
+    model = Classifier(own, 2, config, 0)
+    assert torch.equal(model.fully_connected.fc6.conv.weight, weight)
+    assert not hasattr(model.conv5.backbone, "fc6")
+
+
+def test_they_are_new_where_the_config_says_so(job, monkeypatch):
+    loaded = LoadedBackbone(with_small_fc(), Provenance("random"), "a" * 64)
+    monkeypatch.setattr(Job, "load_backbone", lambda self, geometry, norm: loaded)
+    config = job("fc6_size=3", "fc_channels=64", "reinit_from=fc6").config
+    weight = loaded.backbone.fc6.conv.weight.clone()
+    backbone = prepare_backbone(job("reinit_from=fc6"), []).backbone
+    model = Classifier(backbone, 2, config, 0)
+    assert not torch.equal(model.fully_connected.fc6.conv.weight, weight)
+
+
+def test_fc8_alone_needs_a_backbone_with_fc6_and_fc7(job):
+    with pytest.raises(
+        InputError, match="train=fc8 needs a backbone with fc6 and fc7 of its own: received alexnet without"
+    ):
+        voc_classification(job("train=fc8"))
+
+
+def test_new_layers_are_drawn_as_the_config_says(job):
+    config = job("new_std=0.01", "new_bias=0.1", "fc6_size=6").config
+    model = Classifier(load_backbone("random:alexnet").backbone, 2, config, 0)
+    assert model.fully_connected.fc6.conv.weight.std().item() == pytest.approx(0.01, rel=0.02)
+    for bias in (model.fully_connected.fc7.conv.bias, model.fc8.bias):
+        torch.testing.assert_close(bias.detach(), torch.full_like(bias, 0.1))
+
+
+PUBLISHED = [id for id, protocol in PROTOCOLS.items() if protocol.stage == "voc-classification"]
+
+
+@pytest.mark.parametrize("name", PUBLISHED)
+def test_a_published_protocol_runs_shortened(voc_tree, tmp_path, name):
+    words = ["scale=1e-5", "train_split=train", "test_split=val", "workers=0", "crops=2", "fc_channels=64"]
+    config = load_stage_config("voc-classification", f"transfer/voc_classification_{name}", words)
+    measured = voc_classification(Job(config, "random:alexnet", voc_tree, 0, tmp_path, torch.device("cpu")))
+    assert {m.metric for m in measured} == {"mean_ap_sklearn", "mean_ap_voc07", "mean_ap_voc10"}
 
 
 def test_difficult_objects_give_no_loss_and_no_gradient():
@@ -110,7 +176,7 @@ def test_training_views_depend_on_seed_epoch_and_index_alone(views):
 
 
 def test_test_crops_are_central_or_random(views):
-    (center,), _ = views(crops=1)[0]
+    (center,), _ = views()[0]
     crops, _ = views(crops=3)[0]
     assert crops.shape == (3, 3, 64, 64)
     assert torch.equal(crops, views(crops=3)[0][0])
@@ -135,10 +201,17 @@ def test_the_logits_of_all_crops_are_added_up(job, views):
     ("overrides", "message"),
     [
         (["train=conv5"], "unknown train: received 'conv5', allowed are fc8, fc6-8, all"),
+        (["reinit_from=fc5"], "unknown reinit_from: received 'fc5', allowed are fc6, fc8"),
+        (["rescale=True", "batch_norm=train"], "only layers without batch norm can be rescaled"),
+        (["scale=1.5"], "scale shortens a schedule: received 1.5"),
         (["batch_norm=keep"], "unknown batch_norm: received 'keep', allowed are absorb, frozen, train"),
         (["schedule.name=poly"], "unknown schedule: received 'poly'"),
         (["schedule.warmup=1.0"], "schedule.warmup is a share"),
         (["epochs=0"], "epochs is too small: received 0"),
+        (["new_std=-1.0"], "new_std is too small: received -1.0"),
+        (["dropout=2.0"], "dropout is a share: received 2.0"),
+        (["geometry=evaluation", "view.size=20", "view.resize=20"], "cannot look at photos of view.size=20"),
+        (["schedule.name=step", "schedule.stages=0"], "schedule.stages is too small: received 0"),
         (["crops=0"], "crops is too small: received 0"),
         (["batch_size=40"], "32 photos do not fill one batch of 40"),
         (["year=2012"], "no VOC devkit of 2012"),

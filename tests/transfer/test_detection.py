@@ -1,24 +1,31 @@
+from pathlib import Path
+
 import numpy as np
 import pytest
 import torch
 
 from pretext.backbones.checkpoint import load_backbone
-from pretext.config import load_config
 from pretext.data.views import Draw, to_tensor
 from pretext.errors import InputError
 from transfer import detection
+from transfer.data.proposals import write_proposals
 from transfer.data.voc import open_voc, read_image
-from transfer.detection import DetectionPhotos, average_precisions, build_detector, voc_detection
+from transfer.detection import DetectionPhotos, build_detector, voc_detection
+from transfer.detection_metrics import coco_average_precision, detection_average_precision
+from transfer.protocols import PROTOCOLS, load_stage_config
 from transfer.stage import Job
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 SMALL = [
-    "min_size=64",
+    "min_sizes=(64,)",
     "max_size=96",
+    "test_min_size=64",
+    "test_max_size=96",
     "anchor_sizes=(36,)",
     "aspect_ratios=(1.0,)",
-    "proposals=20",
+    "max_train_proposals=20",
+    "max_test_proposals=20",
     "rois_per_image=16",
     "fc6_size=3",
     "fc_channels=64",
@@ -29,7 +36,7 @@ SMALL = [
 @pytest.fixture
 def job(voc_tree, tmp_path):
     def make(*overrides, config="voc_detection", seed=0):
-        config = load_config(f"transfer/{config}", [*SMALL, *overrides])
+        config = load_stage_config("voc-detection", f"transfer/{config}", [*SMALL, *overrides])
         return Job(config, "random:alexnet", voc_tree, seed, tmp_path, torch.device("cpu"))
 
     return make
@@ -146,7 +153,102 @@ def test_difficult_boxes_are_not_trained_on_and_not_judged(val):
     perfect = [target | {"scores": torch.ones(len(target["labels"]))} for target in truth]
     without = [*perfect[:-1], {key: value[:0] for key, value in perfect[-1].items()}]
     for detections in (perfect, without):
-        assert list(average_precisions(detections, truth, 2).values()) == pytest.approx([1, 1, 1, 1])
+        for definition in ("voc07_11point", "area"):
+            assert detection_average_precision(
+                detections, truth, 2, definition=definition
+            ).mean == pytest.approx(1)
+        coco = coco_average_precision(detections, truth, 2)
+        assert (coco.ap, coco.ap50) == pytest.approx((1, 1))
+
+
+@pytest.fixture
+def proposals(voc_tree, tmp_path):
+    """Files with the objects' boxes, moved a little, and as many boxes elsewhere; as overrides."""
+    words = []
+    for key, split in (("train", "train"), ("test", "val")):
+        rng = np.random.default_rng(len(split))
+        boxes = {}
+        for photo in open_voc(voc_tree, 2007).photos(split):
+            near = np.repeat(photo.boxes, 4, axis=0) + rng.normal(0, 2, (4 * len(photo.boxes), 4))
+            corner = rng.uniform(0, 40, (20, 2))
+            far = np.concatenate([corner, corner + rng.uniform(8, 24, (20, 2))], axis=1)
+            limits = [photo.width, photo.height] * 2
+            boxes[photo.name] = np.concatenate([near, far]).clip(0, limits).astype(np.float32)
+        write_proposals(tmp_path / f"{split}.npz", boxes)
+        words.append(f"{key}_proposals={tmp_path / split}.npz")
+    return words
+
+
+def test_with_given_proposals_it_learns_what_they_show(job, proposals):
+    measured = {
+        m.metric: m.value
+        for m in voc_detection(
+            job("epochs=12", "max_train_proposals=100", "max_test_proposals=100", *proposals)
+        )
+    }
+    assert measured["mean_ap_voc07"] > 50
+
+
+def test_rois_that_hardly_touch_an_object_are_left_out_in_training(backbone, job):
+    config = job("train_proposals=a.npz", "test_proposals=b.npz", "background_iou=0.1").config
+    heads = build_detector(backbone, 2, config, 0).get_submodule("roi_heads")
+    boxes = torch.tensor([[10.0, 10, 30, 30]])
+    targets = [{"boxes": boxes, "labels": torch.tensor([2])}]
+    # IoU of 1, 0.25, 0.02 and 0.
+    proposals = torch.tensor([[10.0, 10, 30, 30], [10, 10, 30, 15], [28, 28, 38, 38], [50, 50, 60, 60]])
+    (sampled,), _, (labels,), _ = heads.select_training_samples([proposals], targets)
+    chosen = sorted(zip(sampled.tolist(), labels.tolist(), strict=True))
+    # torchvision adds the object itself.
+    assert chosen == [([10, 10, 30, 15], 0), ([10, 10, 30, 30], 2), ([10, 10, 30, 30], 2)]
+
+
+def test_a_photo_without_proposals_trains_and_finds_nothing(backbone, job):
+    config = job("train_proposals=a.npz", "test_proposals=b.npz", "roi_pool=max").config
+    model = build_detector(backbone, 2, config, 0)
+    size, nothing = torch.tensor([64, 80]), torch.zeros(0, 4)
+    shown = {"boxes": torch.tensor([[8.0, 8, 40, 40]]), "labels": torch.tensor([1]), "size": size}
+    empty = {"boxes": nothing, "labels": torch.zeros(0, dtype=torch.int64), "size": size}
+    photos = list(torch.rand(2, 3, 64, 80) * 255)
+    targets = [entry | {"proposals": nothing} for entry in (shown, empty)]
+    losses = model.train()(photos, targets)
+    assert all(torch.isfinite(loss) for loss in losses.values())
+    found = model.eval()(photos, targets)
+    assert [len(entry["boxes"]) for entry in found] == [0, 0]
+
+
+def test_given_proposals_are_part_of_the_split(job, proposals, val):
+    without, with_them = (voc_detection(job("epochs=1", *words))[0] for words in ((), proposals))
+    assert without.split_fingerprint != with_them.split_fingerprint
+    write_proposals(Path(proposals[1].partition("=")[2]), {photo.name: photo.boxes for photo in val})
+    assert voc_detection(job("epochs=1", *proposals))[0].split_fingerprint != with_them.split_fingerprint
+
+
+def test_given_proposals_are_mirrored_with_their_photo(val):
+    given = [np.array([[2, 3, 30, 40]], dtype=np.float32)] * len(val)
+    samples = DetectionPhotos(val, flip=True, seed=0, proposals=given)
+    seen = {tuple(samples[Draw(epoch, 0)][1]["proposals"][0].tolist()) for epoch in range(8)}
+    assert seen == {(2, 3, 30, 40), (50, 3, 78, 40)}
+    assert samples[Draw(0, 0)][1]["size"].tolist() == [64, 80]
+
+
+@pytest.mark.parametrize("name", [i for i, p in PROTOCOLS.items() if p.stage == "voc-detection"])
+def test_a_published_protocol_runs_shortened(voc_tree, tmp_path, proposals, name):
+    words = [
+        "scale=1e-5",
+        "train_split=train",
+        "test_split=val",
+        "workers=0",
+        "fc_channels=64",
+        "min_sizes=(96, 128)",
+    ]
+    words += ["test_min_size=96", "score_threshold=0.0"]
+    config = load_stage_config(
+        "voc-detection",
+        f"transfer/voc_detection_{name}",
+        [*words, *(proposals if name.startswith("fastrcnn") else [])],
+    )
+    measured = voc_detection(Job(config, "random:alexnet", voc_tree, 0, tmp_path, torch.device("cpu")))
+    assert len(measured) == 4
 
 
 def test_a_batch_of_photos_without_boxes_trains(backbone, job):
@@ -165,6 +267,20 @@ def test_a_batch_of_photos_without_boxes_trains(backbone, job):
             "unknown geometry: received 'padded', allowed are pretrain, evaluation",
         ),
         (["test_split=test"], "no list of the split 'test'"),
+        (
+            ["train_proposals=a.npz"],
+            "proposals of both splits are needed, or of none: received train_proposals=a",
+        ),
+        (["train_proposals=a.npz", "test_proposals=b.npz"], "no proposals: a.npz cannot be read"),
+        (["roi_pool=mean"], "unknown roi_pool: received 'mean', allowed are align, max"),
+        (["background_iou=0.5"], "background_iou is out of range: received 0.5"),
+        (["min_sizes=(0,)"], "a number of min_sizes is too small: received 0"),
+        (["anchor_sizes=()"], "anchor_sizes is empty"),
+        (["test_min_size=0"], "test_min_size is too small"),
+        (["rois_per_image=0"], "rois_per_image is too small"),
+        (["nms_threshold=2.0"], "nms_threshold is out of range: received 2.0"),
+        (["train_proposals=1", "test_proposals=2"], "no proposals: 1 cannot be read"),
+        (["min_sizes=()"], "min_sizes is empty"),
     ],
 )
 def test_bad_input_is_an_error_before_training(job, overrides, message):

@@ -3,10 +3,12 @@ import math
 import pytest
 import torch
 from torch import distributed as dist
-from torch.optim import SGD
+from torch import nn
+from torch.optim import SGD, AdamW
 from torch.utils.data import Dataset
 
 from transfer.finetuning import fine_tune, gather, rate_factor
+from transfer.resume import resumable
 from transfer.stage import Job
 
 
@@ -25,8 +27,12 @@ def job(tmp_path):
     def make(**overrides):
         config = {
             "epochs": 1,
+            "steps": None,
+            "scale": 1.0,
+            "decay_biases": False,
             "batch_size": 3,
             "workers": 0,
+            "checkpoint_interval": 2,
             "optimizer": {"type": SGD, "lr": 0.1, "momentum": 0.0, "weight_decay": 0.5},
             "bias_lr_factor": 2.0,
             "max_grad_norm": 100.0,
@@ -47,6 +53,11 @@ def test_a_step_schedule_has_equal_parts():
         *[0.25] * 2,
         *[0.125] * 3,
     ]
+
+
+def test_a_last_part_may_be_shorter():
+    schedule = {"name": "step", "warmup": 0.0, "decay": 0.5, "stages": 2.5}
+    assert [rate_factor(step, 5, schedule) for step in range(6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
 
 
 def test_a_cosine_schedule_warms_up_and_falls_to_zero():
@@ -127,3 +138,46 @@ def test_two_processes_train_as_one_does(job, tmp_path):
         for value in received:
             torch.testing.assert_close(value, expected)
     assert one[0].item() != 1
+
+
+def test_an_interrupted_run_goes_on_and_ends_alike(job):
+    def run(stop=None):
+        torch.manual_seed(0)
+        model = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 1))
+        seen = []
+
+        def loss_of(batch):
+            if len(seen) == stop:
+                raise KeyboardInterrupt
+            seen.append(batch)
+            return (model(batch) - batch).square().mean()
+
+        words = job(epochs=4, optimizer={"type": AdamW, "lr": 0.1})
+        with resumable(words, "a" * 64) as unfinished:
+            fine_tune(model, Points(), loss_of, words, "test", unfinished=unfinished)
+        return model.state_dict(), len(seen)
+
+    whole, steps = run()
+    assert steps == 8
+    with pytest.raises(KeyboardInterrupt):
+        run(stop=5)
+    resumed, rest = run()
+    # The state was written after every second step.
+    assert rest == 4
+    assert all(torch.equal(whole[name], value) for name, value in resumed.items())
+    assert run()[1] == 8
+
+
+def test_another_run_does_not_go_on_there(job):
+    def begin():
+        with resumable(job(), "a" * 64) as unfinished:
+            unfinished.save(2, model=nn.Linear(1, 1))
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        begin()
+    for other, identity in ((job(), "b"), (job(epochs=2), "a")):
+        with resumable(other, identity * 64) as unfinished:
+            assert unfinished.restore(model=nn.Linear(1, 1)) == (0, None)
+    with resumable(job(workers=3, checkpoint_interval=7), "a" * 64) as unfinished:
+        assert unfinished.restore(model=nn.Linear(1, 1)) == (2, None)

@@ -6,7 +6,10 @@ from pretext.backbones.checkpoint import build
 from pretext.initializers import he_normal_
 from transfer.parts import Conv5, FullyConnected
 
-CONFIG = {"batch_norm": "train", "mixed_precision": False, "fc6_size": 3, "fc_channels": 8, "dropout": 0.5}
+CONFIG = {
+    "batch_norm": "train", "mixed_precision": False, "fc6_size": 3, "fc_channels": 8, "dropout": 0.5,
+    "new_std": None, "new_bias": 0.0,
+}  # fmt: skip
 
 
 def random_backbone(architecture="alexnet", **arguments):

@@ -16,6 +16,8 @@ from pretext.data.views import Draw
 from pretext.errors import InputError
 from pretext.hooks import ShowProgress
 from transfer.data.masks import MaskedPhotos, ScaledCrop, read_masks
+from transfer.outcomes import load_outcomes
+from transfer.protocols import load_stage_config
 from transfer.segmentation import voc_segmentation
 from transfer.stage import Job, recorded
 
@@ -87,7 +89,7 @@ class SpyJob(Job):
 @pytest.fixture
 def job(tree, tmp_path):
     def make(*overrides, config="voc_segmentation", seed=0, data=tree, work_dir="run"):
-        config = load_config(f"transfer/{config}", [*SMALL, *overrides])
+        config = load_stage_config("voc-segmentation", f"transfer/{config}", [*SMALL, *overrides])
         return SpyJob(config, "random:alexnet", data, seed, tmp_path / work_dir, torch.device("cpu"))
 
     return make
@@ -140,7 +142,7 @@ def naive_scores(pairs, num_classes):
 
 
 def test_it_learns_and_scores_as_a_naive_count_does(job, tree, predictions):
-    given = job("epochs=14", "scale=(0.8,1.2)")
+    given = job("epochs=14", "scales=(0.8,1.2)")
     measured = voc_segmentation(given)
     by_metric = {entry.metric: entry.value for entry in measured}
     # All background is 70 % right, which is a mean IoU of 24 over three classes.
@@ -229,8 +231,14 @@ def test_the_same_seed_gives_the_same_weights_and_score_whatever_the_workers(job
     assert any(not torch.equal(weights(first)[name], value) for name, value in weights(third).items())
 
 
-def test_an_interrupted_run_goes_on_and_ends_alike(job, monkeypatch):
-    whole = job("checkpoint_interval=3", work_dir="whole")
+@pytest.mark.parametrize(
+    ("accumulate", "done"),
+    # Five steps, of which three were kept, then the rest of the six; with two batches an update, four were.
+    [(1, [0, 1, 2, 3, 4, 3, 4, 5]), (2, [0, 1, 2, 3, 4, 4, 5])],
+)
+def test_an_interrupted_run_goes_on_and_ends_alike(job, monkeypatch, accumulate, done):
+    words = ["checkpoint_interval=3", f"accumulate={accumulate}"]
+    whole = job(*words, work_dir="whole")
     measured = voc_segmentation(whole)
     steps, step = [], ShowProgress.after_train_iter
 
@@ -242,12 +250,11 @@ def test_an_interrupted_run_goes_on_and_ends_alike(job, monkeypatch):
 
     monkeypatch.setattr(ShowProgress, "after_train_iter", counting)
     with pytest.raises(KeyboardInterrupt):
-        voc_segmentation(job("checkpoint_interval=3", work_dir="broken"))
-    resumed = job("checkpoint_interval=3", work_dir="broken")
+        voc_segmentation(job(*words, work_dir="broken"))
+    resumed = job(*words, work_dir="broken")
     assert voc_segmentation(resumed) == measured
     assert_equal(weights(whole), weights(resumed))
-    # Five steps, of which three were kept, then the rest of the six.
-    assert steps == [0, 1, 2, 3, 4, 3, 4, 5]
+    assert steps == done
 
 
 def test_another_recipe_does_not_go_on_from_a_checkpoint(job, monkeypatch):
@@ -333,9 +340,14 @@ def test_a_damaged_tree_is_told_before_training(job, tmp_path, damage, message):
         ("train=conv5", "unknown train: received 'conv5', allowed are all, head"),
         ("batch_norm=none", "unknown batch_norm: received 'none', allowed are absorb, frozen, train"),
         ("steps=3", "steps or epochs, the other None: received steps=3, epochs=2"),
+        (
+            "schedule.milestones=(100,)",
+            r"schedule.milestones are pairs of a step and a factor: received \(100,\)",
+        ),
+        ("head.channels=0", "head.channels is too small: received 0"),
         ("checkpoint_interval=0", "checkpoint_interval is too small: received 0"),
         ("schedule.warmup=1.0", "share of all steps: received 1.0"),
-        ("scale=(2.0,1.0)", r"0 < low <= high: received crop=32, scale=\(2.0, 1.0\)"),
+        ("scales=(2.0,1.0)", r"0 < low <= high: received crop=32, scales=\(2.0, 1.0\)"),
         ("batch_size=64", "12 photos do not fill one batch of 64"),
     ],
 )
@@ -366,10 +378,14 @@ def test_two_processes_compute_what_one_does(tree, tmp_path, norm):
             env={**os.environ, "GPUS": str(gpus), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"},
         )  # fmt: skip
         scores = (work_dir / "results.jsonl").read_text().splitlines()
-        return torch.tensor([json.loads(line)["value"] for line in scores])
+        outcomes = load_outcomes(next(work_dir.rglob("outcomes.npz")), "all", "mean_iou")
+        return torch.tensor([json.loads(line)["value"] for line in scores]), outcomes
 
     # Seven photos are scored: with two processes one of them is scored twice, and must count once.
-    torch.testing.assert_close(run(1, 4), run(2, 2), atol=0.05, rtol=0)
+    (one, one_by_photo), (two, two_by_photo) = run(1, 4), run(2, 2)
+    torch.testing.assert_close(one, two, atol=0.05, rtol=0)
+    assert len(one_by_photo) == len(two_by_photo) == 7
+    np.testing.assert_allclose(one_by_photo.union, two_by_photo.union, atol=20)
 
 
 @pytest.mark.slow

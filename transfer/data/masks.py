@@ -7,14 +7,17 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import UInt8
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image, UnidentifiedImageError
+from scipy.io import loadmat
 from torch.utils.data import Dataset
 
 from pretext.data.photos import UnreadablePhotoError, decode_rgb
 from pretext.data.views import Draw, draw_rng, to_tensor
 from pretext.errors import InputError
+from transfer.data.sbd import COUNTS, sbd_split
 from transfer.data.voc import VocMask, open_voc
 from transfer.metrics import VOID
 
@@ -37,8 +40,8 @@ class ScaledCrop:
         low, high = self.scale
         if self.size < 1 or not 0 < low <= high:
             raise InputError(
-                f"a crop needs crop >= 1 and scale = (low, high) with 0 < low <= high: received"
-                f" crop={self.size}, scale={self.scale}"
+                f"a crop needs crop >= 1 and scales = (low, high) with 0 < low <= high: received"
+                f" crop={self.size}, scales={self.scale}"
             )
 
     def __call__(
@@ -68,14 +71,16 @@ class MaskedPhotos(Dataset[dict[str, Any]]):
     Args:
         entries: Where photos and masks are.
         classes: Names of the classes in the masks' order, the background first.
-        view: How to crop.
+        view: How to crop; None for whole photos.
         seed: Seed of every draw.
 
     Attributes:
         metainfo: The classes, as mmengine's loops look for them.
     """
 
-    def __init__(self, entries: Sequence[VocMask], classes: Sequence[str], view: ScaledCrop, seed: int):
+    def __init__(
+        self, entries: Sequence[VocMask], classes: Sequence[str], view: ScaledCrop | None, seed: int
+    ):
         self.entries, self.view, self.seed = entries, view, seed
         self.metainfo = {"classes": tuple(classes)}
 
@@ -89,7 +94,7 @@ class MaskedPhotos(Dataset[dict[str, Any]]):
     def __getitem__(self, which: Any) -> dict[str, Any]:
         """``inputs`` uint8 (3, H, W) RGB, and ``data_samples`` with the mask int64 (1, H, W)."""
         photo, mask = self.read(which.index if isinstance(which, Draw) else which)
-        if isinstance(which, Draw):
+        if isinstance(which, Draw) and self.view is not None:
             photo, mask = self.view(photo, mask, draw_rng(self.seed, which))
         shape = (photo.height, photo.width)
         sample = SegDataSample(metainfo={"ori_shape": shape, "img_shape": shape})
@@ -108,16 +113,7 @@ class MaskedPhotos(Dataset[dict[str, Any]]):
             photo = decode_rgb(entry.path.read_bytes())
         except (UnreadablePhotoError, OSError) as error:
             raise InputError(f"{entry.path} cannot be read as a photo ({error}); mend the tree") from error
-        try:
-            with Image.open(entry.mask) as opened:
-                mode, values = opened.mode, np.array(opened)
-        except (UnidentifiedImageError, OSError) as error:
-            raise InputError(f"{entry.mask} cannot be read as a mask ({error}); mend the tree") from error
-        if mode not in ("P", "L"):
-            raise InputError(
-                f"{entry.mask} is not a mask of classes: received an image of mode {mode}, allowed are palette"
-                " and 8-bit gray PNGs whose values are classes"
-            )
+        values = _read_mask(entry.mask)
         if values.shape != (photo.height, photo.width):
             raise InputError(
                 f"{entry.mask} is the mask of another photo: it has {values.shape[1]} x {values.shape[0]} pixels,"
@@ -133,24 +129,59 @@ class MaskedPhotos(Dataset[dict[str, Any]]):
         return photo, Image.fromarray(values)
 
 
+def _read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
+    try:
+        if path.suffix == ".mat":
+            values, mode = _read_mat(path), "L"
+        else:
+            with Image.open(path) as opened:
+                mode, values = opened.mode, np.array(opened)
+    except (UnidentifiedImageError, OSError) as error:
+        raise InputError(f"{path} cannot be read as a mask ({error}); mend the tree") from error
+    if mode not in ("P", "L") or values.dtype != np.uint8 or values.ndim != 2:
+        raise InputError(
+            f"{path} is not a mask of classes: received an image of mode {mode}, allowed are palette"
+            " and 8-bit gray PNGs whose values are classes"
+        )
+    return values
+
+
+def _read_mat(path: Path) -> np.ndarray:
+    """The classes in a file of the Semantic Boundaries Dataset."""
+    try:
+        values: np.ndarray = loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
+    except Exception as error:  # SciPy's errors are of many kinds, some of them plain exceptions.
+        raise InputError(f"{path} cannot be read as a mask ({error}); mend the tree") from error
+    return values
+
+
 def read_masks(
-    data: Path, year: int, splits: Sequence[str], view: ScaledCrop, seed: int
+    data: Path,
+    year: int,
+    splits: Sequence[str],
+    view: ScaledCrop | None,
+    seed: int,
+    check_counts: bool = True,
 ) -> list[MaskedPhotos]:
     """Find splits of a VOC devkit, and read every photo and mask of them once.
 
     Args:
         data: See :func:`open_voc`.
         year: Likewise.
-        splits: Names of lists in ``ImageSets/Segmentation``.
-        view: How to crop for training.
+        splits: Names of lists in ``ImageSets/Segmentation``, or those that `sbd_split` computes.
+        view: How to crop for training; None for whole photos.
         seed: Seed of every draw.
+        check_counts: Whether computed lists must be as long as the papers'.
 
     Raises:
         InputError: A list, a photo or a mask is missing or not what it must be.
     """
     devkit = open_voc(data, year)
     classes = ("background", *devkit.classes)
-    found = [MaskedPhotos(devkit.masks(split), classes, view, seed) for split in splits]
+    entries = [
+        sbd_split(data, split, check_counts) if split in COUNTS else devkit.masks(split) for split in splits
+    ]
+    found = [MaskedPhotos(each, classes, view, seed) for each in entries]
     for photos in found:
         for index in range(len(photos)):
             photos.read(index)

@@ -1,0 +1,121 @@
+import numpy as np
+import pytest
+import torch
+from sklearn.svm import LinearSVC
+
+from pretext.errors import InputError
+from transfer import svm
+from transfer.protocols import load_stage_config
+from transfer.stage import Job
+from transfer.svm import train_machines, voc_svm
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+CONFIG = {
+    "costs": (0.01, 1.0),
+    "folds": 3,
+    "positive_weight": 2.0,
+    "tolerance": 1e-4,
+    "max_iterations": 2000,
+    "scale": 1.0,
+    "workers": 1,
+}
+
+
+@pytest.fixture
+def job(voc_tree, tmp_path):
+    def make(*overrides, config="voc_svm"):
+        loaded = load_stage_config(
+            "voc-svm", f"transfer/{config}", ["workers=1", "train_split=train", "test_split=val", *overrides]
+        )
+        return Job(loaded, "random:alexnet", voc_tree, 0, tmp_path, torch.device("cpu"))
+
+    return make
+
+
+@pytest.fixture
+def samples():
+    """60 photos to train on and 40 to score; the first feature tells the first class, with some noise."""
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, (100, 2))
+    features = rng.normal(size=(100, 8))
+    features[:, 0] += 2 * labels[:, 0]
+    return features[:60], labels[:60].astype(np.uint8), features[60:], labels[60:]
+
+
+def test_it_tells_classes_apart(job):
+    measured = voc_svm(job("layers=conv2"))
+    assert {m.metric for m in measured} == {"mean_ap_sklearn", "mean_ap_voc07", "mean_ap_voc10"}
+    assert {(m.setting, m.split) for m in measured} == {("conv2", "train->val")}
+    # Each class is on half of the photos: chance is 50.
+    assert min(m.value for m in measured) > 80
+
+
+def test_the_published_protocol_runs(job):
+    measured = voc_svm(job("layers=conv1,conv5", "costs=(0.1, 1.0)", config="voc_svm_goyal2019_svm"))
+    assert [m.setting for m in measured] == [*["conv1"] * 3, *["conv5"] * 3]
+
+
+def test_scores_are_those_of_one_machine_of_the_chosen_cost(samples):
+    train, labels, test, _ = samples
+    results = train_machines(train, labels, test, CONFIG, seed=0)
+    for column, result in zip(labels.T, results, strict=True):
+        targets = np.where(column == 1, 1, -1)
+        machine = LinearSVC(
+            C=result.cost, class_weight={1: 2, -1: 1}, dual=True, max_iter=2000, random_state=0
+        )
+        np.testing.assert_allclose(result.scores, machine.fit(train, targets).decision_function(test))
+
+
+@pytest.mark.slow
+def test_machines_side_by_side_are_those_of_one_worker(samples):
+    train, labels, test, _ = samples
+    one, two = (train_machines(train, labels, test, CONFIG | {"workers": n}, seed=0) for n in (1, 2))
+    for first, second in zip(one, two, strict=True):
+        np.testing.assert_array_equal(first.scores, second.scores)
+
+
+def test_the_cost_is_that_of_the_best_cross_validation(samples, monkeypatch):
+    train, labels, test, _ = samples
+    validation = {0.01: np.array([0.5, 0.9]), 1.0: np.array([0.6, 0.6])}
+    monkeypatch.setattr(svm, "cross_val_score", lambda machine, *words, **options: validation[machine.C])
+    assert {r.cost for r in train_machines(train, labels, test, CONFIG, seed=0)} == {0.01}
+
+
+def test_photos_with_difficult_objects_only_are_trained_on_as_negatives(samples):
+    train, labels, test, _ = samples
+    difficult = labels.copy()
+    difficult[np.flatnonzero(labels[:, 0] == 0)[:5], 0] = 255
+    first, second = (
+        train_machines(train, each, test, CONFIG, seed=0)[0].scores for each in (labels, difficult)
+    )
+    np.testing.assert_array_equal(first, second)
+
+
+def test_features_have_unit_norm(job):
+    whole = job()
+    year = svm.open_voc(whole.data, 2007).photos("val")
+    backbone = whole.load_backbone("evaluation", "keep").backbone
+    features = svm._features(backbone, year, ("conv1", "conv5"), whole)
+    for rows in features.values():
+        np.testing.assert_allclose(np.linalg.norm(rows, axis=1), 1, atol=1e-3)
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["costs=()"], "costs must be positive numbers, one or more"),
+        (["costs=(0.1, -1.0)"], "costs must be positive numbers"),
+        (["costs=('a',)"], "costs must be positive numbers"),
+        (["tolerance=0.0"], "tolerance is too small"),
+        (["positive_weight=0.0"], "positive_weight is too small"),
+        (["scale=0.0"], "scale shortens a schedule: received 0.0"),
+        (["size=20"], "alexnet cannot look at photos of size=20"),
+        (["folds=1"], "folds is too small"),
+        (["folds=1000"], "cross-validation in 1000 folds needs as many photos of each class of train"),
+        (["layers=conv9"], "unknown layer of alexnet: received 'conv9'"),
+    ],
+)
+def test_what_it_cannot_do_is_refused(job, words, message):
+    with pytest.raises(InputError, match=message):
+        voc_svm(job(*words))

@@ -1,0 +1,86 @@
+"""How a linear probe reduces a feature map before its classifier, to 9,000 to 10,000 numbers."""
+
+import math
+from collections.abc import Sequence
+
+from jaxtyping import Float
+from torch import Tensor
+from torch.nn import functional as F
+
+from pretext.backbones.base import Layer
+from pretext.errors import InputError
+
+#: The most numbers that are left of a map; 96, 256 and 384 channels keep 10x10, 6x6 and 5x5 positions.
+MAX_FEATURES = 10_000
+
+Window = Sequence[int]
+"""Size, stride and padding of a pooling, in positions."""
+
+
+class BilinearResize:
+    """Bilinear interpolation at the centres of a coarser grid (Split-Brain Autoencoders, CVPR 2017).
+
+    As many positions a side are left as `MAX_FEATURES` allows, whatever the size of the map.
+    """
+
+    def __call__(self, layer: Layer, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c k k"]:
+        """Reduce the map of a layer."""
+        return F.interpolate(features, size=_side(layer), mode="bilinear", align_corners=False)
+
+
+class AdaptiveAveragePool:
+    """Means over a grid of equal cells, as many as `MAX_FEATURES` allows."""
+
+    def __call__(self, layer: Layer, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c k k"]:
+        """Reduce the map of a layer."""
+        return F.adaptive_avg_pool2d(features, _side(layer))
+
+
+class AdaptiveMaxPool:
+    """Maxima over a grid of equal cells, as many as `MAX_FEATURES` allows."""
+
+    def __call__(self, layer: Layer, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c k k"]:
+        """Reduce the map of a layer."""
+        return F.adaptive_max_pool2d(features, _side(layer))
+
+
+class _WindowPool:
+    """Pooling by windows given for each layer."""
+
+    def __init__(self, **windows: Window):
+        self.windows = windows
+
+    def window(self, layer: Layer) -> tuple[int, int, int]:
+        """The window of a layer; InputError if none was given."""
+        if layer.name not in self.windows:
+            raise InputError(
+                f"{type(self).__name__} has no window for {layer.name}: allowed are"
+                f" {', '.join(self.windows) or 'none, since the config gives no windows'}"
+            )
+        window = self.windows[layer.name]
+        if len(window) != 3:
+            raise InputError(
+                f"a window is (size, stride, padding): received {tuple(window)} for {layer.name}"
+            )
+        size, stride, padding = window
+        return size, stride, padding
+
+
+class AveragePool(_WindowPool):
+    """Means over windows (size, stride, padding) by layer; padding counts as zeros."""
+
+    def __call__(self, layer: Layer, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c i j"]:
+        """Reduce the map of a layer."""
+        return F.avg_pool2d(features, *self.window(layer))
+
+
+class MaxPool(_WindowPool):
+    """Maxima over windows (size, stride, padding) by layer."""
+
+    def __call__(self, layer: Layer, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c i j"]:
+        """Reduce the map of a layer."""
+        return F.max_pool2d(features, *self.window(layer))
+
+
+def _side(layer: Layer) -> int:
+    return math.isqrt(MAX_FEATURES // layer.channels)
