@@ -12,8 +12,18 @@ from markupsafe import Markup
 
 from pretext.errors import InputError
 from pretext.files import write_whole
+from transfer.report_differences import Pair, pairs
+from transfer.report_papers import latex_tables, paper_tables, papers_csv
 from transfer.report_plots import Picture, color_grids, layer_plots
-from transfer.report_tables import STAGE_NAMES, Benchmark, Cell, Results, collect_results, natural_key
+from transfer.report_tables import (
+    METRIC_NAMES,
+    STAGE_NAMES,
+    Benchmark,
+    Cell,
+    Results,
+    collect_results,
+    natural_key,
+)
 from transfer.report_views import (
     benchmark_note,
     benchmark_title,
@@ -34,6 +44,12 @@ CSV_FIELDS = (
     *("mean", "std", "n", "seeds"),
 )
 
+
+DIFFERENCES_HEADINGS = ("benchmark", "number", "methods", "points")
+DIFFERENCES_NOTE = (
+    "First method minus second, mean over their runs, with the 95 % interval of a paired bootstrap over the test images"
+    " (1,000 draws); * where it does not hold zero. It says nothing of other seeds: those are in the deviations above."
+)
 
 PROVENANCE_HEADINGS = (
     *(
@@ -59,33 +75,49 @@ class ReportPaths:
     markdown: Path
     csv: Path
     html: Path
+    latex: Path
+    papers_csv: Path
+    differences_csv: Path
 
 
-def build_report(work_dir: Path, out_dir: Path, where: Mapping[str, str] | None = None) -> ReportPaths:
-    """Makes ``report.md``, ``report.csv`` and ``report.html`` from every ``results.jsonl`` below a folder.
+def build_report(
+    work_dirs: Sequence[Path], out_dir: Path, where: Mapping[str, str] | None = None
+) -> ReportPaths:
+    """Makes ``report.md``, ``.csv``, ``.html`` and ``.tex`` from every ``results.jsonl`` below some folders.
 
-    The same scores and colour grids give the same bytes.
+    The papers' tables and the differences are also written as ``papers.csv`` and ``differences.csv``. The same scores
+    and colour grids give the same bytes.
 
     Args:
-        work_dir: Where runs left their scores and colour grids.
-        out_dir: Where the three files go, each written whole or not at all.
+        work_dirs: Where runs left their scores and colour grids.
+        out_dir: Where the files go, each written whole or not at all.
         where: Which scores to take, as `transfer.results.select_scores` does; all by default.
 
     Raises:
         InputError: There is no such score, a score cannot be read, or a file cannot be written.
     """
-    scores = collect_scores(work_dir)
+    scores = [score for folder in work_dirs for score in collect_scores(folder)]
     if not scores:
+        places = ", ".join(str(folder.resolve()) for folder in work_dirs)
         raise InputError(
-            f"no scores to report: found no line in any {RESULTS_NAME} below {work_dir.resolve()}; "
+            f"no scores to report: found no line in any {RESULTS_NAME} below {places}; "
             "make some with tools/linear_probe.sh, tools/voc_classification.sh, tools/voc_detection.sh or "
             "tools/voc_segmentation.sh, or name their folder with --work-dir"
         )
     results = collect_results(select_scores(scores, where or {}))
-    grids = color_grids(work_dir)
-    paths = ReportPaths(*(out_dir / f"report.{ending}" for ending in ("md", "csv", "html")))
-    contents = markdown_report(results), csv_report(results), html_report(results, grids)
-    for path, content in zip((paths.markdown, paths.csv, paths.html), contents, strict=True):
+    grids = [grid for folder in work_dirs for grid in color_grids(folder)]
+    names = ("report.md", "report.csv", "report.html", "report.tex", "papers.csv", "differences.csv")
+    paths = ReportPaths(*(out_dir / name for name in names))
+    compared, papers = pairs(results, work_dirs), paper_tables(results)
+    contents = (
+        markdown_report(results, compared),
+        csv_report(results),
+        html_report(results, compared, grids),
+        latex_tables(papers),
+        papers_csv(papers),
+        differences_csv(compared),
+    )
+    for path, content in zip(vars(paths).values(), contents, strict=True):
         write_whole(path, content)
     return paths
 
@@ -109,7 +141,21 @@ def _csv_numbers(cell: Cell) -> dict[str, object]:
     return {"mean": cell.mean, "std": cell.std, "n": len(cell.seeds), **lists}
 
 
-def markdown_report(results: Results) -> str:
+def differences_csv(compared: Sequence[Pair]) -> str:
+    """One line a pair of methods in one column, in full precision."""
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    identity = ("stage", "data", "protocol", "split", "config_id", "metric", "setting")
+    writer.writerow((*identity, "first", "second", "points", "low", "high"))
+    for pair in compared:
+        known = vars(pair.column.benchmark) | vars(pair.column)
+        found = pair.difference
+        numbers = (found.points, found.low, found.high)
+        writer.writerow((*(known[key] for key in identity), pair.first.label, pair.second.label, *numbers))
+    return output.getvalue()
+
+
+def markdown_report(results: Results, compared: Sequence[Pair]) -> str:
     """The tables, their legend and the provenance."""
     titles = {b: f"[{results.number(b)}] {benchmark_title(b)}" for b in results.benchmarks}
     summary = table_view(results, results.summary_columns(), every_row=True)
@@ -125,6 +171,14 @@ def markdown_report(results: Results) -> str:
         parts += [
             markdown_table(table_view(results, columns)) for columns in results.detail_columns(benchmark)
         ]
+    for paper in paper_tables(results):
+        lines = [("", "method", *paper.headings)]
+        for origin, part in (("published", paper.published), ("measured", paper.measured)):
+            lines += [(origin, entry.method, *entry.cells) for entry in part]
+        parts += [f"## {markdown_text(paper.title)}", markdown_lines(lines), _markdown_list(paper.notes)]
+    if compared:
+        parts += ["## Differences", markdown_text(DIFFERENCES_NOTE)]
+        parts.append(markdown_lines([DIFFERENCES_HEADINGS, *difference_lines(results, compared)]))
     parts += ["## Provenance", markdown_lines([PROVENANCE_HEADINGS, *provenance(results)])]
     parts.append(
         _markdown_list([f"versions {name}: {text}" for name, text in version_texts(results).items()])
@@ -138,7 +192,20 @@ def _markdown_list(texts: Sequence[str]) -> str:
     return "\n".join(f"- {markdown_text(text)}" for text in texts)
 
 
-def html_report(results: Results, grids: Sequence[Picture]) -> str:
+def difference_lines(results: Results, compared: Sequence[Pair]) -> list[tuple[str, ...]]:
+    """One line a pair, under `DIFFERENCES_HEADINGS`."""
+    return [
+        (
+            f"[{results.number(pair.column.benchmark)}]",
+            f"{pair.column.setting} {METRIC_NAMES.get(pair.column.metric, pair.column.metric)}",
+            f"{pair.first.label} - {pair.second.label}",
+            pair.text(),
+        )
+        for pair in compared
+    ]
+
+
+def html_report(results: Results, compared: Sequence[Pair], grids: Sequence[Picture]) -> str:
     """The page, with everything it shows inside it."""
     environment = jinja2.Environment(
         loader=jinja2.PackageLoader("transfer", "."),
@@ -163,6 +230,10 @@ def html_report(results: Results, grids: Sequence[Picture]) -> str:
         legend=legend(results),
         # matplotlib escapes the text it sets; everything else is escaped by Jinja.
         plots=[(plot, Markup(plot.content)) for plot in layer_plots(results)],
+        papers=paper_tables(results),
+        differences=difference_lines(results, compared),
+        differences_note=DIFFERENCES_NOTE,
+        differences_headings=DIFFERENCES_HEADINGS,
         grids=grids,
         headings=PROVENANCE_HEADINGS,
         provenance=provenance(results),

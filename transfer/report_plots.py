@@ -14,7 +14,18 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
-from transfer.report_tables import METRIC_NAMES, RANDOM, Benchmark, Cell, Column, Results, Row, natural_key
+from transfer.published import FIGURE_7, probe_task, published_table
+from transfer.report_tables import (
+    METRIC_NAMES,
+    RANDOM,
+    Benchmark,
+    Cell,
+    Column,
+    Results,
+    Row,
+    natural_key,
+    probe_metric,
+)
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; markers repeat the difference.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -35,16 +46,20 @@ def layer_plots(results: Results) -> list[Picture]:
     """Linear probe accuracy by layer, one line a method, as figure 7 of Zhang et al. 2016.
 
     There is one plot for each benchmark and architecture in which some backbone was probed at two layers or
-    more. Bars are standard deviations over seeds.
+    more. Bars are standard deviations over seeds. On data that the figure's methods were published on, AlexNet's plot
+    has their lines, thin and gray.
     """
     plots = []
     for benchmark in results.benchmarks:
-        columns = [c for c in results.columns if c.benchmark == benchmark and c.metric == "top1"]
+        if benchmark.stage != "linear-probe":
+            continue
+        metric = probe_metric(results.configs[benchmark.config_id])
+        columns = [c for c in results.columns if c.benchmark == benchmark and c.metric == metric]
         for backbone in dict.fromkeys(row.backbone for row in results.rows):
             curves = {row: _curve(results, row, columns) for row in results.rows if row.backbone == backbone}
             curves = {row: cells for row, cells in curves.items() if cells}
-            if benchmark.stage == "linear-probe" and max(map(len, curves.values()), default=0) > 1:
-                plots.append(_layer_plot(results, benchmark, backbone, curves))
+            if max(map(len, curves.values()), default=0) > 1:
+                plots.append(_layer_plot(results, benchmark, backbone, curves, metric))
     return plots
 
 
@@ -53,7 +68,11 @@ def _curve(results: Results, row: Row, columns: Sequence[Column]) -> dict[str, C
 
 
 def _layer_plot(
-    results: Results, benchmark: Benchmark, backbone: str, curves: Mapping[Row, Mapping[str, Cell]]
+    results: Results,
+    benchmark: Benchmark,
+    backbone: str,
+    curves: Mapping[Row, Mapping[str, Cell]],
+    metric: str,
 ) -> Picture:
     layers = sorted({layer for cells in curves.values() for layer in cells}, key=natural_key)
     # Text stays text; the salt makes the ids, and so the file, the same each time.
@@ -62,8 +81,10 @@ def _layer_plot(
         axes = figure.add_subplot()
         for number, (row, cells) in enumerate(curves.items()):
             _draw_curve(axes, number, row, layers, cells)
+        if backbone == "alexnet":
+            _draw_published(axes, benchmark.data, layers)
         axes.set_xticks(range(len(layers)), layers, parse_math=False)
-        axes.set_ylabel(f"{METRIC_NAMES['top1']} accuracy (%)")
+        axes.set_ylabel(f"{METRIC_NAMES[metric]} accuracy (%)")
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         legend = figure.legend(loc="outside lower center", ncols=2, frameon=False)
@@ -78,7 +99,8 @@ def _layer_plot(
         for row, cells in curves.items()
     ]
     svg = buffer.getvalue()
-    return Picture(title, "Linear probe top-1 by layer. " + "; ".join(lines), svg[svg.index("<svg") :])
+    words = f"Linear probe {METRIC_NAMES[metric]} by layer. {'; '.join(lines)}"
+    return Picture(title, words, svg[svg.index("<svg") :])
 
 
 def _draw_curve(axes: Axes, number: int, row: Row, layers: Sequence[str], cells: Mapping[str, Cell]) -> None:
@@ -95,6 +117,24 @@ def _draw_curve(axes: Axes, number: int, row: Row, layers: Sequence[str], cells:
         linestyle="--" if is_random else "-",
         capsize=3,
     )
+
+
+def _draw_published(axes: Axes, data: str, layers: Sequence[str]) -> None:
+    task = probe_task(data)
+    if task is None:
+        return
+    table = published_table(task)
+    for number, method in enumerate(method for method in FIGURE_7 if method in table):
+        values = [table[method][layer].value if layer in table[method] else math.nan for layer in layers]
+        axes.plot(
+            range(len(layers)),
+            values,
+            label=f"published: {method}",
+            color="#a0a0a0",
+            linewidth=0.9,
+            linestyle=":",
+            marker=f"${number + 1}$",
+        )
 
 
 def color_grids(work_dir: Path) -> list[Picture]:

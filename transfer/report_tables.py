@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from itertools import groupby
 from typing import Any
 
+from transfer.protocols import PROTOCOLS
 from transfer.results import RUN_KEYS, STAGES, Score, config_id, latest_scores
 
 MISSING = "—"
@@ -16,6 +17,7 @@ RANDOM = "random"
 STAGE_NAMES = {
     "linear-probe": "Linear probe",
     "voc-classification": "VOC classification",
+    "voc-svm": "VOC classification by SVM",
     "voc-detection": "VOC detection",
     "voc-segmentation": "VOC segmentation",
 }
@@ -40,10 +42,11 @@ METRIC_NAMES = {
 HEADLINES = {
     "linear-probe": ("top1",),
     "voc-classification": ("mean_ap_voc07",),
+    "voc-svm": ("mean_ap_voc07",),
     "voc-detection": ("mean_ap_voc07", "coco_ap"),
     "voc-segmentation": ("mean_iou",),
 }
-"""What the summary shows of each stage."""
+"""What the summary shows of each stage, but for the protocols of papers, which have a metric of their own."""
 
 _SETTINGS = ("fc8", "fc6-8")
 _MAX_COLUMNS = 10
@@ -134,6 +137,7 @@ class Results:
         columns: In order: by benchmark, metric, setting.
         cells: Those that have a score.
         configs: The recipe behind each config id.
+        placed: Each score with its row and column.
     """
 
     scores: tuple[Score, ...]
@@ -141,6 +145,7 @@ class Results:
     columns: tuple[Column, ...]
     cells: Mapping[tuple[Row, Column], Cell]
     configs: Mapping[str, Mapping[str, Any]]
+    placed: tuple[tuple[Row, Column, Score], ...]
 
     @property
     def benchmarks(self) -> tuple[Benchmark, ...]:
@@ -165,7 +170,8 @@ class Results:
         chosen = []
         for benchmark, group in groupby(self.columns, key=lambda column: column.benchmark):
             columns = list(group)
-            headlines = [c for c in columns if c.metric in HEADLINES[benchmark.stage]]
+            names = headline_metrics(benchmark.stage, self.configs[benchmark.config_id])
+            headlines = [c for c in columns if c.metric in names]
             chosen += headlines or [c for c in columns if c.metric == columns[0].metric]
         return chosen
 
@@ -188,6 +194,19 @@ class Results:
         own = dict(_flatten(self.configs[benchmark.config_id]))
         odd = [k for k in keys if any(config.get(k, MISSING) != own.get(k, MISSING) for config in flat)]
         return ", ".join(f"{key}={own.get(key, MISSING)}" for key in odd)
+
+
+def headline_metrics(stage: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """The metrics that count for a run with this config: those of its protocol, or else of its stage."""
+    protocol = PROTOCOLS.get(str(config.get("protocol")))
+    if protocol is not None and protocol.stage == stage:
+        return (protocol.metric,)
+    return HEADLINES[stage]
+
+
+def probe_metric(config: Mapping[str, Any]) -> str:
+    """The accuracy of a linear probe that its epoch rule asks for."""
+    return "top1_best" if config.get("epoch_rule") == "best" else "top1"
 
 
 def _seed_label(score: Score) -> str:
@@ -262,6 +281,7 @@ def collect_results(scores: Iterable[Score]) -> Results:
         columns=tuple(sorted({column for _, column in grouped}, key=_column_key)),
         cells={key: Cell.of(group) for key, group in grouped.items()},
         configs=configs,
+        placed=tuple((*key, score) for key, group in grouped.items() for score in group),
     )
 
 
