@@ -13,6 +13,7 @@ from safetensors.torch import load_file, save_file
 from small_run import SMALL
 
 from pretext.__main__ import main as pretext_main
+from pretext.backbones.checkpoint import Provenance, load_backbone, save_backbone
 from pretext.command_line import split_overrides
 from pretext.data.toyworld import ToyworldSizes, render_toyworld
 from pretext.errors import InputError
@@ -129,6 +130,25 @@ def test_a_stage_leaves_its_resolved_config_and_its_log(toyworld):
         assert f"{score['metric']:<12} {score['value']:6.2f}" in logs["conv1", score["seed"]]
 
 
+def test_a_run_has_one_folder_whatever_its_method_is_called(toyworld):
+    backbone = load_backbone("random:alexnet").backbone
+    save_backbone(backbone, "odd.safetensors", Provenance("my method: a/b"))
+    assert (
+        transfer_main(
+            ["linear-probe", "conv1", "odd.safetensors", *PROBE, "--data", str(toyworld / "labeled")]
+        )
+        == 0
+    )
+    (outcomes,) = Path("work_dirs").rglob("runs/*/outcomes.npz")
+    assert outcomes.parent.name.startswith("linear-probe-my-method-a-b-")
+
+
+def test_layers_given_twice_are_refused(toyworld, capsys):
+    words = ["linear-probe", "conv1", "random:alexnet", "layers=conv2", "--data", str(toyworld / "labeled")]
+    assert transfer_main(words) == 2
+    assert "the layers are given twice: received conv1 and layers=conv2" in capsys.readouterr().err
+
+
 def test_scores_that_cannot_be_written_are_still_told(toyworld, capsys, monkeypatch):
     def full(path, scores):
         raise InputError("no room")
@@ -203,8 +223,6 @@ def test_bad_words_end_in_exit_code_two(words, message, photo_folder, capsys):
 
 
 def saved_backbone():
-    from pretext.backbones.checkpoint import Provenance, load_backbone, save_backbone
-
     save_backbone(load_backbone("random:alexnet").backbone, "good.safetensors", Provenance("colorization"))
 
 

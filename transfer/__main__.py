@@ -1,6 +1,9 @@
 """`python -m transfer ...`: judge backbones by what they transfer."""
 
 import argparse
+import json
+import re
+import signal
 import sys
 import time
 from collections.abc import Callable, Sequence
@@ -20,21 +23,15 @@ from pretext.command_line import (
     spawn_processes,
     split_overrides,
 )
-from pretext.config import config_name, data_path, load_config, plain
+from pretext.config import config_name, data_path, plain
 from pretext.distributed import process_group, rank_and_world_size
 from pretext.errors import InputError
 from pretext.progress import LOG
 from pretext.versions import versions
+from transfer.outcomes import OUTCOMES_NAME, save_outcomes
+from transfer.protocols import PROTOCOLS, get_protocol, load_stage_config, protocol_label
 from transfer.results import RESULTS_NAME, Score, append_scores, utc_now
-from transfer.stage import Job, Measurement, data_name, recipe_id, recorded
-
-#: The stages: command, default config, module and function.
-STAGES = {
-    "linear-probe": ("transfer/linear_probe.py", "transfer.linear_probe", "linear_probe"),
-    "voc-classification": ("transfer/voc_classification.py", "transfer.classification", "voc_classification"),
-    "voc-detection": ("transfer/voc_detection.py", "transfer.detection", "voc_detection"),
-    "voc-segmentation": ("transfer/voc_segmentation.py", "transfer.segmentation", "voc_segmentation"),
-}
+from transfer.stage import STAGES, Job, Measurement, data_name, recipe_id, recorded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -79,6 +76,18 @@ def _parser() -> argparse.ArgumentParser:
         help="only the scores with this value in a field: method=random, stage=linear-probe, ...",
     )
     report.set_defaults(run=_report)
+    protocols = commands.add_parser("protocols", help="list the papers' protocols, or say what one fixes")
+    protocols.add_argument("protocol", nargs="?", help="the protocol to describe (default: list them all)")
+    protocols.set_defaults(run=_protocols)
+    compare = commands.add_parser("compare", help="run a grid of backbones, stages and seeds, and report it")
+    compare.add_argument("grid", help="a config with backbones, stages and seeds (configs/compare)")
+    compare.add_argument(
+        "--work-dir", type=Path, help="folder of the grid (default: work_dirs/compare/<grid's name>)"
+    )
+    compare.add_argument(
+        "--jobs", type=_jobs, help="how many cells run side by side (default: one a GPU, or one)"
+    )
+    compare.set_defaults(run=_compare)
     return parser
 
 
@@ -87,8 +96,12 @@ def _score(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     names, overrides = split_overrides(
         options.words, 2 if probing else 1, "LAYERS and BACKBONE" if probing else "one BACKBONE"
     )
-    config = load_config(options.config, overrides)
+    config = load_stage_config(options.stage, options.config, overrides)
     if probing and names:
+        if any(override.startswith("layers=") for override in overrides):
+            raise InputError(
+                f"the layers are given twice: received {names[0]} and {' '.join(overrides)}; give them once"
+            )
         config["layers"] = names.pop(0)
     backbone = names[0] if names else _last_backbone()
     data = options.data or config["data"]
@@ -104,24 +117,30 @@ def _score(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         if (work_dir / RESULTS_NAME).exists():
             # Now, and not after hours of training: can scores be added?
             append_scores(work_dir / RESULTS_NAME, [])
-        with _recorded(job, options.stage, loaded) if first else nullcontext():
+        with _recorded(job, options.stage, loaded) if first else nullcontext() as folder:
             began = time.monotonic()
             measurements = _stage_function(options.stage)(job)
             seconds = time.monotonic() - began
             # Of several processes, one has the measurements of all.
-            scores = (
-                _scores(job, data_name(data), loaded, options.stage, measurements, seconds) if first else []
-            )
+            scores = []
+            if folder is not None:
+                run = folder.name
+                scores = _scores(job, data_name(data), loaded, options.stage, run, measurements, seconds)
             for score in scores:
                 line = f"{score.method:>14}  {score.setting:>8}  {score.metric:<12} {score.value:6.2f}"
                 LOG.info(line)
                 print(line)
-        if first:
-            # Last, so that a full disk loses no number: they stand in the log and on the screen.
-            append_scores(work_dir / RESULTS_NAME, scores)
+        if folder is not None:
+            # After the run, so that a full disk loses no number: they stand in the log and on the screen. The scores
+            # come last: where they are, the run was whole.
+            kept = {(m.setting, m.metric): m.outcomes for m in measurements if m.outcomes is not None}
+            try:
+                save_outcomes(folder / OUTCOMES_NAME, kept)
+            finally:
+                append_scores(work_dir / RESULTS_NAME, scores)
 
 
-def _recorded(job: Job, stage: str, loaded: LoadedBackbone) -> AbstractContextManager[None]:
+def _recorded(job: Job, stage: str, loaded: LoadedBackbone) -> AbstractContextManager[Path]:
     record = {
         "stage": stage,
         "config": plain(job.config),
@@ -132,7 +151,8 @@ def _recorded(job: Job, stage: str, loaded: LoadedBackbone) -> AbstractContextMa
         "processes": rank_and_world_size()[1],
         "versions": versions(),
     }
-    name = f"{stage}-{loaded.provenance.method}-{loaded.sha256[:8]}-seed{job.seed}"
+    method = re.sub(r"[^\w.+-]+", "-", loaded.provenance.method)
+    name = f"{stage}-{method}-{loaded.sha256[:8]}-seed{job.seed}"
     return recorded(job.work_dir / "runs", name, record)
 
 
@@ -148,6 +168,7 @@ def _scores(
     data: str,
     loaded: LoadedBackbone,
     stage: str,
+    run: str,
     measurements: Sequence[Measurement],
     seconds: float,
 ) -> list[Score]:
@@ -161,13 +182,14 @@ def _scores(
             recipe=recipe_id(loaded),
             pretrained_on=data_name(loaded.provenance.data) if loaded.provenance.data else None,
             stage=stage,
-            protocol=job.config["protocol"],
+            protocol=protocol_label(job.config, rank_and_world_size()[1]),
             setting=measured.setting,
             metric=measured.metric,
             value=measured.value,
             unit="percent",
             seed=job.seed,
             processes=rank_and_world_size()[1],
+            run=run,
             data=data,
             split=measured.split,
             split_fingerprint=measured.split_fingerprint,
@@ -203,9 +225,52 @@ def _report(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     _, words = split_overrides(options.words, 0, "field=value")
     where = dict(word.split("=", 1) for word in words)
     where |= {name: str(value) for name in ("data", "seed") if (value := getattr(options, name)) is not None}
-    paths = build_report(options.work_dir, options.out or options.work_dir / "report", where)
+    paths = build_report([options.work_dir], options.out or options.work_dir / "report", where)
     print(console_table(latest_scores(select_scores(collect_scores(options.work_dir), where))))
     print(paths.html)
+
+
+def _protocols(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    if options.protocol is None:
+        for protocol in PROTOCOLS.values():
+            print(f"{protocol.stage:<18}  {protocol.id:<24}  {protocol.source.partition(';')[0]}")
+        return
+    protocol = get_protocol(options.protocol)
+    print(f"{protocol.id}: {protocol.stage}, scored by {protocol.metric}\n{protocol.source}\n")
+    print(json.dumps(plain(protocol.settings), indent=2))
+
+
+def _jobs(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"received {text!r}, allowed are whole numbers from 1")
+    return int(text)
+
+
+def _compare(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    from transfer.compare import devices, last_line, run_grid
+    from transfer.grid import plan
+    from transfer.report import build_report, console_table
+    from transfer.results import collect_scores, latest_scores
+
+    work_dir = options.work_dir or WORK_DIRS / "compare" / config_name(options.grid)
+    tasks = plan(options.grid, work_dir)
+    # Cells end with the comparison, as with Ctrl-C.
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        failed = run_grid(tasks, work_dir, options.jobs or max(1, len(devices())))
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    # What an earlier version of the grid left is not this grid's.
+    folders = sorted({task.folder for task in tasks})
+    scores = [score for folder in folders for score in collect_scores(folder)]
+    if scores:
+        print(console_table(latest_scores(scores)))
+        print(build_report(folders, work_dir / "report").html)
+    if failed:
+        raise InputError(
+            f"{len(failed)} of {len(tasks)} cells failed, first {failed[0].name}: {last_line(failed[0])}; the same"
+            " command goes on with what is not done"
+        )
 
 
 if __name__ == "__main__":

@@ -1,0 +1,244 @@
+"""Runs a grid cell by cell; what is done is not done again.
+
+Each cell is one command of ``python -m pretext`` or ``python -m transfer`` in a process and a folder of its own, so
+that a cell that fails, or a comparison that is killed, loses no other cell.
+"""
+
+import fcntl
+import os
+import shlex
+import subprocess
+import sys
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from functools import cache
+from pathlib import Path
+from typing import IO
+
+import torch
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.table import Table
+
+from pretext.errors import InputError
+from transfer.grid import Task
+from transfer.report_tables import headline_metrics
+from transfer.results import RESULTS_NAME, read_scores
+
+#: Seconds between two looks at what runs.
+POLL_SECONDS = 0.2
+#: Seconds a process gets to end before it is killed.
+PATIENCE_SECONDS = 10.0
+
+
+@dataclass
+class Running:
+    """A task whose process runs. The locks of its folder and of its slot are held by both this process and that one."""
+
+    task: Task
+    process: "subprocess.Popen[bytes]"
+    slot: int
+    locks: Sequence[IO[str]]
+    began: float = field(default_factory=time.monotonic)
+
+
+def devices() -> list[str]:
+    """The GPUs that cells may have: those of CUDA_VISIBLE_DEVICES, or else all; none on a machine without."""
+    if "CUDA_VISIBLE_DEVICES" in os.environ:
+        return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
+    return [str(number) for number in range(torch.cuda.device_count())]
+
+
+def run_grid(tasks: Sequence[Task], work_dir: Path, slots: int, live: bool | None = None) -> list[Task]:
+    """Run what is not done, as many tasks side by side as there are slots, and show how far it is.
+
+    Each cell is one process, which sees one GPU; without a GPU the cells share the cores.
+
+    Args:
+        tasks: In an order in which none comes before what it needs.
+        work_dir: Folder of the grid.
+        slots: How many run at a time.
+        live: Whether to draw the table anew all the time; by default, where the output is a terminal.
+
+    Returns:
+        The tasks that failed, and those that could not start for want of them; empty if all went well.
+
+    Raises:
+        InputError: GPUS or NNODES ask for several processes a cell, or the folder cannot be written.
+    """
+    for name in ("GPUS", "NNODES"):
+        if os.environ.get(name, "1") != "1":
+            raise InputError(
+                f"a cell of a comparison is one process: received {name}={os.environ[name]}; leave it out, and"
+                " choose with --jobs how many cells run side by side"
+            )
+    waiting = [task for task in tasks if not task.done]
+    running: list[Running] = []
+    failed: list[Task] = []
+    console = Console(stderr=True)
+    shown = console.is_terminal if live is None else live
+    with Live(console=console, auto_refresh=False) if shown else _no_display() as display:
+        try:
+            told = False
+            while waiting or running:
+                running, ended, lost = _collect(running)
+                failed += lost
+                failed += [task for task in waiting if task.needs in failed]
+                for task in ended:
+                    _say(task, task in lost, shown)
+                waiting = [task for task in waiting if task not in failed and not task.done]
+                running += _start_ready(waiting, running, work_dir, slots)
+                if waiting and not running and not told:
+                    told = True
+                    print(
+                        f"{len(waiting)} cells wait for what an earlier comparison in {work_dir} still runs",
+                        file=sys.stderr,
+                        flush=True,
+                    )
+                started = [one.task for one in running]
+                waiting = [task for task in waiting if task not in started]
+                if display is not None:
+                    display.update(status_table(tasks, running, failed), refresh=True)
+                time.sleep(POLL_SECONDS)
+        finally:
+            _stop(running)
+    return failed
+
+
+def _start_ready(
+    waiting: Sequence[Task], running: Sequence[Running], work_dir: Path, slots: int
+) -> list[Running]:
+    started: list[Running] = []
+    free = [slot for slot in range(slots) if slot not in {one.slot for one in running}]
+    ready = [task for task in waiting if task.needs is None or task.needs.done]
+    for slot in free:
+        # What an earlier comparison started, and was killed before it ended, still has its slot.
+        slot_lock = _lock(work_dir / f"slot-{slot}.lock")
+        if slot_lock is None:
+            continue
+        for task in ready:
+            task_lock = _lock(task.folder / "lock")
+            if task_lock is None or task.done:
+                continue
+            process = _spawn(task, slot, slots, [slot_lock.fileno(), task_lock.fileno()])
+            started.append(Running(task, process, slot, (slot_lock, task_lock)))
+            ready.remove(task)
+            break
+        else:
+            slot_lock.close()
+    return started
+
+
+def _lock(path: Path) -> IO[str] | None:
+    """The file, locked; None if another process has it."""
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        file = path.open("w")
+    except OSError as error:
+        raise InputError(f"cannot write {path}: {error.strerror}; choose another --work-dir") from error
+    try:
+        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        file.close()
+        return None
+    return file
+
+
+def _spawn(task: Task, slot: int, slots: int, locks: Sequence[int]) -> "subprocess.Popen[bytes]":
+    environment, gpus = dict(os.environ), devices()
+    if gpus:
+        environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
+    elif slots > 1:
+        # Cells that each take all cores slow each other down many times over.
+        environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // slots)))
+    with (task.folder / "output.txt").open("ab") as output:
+        output.write(f"$ {shlex.join(task.command())}\n".encode())
+        output.flush()
+        # The process inherits the locks: should this one be killed, the next waits for it instead of doing it twice.
+        return subprocess.Popen(
+            task.command(), stdout=output, stderr=output, env=environment, pass_fds=tuple(locks)
+        )
+
+
+def _collect(running: Sequence[Running]) -> tuple[list[Running], list[Task], list[Task]]:
+    """What still runs, what has ended, and what of that has failed."""
+    ended = [one for one in running if one.process.poll() is not None]
+    for one in ended:
+        for lock in one.locks:
+            lock.close()
+    lost = [one.task for one in ended if one.process.returncode != 0 or not one.task.done]
+    return [one for one in running if one not in ended], [one.task for one in ended], lost
+
+
+def _stop(running: Sequence[Running]) -> None:
+    for one in running:
+        one.process.terminate()
+    for one in running:
+        try:
+            one.process.wait(PATIENCE_SECONDS)
+        except subprocess.TimeoutExpired:
+            one.process.kill()
+        for lock in one.locks:
+            lock.close()
+
+
+@contextmanager
+def _no_display() -> Iterator[None]:
+    yield None
+
+
+def _say(task: Task, lost: bool, shown: bool) -> None:
+    if lost:
+        print(f"failed: {task.name}: {last_line(task)}", file=sys.stderr, flush=True)
+    elif not shown:
+        print(f"done: {task.name} {_headline(task)}".rstrip(), file=sys.stderr, flush=True)
+
+
+def last_line(task: Task) -> str:
+    """The last line of what a cell's command said, and where all of it is."""
+    path = task.folder / "output.txt"
+    lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
+    said = [line for line in lines if line.strip()]
+    return f"{said[-1].strip() if said else 'it did not start'} (all in {path})"
+
+
+def status_table(tasks: Sequence[Task], running: Sequence[Running], failed: Sequence[Task]) -> Table:
+    """One line a backbone and seed, one column a stage: waiting, for how long it has run, or its score."""
+    columns = list(dict.fromkeys(task.column for task in tasks))
+    since = {one.task: time.monotonic() - one.began for one in running}
+    cells: dict[tuple[str, int], dict[str, str]] = {}
+    for task in tasks:
+        if task in since:
+            text = f"[yellow]{since[task]:.0f} s[/]"
+        elif task in failed:
+            text = "[red]failed[/]"
+        else:
+            text = f"[green]{_headline(task) or 'done'}[/]" if task.done else "[dim]waiting[/]"
+        cells.setdefault((task.row, task.seed), {})[task.column] = text
+    table = Table("backbone", "seed", *map(escape, columns))
+    for (row, seed), texts in cells.items():
+        table.add_row(escape(row), str(seed), *(texts.get(column, "") for column in columns))
+    return table
+
+
+@cache
+def _headline(task: Task) -> str:
+    """The number of a finished cell that the live table shows."""
+    if task.product != RESULTS_NAME:
+        return ""
+    try:
+        scores = read_scores([task.folder / task.product])
+    except InputError:
+        return "?"
+    # Of several settings the last is the deepest.
+    names = headline_metrics(scores[0].stage, scores[0].config)
+    shown = [score for score in scores if score.metric == names[0]]
+    return f"{shown[-1].value:.1f}" if shown else "?"
+
+
+def summary(tasks: Sequence[Task], failed: Sequence[Task]) -> Mapping[str, int]:
+    """How many tasks there are, are done, and failed."""
+    return {"tasks": len(tasks), "done": sum(task.done for task in tasks), "failed": len(failed)}
