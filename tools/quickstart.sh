@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The whole story in one command, at most 12 minutes on 2 cores after the set-up: renders the toy data, pretrains
-# AlexNet by colorization, scores it and an untrained AlexNet by all four transfer stages, and makes the table and
+# AlexNet by colorization, scores it and an untrained AlexNet by four transfer stages, and makes the table and
 # the page. Started again it goes on where it stopped: finished runs are not repeated.
 #
 #   tools/quickstart.sh            SEEDS="0 1 2" tools/quickstart.sh
