@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from pretext.backbones.base import Backbone, check_at_least
+from pretext.backbones.base import Backbone, check_at_least, room_for
 from pretext.config import build
 from pretext.data.views import Draw, RandomCrop, RandomResizedCrop, RandomScaleCrop, center_crop, draw_rng
 from pretext.distributed import rank_and_world_size
@@ -180,13 +180,8 @@ def voc_classification(job: Job) -> list[Measurement]:
 
 def _check_size(model: nn.Module, side: int, job: Job) -> None:
     blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=job.device)
-    try:
-        with torch.no_grad():
-            model.eval()(blank)
-    except RuntimeError as error:
-        raise InputError(
-            f"the network cannot look at photos of view.size={side}: {error}; choose a larger one"
-        ) from error
+    with torch.no_grad(), room_for("the network", f"view.size={side}"):
+        model.eval()(blank)
 
 
 def precision_measurements(

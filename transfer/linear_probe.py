@@ -18,7 +18,7 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader
 
-from pretext.backbones.base import Backbone, Layer, check_at_least, check_choice
+from pretext.backbones.base import Backbone, Layer, check_at_least, check_choice, room_for
 from pretext.config import build
 from pretext.data.views import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size
@@ -186,7 +186,7 @@ def _probes(backbone: Backbone, layers: Sequence[str], num_classes: int, side: i
     config = job.config
     blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=job.device)
     reduction = build(config["reduction"])
-    try:
+    with room_for(backbone.architecture, f"view.size={side}"):
         maps = _features(backbone, blank, layers, config)
         probes = Probes(
             {
@@ -203,10 +203,6 @@ def _probes(backbone: Backbone, layers: Sequence[str], num_classes: int, side: i
                 for name, features in maps.items()
             }
         )
-    except RuntimeError as error:
-        raise InputError(
-            f"{backbone.architecture} cannot look at photos of view.size={side}: {error}; choose a larger one"
-        ) from error
     return data_parallel(probes, job.device)
 
 

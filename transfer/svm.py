@@ -20,7 +20,7 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pretext.backbones.base import Backbone, check_at_least
+from pretext.backbones.base import Backbone, check_at_least, room_for
 from pretext.config import build
 from pretext.data.views import to_tensor
 from pretext.distributed import rank_and_world_size
@@ -204,14 +204,9 @@ def _features(
 def _check_size(backbone: Backbone, layers: Sequence[str], job: Job) -> None:
     size, reduction = job.config["size"], build(job.config["reduction"])
     blank = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=job.device)
-    try:
-        with torch.no_grad():
-            for name, maps in backbone(blank, layers).items():
-                reduction(backbone.layer(name), maps)
-    except RuntimeError as error:
-        raise InputError(
-            f"{backbone.architecture} cannot look at photos of size={size}: {error}; choose a larger one"
-        ) from error
+    with torch.no_grad(), room_for(backbone.architecture, f"size={size}"):
+        for name, maps in backbone(blank, layers).items():
+            reduction(backbone.layer(name), maps)
 
 
 def _check_config(config: dict[str, Any]) -> None:

@@ -1,6 +1,7 @@
 """The contract of a backbone: RGB photos in, features by layer name out."""
 
 from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -51,6 +52,22 @@ def check_at_least(name: str, received: Any, least: int | float) -> None:
         raise InputError(f"{name} is of a wrong type: received {received!r}, expected a {kind}")
     if not received >= least:
         raise InputError(f"{name} is too small: received {received}, allowed are {least} and above")
+
+
+@contextmanager
+def room_for(network: str, size: str) -> Iterator[None]:
+    """Say in InputError that photos are too small where torch would say it of some layer's map.
+
+    Args:
+        network: What looks at the photos.
+        size: Their side as the user gave it, for instance ``view.size=20``.
+    """
+    try:
+        yield
+    except RuntimeError as error:
+        raise InputError(
+            f"{network} cannot look at photos of {size}: {error}; choose a larger one"
+        ) from error
 
 
 class ConvBlock(nn.Module):

@@ -9,7 +9,7 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pretext.backbones.base import Backbone, ConvBlock, check_at_least, check_choice
+from pretext.backbones.base import Backbone, ConvBlock, check_at_least, check_choice, room_for
 from pretext.backbones.checkpoint import absorb_batch_norm
 from pretext.errors import InputError
 from pretext.files import write_whole
@@ -115,13 +115,8 @@ def onnx_model(backbone: Backbone, layers: Sequence[str], size: int) -> bytes:
     ]
     check_at_least("size", size, 1)
     photos = torch.zeros(2, 3, size, size)
-    try:
-        with torch.no_grad():
-            backbone(photos, names)
-    except RuntimeError as error:
-        raise InputError(
-            f"{backbone.architecture} cannot look at photos of {size} pixels: {error}; choose a larger size"
-        ) from error
+    with torch.no_grad(), room_for(backbone.architecture, f"{size} pixels"):
+        backbone(photos, names)
     try:
         program = torch.onnx.export(
             _Features(backbone, names).eval(),
