@@ -177,6 +177,7 @@ def _scores(
         Score(
             method=loaded.provenance.method,
             backbone=loaded.backbone.architecture,
+            input_space=loaded.backbone.input_space,
             backbone_sha256=loaded.sha256,
             backbone_seed=loaded.provenance.seed,
             recipe=recipe_id(loaded),

@@ -89,7 +89,10 @@ def run_grid(tasks: Sequence[Task], work_dir: Path, slots: int, live: bool | Non
                 failed += [task for task in waiting if task.needs in failed]
                 for task in ended:
                     _say(task, task in lost, shown)
-                waiting = [task for task in waiting if task not in failed and not task.done]
+                others = [task for task in waiting if task.done]  # an earlier comparison's process ended them
+                for task in others:
+                    _say(task, False, shown)
+                waiting = [task for task in waiting if task not in failed and task not in others]
                 running += _start_ready(waiting, running, work_dir, slots)
                 if waiting and not running and not told:
                     told = True

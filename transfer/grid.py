@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pretext.backbones.base import check_at_least, check_choice
-from pretext.backbones.checkpoint import build, read_header
+from pretext.backbones.checkpoint import build, layers_of, read_header
 from pretext.command_line import ensure_toyworld
 from pretext.config import data_path, load_config, plain
 from pretext.errors import InputError
@@ -73,17 +73,17 @@ class Task:
 
 
 def plan(name: str, work_dir: Path) -> list[Task]:
-    """The tasks of a grid, backbones before what they are for.
+    """The tasks of a grid, seed by seed, backbones before what they are for.
 
     Everything that can be checked before hours of training is: configs, overrides, data, backbone files. A cell is
     known by all of that; another recipe is another cell.
 
     Args:
         name: A config, as `pretext.config.load_config` finds it, with ``seeds``, ``backbones`` and ``stages`` by the
-            names of rows and columns. A backbone is ``random:NAME``, a backbone file, or a dict:
-            ``dict(train=CONFIG)`` with ``data`` and ``overrides``, or ``dict(initialize="kmeans", photos=...)`` with
-            ``backbone``, ``size`` and ``count``. A stage is ``dict(stage="linear-probe")`` with ``layers``, ``config``,
-            ``data`` and ``overrides``.
+            names of rows and columns. A backbone is ``random:NAME`` or ``random:NAME:INPUT_SPACE``, a backbone file, or
+            a dict: ``dict(train=CONFIG)`` with ``data`` and ``overrides``, or ``dict(initialize="kmeans", photos=...)``
+            with ``backbone``, ``size`` and ``count``. A stage is ``dict(stage="linear-probe")`` with ``layers``,
+            ``config``, ``data`` and ``overrides``.
         work_dir: Folder of the grid.
 
     Raises:
@@ -98,14 +98,15 @@ def plan(name: str, work_dir: Path) -> list[Task]:
             )
     for seed in grid["seeds"]:
         check_at_least("seed of a grid", seed, 0)
+    layers = {row: _layer_names(row, backbone) for row, backbone in grid["backbones"].items()}
     tasks: list[Task] = []
-    for row, backbone in grid["backbones"].items():
-        layers = _layer_names(row, backbone)
-        for seed in grid["seeds"]:
+    # All of a seed before the next: a grid that is cut short has whole tables.
+    for seed in grid["seeds"]:
+        for row, backbone in grid["backbones"].items():
             maker = _maker(row, backbone, seed, work_dir)
             tasks += [maker] if maker else []
             tasks += [
-                _cell(row, column, stage, seed, maker or backbone, layers, work_dir)
+                _cell(row, column, stage, seed, maker or backbone, layers[row], work_dir)
                 for column, stage in grid["stages"].items()
             ]
     return tasks
@@ -114,10 +115,7 @@ def plan(name: str, work_dir: Path) -> list[Task]:
 def _layer_names(row: str, entry: Any) -> tuple[str, ...]:
     """The layers that a backbone of the grid has or will have."""
     if isinstance(entry, str):
-        name = entry.removeprefix("random:")
-        if entry.startswith("random:") and not name.endswith(".safetensors"):
-            return build(name, {}).layer_names
-        return tuple(layer["name"] for layer in read_header(Path(name))["layers"])
+        return layers_of(entry)
     if isinstance(entry, Mapping) and "train" in entry:
         values = _values(f"backbone {row!r}", entry, TRAINED)
         arguments = dict(load_config(values["train"], values["overrides"])["backbone"])

@@ -14,10 +14,7 @@ from mmengine.config import ConfigDict
 from pretext.backbones.base import check_at_least, check_choice
 from pretext.config import apply_overrides, load_config, plain
 from pretext.errors import InputError
-from transfer.stage import STAGES
-
-#: What a run may choose without departing from its protocol.
-FREE_KEYS = frozenset({"workers", "checkpoint_interval"})
+from transfer.stage import FREE_KEYS, STAGES
 
 
 @dataclass(frozen=True)

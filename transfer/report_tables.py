@@ -88,11 +88,14 @@ class Row:
     too, each has its own row, with its ``sha256``.
 
     Attributes:
-        label: The method; with the name of the photos, the recipe or the hash where those tell rows apart.
+        input_space: What the backbone sees of a photo.
+        label: The method; with the input space, the name of the photos, the recipe or the hash where those tell rows
+            apart.
     """
 
     method: str
     backbone: str
+    input_space: str
     recipe: str
     sha256: str | None
     label: str
@@ -153,9 +156,10 @@ class Results:
         return tuple(dict.fromkeys(column.benchmark for column in self.columns))
 
     def gain(self, row: Row, column: Column) -> float | None:
-        """Points above the random row of the same architecture; None without exactly one such cell."""
+        """Points above the random row of the same architecture and input space; None without exactly one such cell."""
         cell = self.cells.get((row, column))
-        baselines = [r for r in self.rows if r.method == RANDOM and r.backbone == row.backbone]
+        same = (RANDOM, row.backbone, row.input_space)
+        baselines = [r for r in self.rows if (r.method, r.backbone, r.input_space) == same]
         baseline_cells = [self.cells[r, column] for r in baselines if (r, column) in self.cells]
         if cell is None or len(baseline_cells) != 1:
             return None
@@ -237,28 +241,32 @@ def _column_key(column: Column) -> tuple[object, ...]:
 def _row_finder(scores: Sequence[Score]) -> Callable[[Score], Row]:
     """Decides which backbones of a method share a row; see `Row`."""
     hashes: dict[tuple[str, int | None], set[str]] = defaultdict(set)
-    recipes: dict[tuple[str, str], dict[str, str | None]] = defaultdict(dict)
+    recipes: dict[tuple[str, str], dict[str, tuple[str, str | None]]] = defaultdict(dict)
     for score in scores:
         hashes[score.recipe, score.backbone_seed].add(score.backbone_sha256)
-        recipes[score.method, score.backbone].setdefault(score.recipe, score.pretrained_on)
+        recipes[score.method, score.backbone].setdefault(
+            score.recipe, (score.input_space, score.pretrained_on)
+        )
     split = {recipe for (recipe, _), found in hashes.items() if len(found) > 1}
 
     def row_of(score: Score) -> Row:
         sha256 = score.backbone_sha256 if score.recipe in split else None
         words = [score.method, *_recipe_words(score.recipe, recipes[score.method, score.backbone])]
         label = " ".join([*words, *([sha256[:8]] if sha256 else [])])
-        return Row(score.method, score.backbone, score.recipe, sha256, label)
+        return Row(score.method, score.backbone, score.input_space, score.recipe, sha256, label)
 
     return row_of
 
 
-def _recipe_words(recipe: str, recipes: Mapping[str, str | None]) -> list[str]:
-    """What tells a recipe from the others of its method: the photos' name, and a hash where that is not enough."""
+def _recipe_words(recipe: str, recipes: Mapping[str, tuple[str, str | None]]) -> list[str]:
+    """What tells a recipe from the others of its method: input space, photos' name, a hash where that is not enough."""
     if len(recipes) == 1:
         return []
-    photos = recipes[recipe]
-    unique = photos is not None and list(recipes.values()).count(photos) == 1
-    return [*([photos] if photos else []), *([] if unique else [f"recipe {recipe[:8]}"])]
+    told = recipes[recipe]
+    several = [len(set(values)) > 1 for values in zip(*recipes.values(), strict=True)]
+    words = [word for word, differs in zip(told, several, strict=True) if word and differs]
+    unique = words and list(recipes.values()).count(told) == 1
+    return [*words, *([] if unique else [f"recipe {recipe[:8]}"])]
 
 
 def collect_results(scores: Iterable[Score]) -> Results:

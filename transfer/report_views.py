@@ -150,7 +150,7 @@ def legend(results: Results) -> list[str]:
         "mAP VOC07 is 11-point interpolated, VOC10 the area under the interpolated curve, sklearn the area under "
         "the curve as it is; COCO AP is the mean over IoU 0.50 to 0.95.",
         "Gain over random: difference of the means, in points, from random initialisation of the same "
-        f"architecture; {MISSING} where there is no such row, or more than one.",
+        f"architecture and input colours; {MISSING} where there is no such row, or more than one.",
         "Data sets, splits, protocols, configs and numbers of processes never share a column: [1], [2], ... say "
         "which they are. Backbones share a row only if they differ in nothing but their seed.",
     ]

@@ -19,8 +19,8 @@ from pretext.errors import InputError
 RESULTS_NAME = "results.jsonl"
 
 IDENTITY = (
-    *("method", "backbone", "backbone_sha256", "stage", "protocol", "setting", "metric", "seed"),
-    *("processes", "data", "split", "split_fingerprint"),
+    *("method", "backbone", "input_space", "backbone_sha256", "stage", "protocol", "setting", "metric"),
+    *("seed", "processes", "data", "split", "split_fingerprint"),
 )
 """What tells the scores of two runs, or two numbers of one run, apart; with the config."""
 
@@ -76,6 +76,7 @@ _JSON_OBJECT = (_is_json_object, "a dict of what JSON can hold, without NaN or i
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str]] = {
     "method": _TEXT,
     "backbone": _TEXT,
+    "input_space": _TEXT,
     "backbone_sha256": _SHA256,
     "backbone_seed": (lambda v: v is None or _is_whole(v), "a whole number, or null"),
     "recipe": _SHA256,
@@ -106,6 +107,7 @@ class Score:
     Attributes:
         method: Pretext method of the backbone, for instance ``colorization`` or ``random``.
         backbone: Architecture, for instance ``alexnet``.
+        input_space: What it sees of a photo: ``lightness``, ``lab`` or ``rgb``.
         backbone_sha256: Hash of the backbone, as `pretext.backbones.checkpoint.load_backbone` gives it.
         backbone_seed: Seed of its pretraining or initialisation; None if unknown.
         recipe: What backbones share that differ in nothing but their seed: `transfer.stage.recipe_id`.
@@ -133,6 +135,7 @@ class Score:
 
     method: str
     backbone: str
+    input_space: str
     backbone_sha256: str
     backbone_seed: int | None
     recipe: str

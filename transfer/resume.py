@@ -17,10 +17,7 @@ from pretext.config import plain
 from pretext.distributed import rank_and_world_size
 from pretext.files import write_whole
 from pretext.progress import LOG
-from transfer.stage import Job
-
-#: Keys of a config that may change before an interrupted run goes on.
-FREE_KEYS = frozenset({"workers", "checkpoint_interval"})
+from transfer.stage import FREE_KEYS, Job
 
 
 @runtime_checkable

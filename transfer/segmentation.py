@@ -48,7 +48,7 @@ from transfer.outcomes import Iou
 from transfer.parts import Conv5
 from transfer.preparation import prepare_backbone
 from transfer.protocols import run_length
-from transfer.stage import Job, Measurement, names_fingerprint
+from transfer.stage import FREE_KEYS, Job, Measurement, names_fingerprint
 
 with warnings.catch_warnings():
     # mmcv comes without compiled operators, and none are needed here.
@@ -241,10 +241,7 @@ def _prepare(job: Job) -> Segmentation:
     steps = run_length(config, total_steps(config, sampler.steps_per_epoch))
     loaded = prepare_backbone(job, [entry.path for entry in train.entries])
     model = build_segmentor(loaded.backbone, len(train.metainfo["classes"]), config, job.seed)
-    # What does not change a number may change before an interrupted run goes on.
-    recipe = {
-        key: value for key, value in plain(config).items() if key not in ("workers", "checkpoint_interval")
-    }
+    recipe = {key: value for key, value in plain(config).items() if key not in FREE_KEYS}
     identity = json.dumps([recipe, loaded.sha256, job.seed, fingerprint, world_size], sort_keys=True)
     digest = hashlib.sha256(identity.encode()).hexdigest()
     name = f"{loaded.sha256[:12]}-seed{job.seed}-{digest[:8]}"

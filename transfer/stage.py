@@ -27,6 +27,8 @@ STAGES = {
     "voc-detection": ("transfer/voc_detection.py", "transfer.detection", "voc_detection"),
     "voc-segmentation": ("transfer/voc_segmentation.py", "transfer.segmentation", "voc_segmentation"),
 }
+#: Keys of a stage's config that change no number: an interrupted run may go on with others, and keeps its protocol.
+FREE_KEYS = frozenset({"workers", "checkpoint_interval"})
 #: Keys of a pretraining config that change no weight; what ``data`` names is told by its fingerprint.
 PLACE_KEYS = frozenset({"data", "workers", "checkpoint_interval", "preview_interval"})
 #: Folders that many data sets have, which name none.

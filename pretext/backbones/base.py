@@ -173,6 +173,11 @@ class Backbone(nn.Module):
         """Normalise values already in ``input_space`` (L 0..100 and ab in CIE units, or RGB 0..1)."""
         return (values - self.input_mean) / self.input_std
 
+    def denormalize(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+        """The inverse of `normalize`."""
+        denormalized: Tensor = values * self.input_std + self.input_mean
+        return denormalized
+
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield (layer name, features) from the photo upwards, computing no further than it is asked."""
         raise NotImplementedError

@@ -110,7 +110,8 @@ def load_backbone(
     """Load a backbone whole, or make an untrained one.
 
     Args:
-        spec: Path of a backbone file; or ``random:NAME`` for an untrained backbone of that architecture; or
+        spec: Path of a backbone file; or ``random:NAME`` for an untrained backbone of that architecture, with
+            ``random:NAME:INPUT_SPACE`` for other colours than its own (``random:alexnet:rgb``); or
             ``random:PATH`` for the untrained twin (same architecture and arguments) of a backbone file.
         geometry: ``pretrain`` or ``evaluation``; None keeps the file's.
         seed: Seed of an untrained backbone's weights; not used for a file.
@@ -231,17 +232,33 @@ def _weights(module: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
 
 
-def _random_backbone(name: str, geometry: str | None, seed: int) -> LoadedBackbone:
-    if name in ARCHITECTURES:
-        backbone = build(name, {}, geometry)
-    elif name.endswith(".safetensors"):
+def layers_of(spec: str) -> tuple[str, ...]:
+    """Names of the layers of what `load_backbone` takes, which is not loaded.
+
+    Raises:
+        InputError: As `load_backbone`, but for damaged weights.
+    """
+    if spec.startswith("random:"):
+        return build(*_untrained(spec.removeprefix("random:"))).layer_names
+    return tuple(layer["name"] for layer in read_header(Path(spec))["layers"])
+
+
+def _untrained(name: str) -> tuple[str, dict[str, Any]]:
+    """Architecture and arguments of what stands behind ``random:``."""
+    if name.endswith(".safetensors"):
         header = read_header(Path(name))
-        backbone = build(header["architecture"], header["arguments"], geometry)
-    else:
+        return header["architecture"], header["arguments"]
+    architecture, colon, input_space = name.partition(":")
+    if architecture not in ARCHITECTURES:
         raise InputError(
-            f"unknown untrained backbone: received 'random:{name}', allowed are random:NAME with NAME one of"
-            f" {', '.join(ARCHITECTURES)}, or random:FILE.safetensors for the twin of a backbone file"
+            f"unknown untrained backbone: received 'random:{name}', allowed are random:NAME and random:NAME:INPUT_SPACE"
+            f" with NAME one of {', '.join(ARCHITECTURES)}, or random:FILE.safetensors for the twin of a backbone file"
         )
+    return architecture, {"input_space": input_space} if colon else {}
+
+
+def _random_backbone(name: str, geometry: str | None, seed: int) -> LoadedBackbone:
+    backbone = build(*_untrained(name), geometry)
     he_normal_(backbone, seed)
     return LoadedBackbone(backbone, Provenance("random", seed), weights_sha256(backbone))
 

@@ -2,7 +2,6 @@
 
 import numpy as np
 import pytest
-import torch
 from PIL import Image
 
 CLASSES = ("bars", "plain")
@@ -65,12 +64,3 @@ def new_voc_tree(tmp_path):
 def voc_tree(tmp_path_factory):
     """A tree that tests share and leave as it is."""
     return write_voc_tree(tmp_path_factory.mktemp("voc"))
-
-
-@pytest.fixture
-def one_thread():
-    """Small networks train faster on one thread, above all beside other tests."""
-    threads = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(threads)

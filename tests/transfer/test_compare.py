@@ -12,6 +12,7 @@ import pytest
 from test_report import score
 
 from pretext.errors import InputError
+from pretext.methods import METHODS
 from transfer import compare
 from transfer.compare import devices, run_grid, status_table, summary
 from transfer.grid import Task, plan
@@ -102,6 +103,11 @@ class TestPlan:
         assert random.needs is None
         assert len({task.folder for task in tasks}) == len(tasks)
 
+    def test_a_seed_is_whole_before_the_next(self, grid, tmp_path):
+        tasks = plan(grid, tmp_path / "work")
+        assert [task.seed for task in tasks] == [0] * (len(tasks) // 2) + [1] * (len(tasks) // 2)
+        assert all(task.needs is None or task.needs in tasks[:place] for place, task in enumerate(tasks))
+
     @pytest.mark.parametrize(
         ("old", "new", "same"),
         [
@@ -119,12 +125,13 @@ class TestPlan:
         path.write_text(path.read_text().replace(old, new))
         assert len(first & {task.folder for task in plan(grid, tmp_path / "work")}) == same
 
-    @pytest.mark.parametrize("name", ["toyworld", "small"])
-    def test_the_grids_that_come_with_the_project_are_ones(self, name, tmp_path, monkeypatch):
+    @pytest.mark.parametrize(
+        ("name", "rows"), [("small", {"colorization"}), ("methods", METHODS), ("toyworld", METHODS)]
+    )
+    def test_the_grids_that_come_with_the_project_are_ones(self, name, rows, tmp_path, monkeypatch):
         # Their data are not needed for it.
         monkeypatch.setattr("transfer.grid._data", lambda name: name)
-        tasks = plan(f"compare/{name}", tmp_path)
-        assert {task.row for task in tasks} == {"random", "kmeans", "colorization"}
+        assert {task.row for task in plan(f"compare/{name}", tmp_path)} >= {"random", "kmeans", *rows}
 
     @pytest.mark.parametrize(
         ("old", "new", "message"),
@@ -145,7 +152,7 @@ class TestPlan:
             ),
             ("/photos", "/nothing", "no such data: received .*nothing"),
             ("random:alexnet", "nothing.safetensors", "no backbone file: received nothing.safetensors"),
-            ("random:alexnet", "random:alexnte", "unknown architecture: received 'alexnte'"),
+            ("random:alexnet", "random:alexnte", "unknown untrained backbone: received 'random:alexnte'"),
             (
                 'layers="conv5"',
                 'layers="conv9"',

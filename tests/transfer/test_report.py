@@ -32,6 +32,7 @@ def score(method="colorization", seed=0, value=50.0, **changes):
         "backbone_sha256": sha256(f"{method} {changes.get('backbone_seed', seed)}"),
         "backbone_seed": seed,
         "recipe": sha256(method),
+        "input_space": "lightness",
         "pretrained_on": None if method == "random" else "imagenette128",
         "stage": "linear-probe",
         "protocol": "splitbrain2017",
@@ -174,7 +175,7 @@ class TestNothingIsMixed:
         ("photos", "labels"),
         [
             ("toyworld", ["colorization imagenette128", "colorization toyworld"]),
-            ("imagenette128", [f"colorization imagenette128 recipe {c * 8}" for c in "de"]),
+            ("imagenette128", [f"colorization recipe {c * 8}" for c in "de"]),
             (None, ["colorization imagenette128", f"colorization recipe {'e' * 8}"]),
         ],
     )
@@ -194,13 +195,32 @@ class TestNothingIsMixed:
         assert re.findall(r"config [0-9a-f]{8}(.*)", text) == ["", " · 2 processes"]
 
     def test_seeds_share_a_row_and_recipes_do_not(self):
-        rows = tuple(Row(m, "alexnet", sha256(m), None, m) for m in ("random", "colorization"))
+        rows = tuple(Row(m, "alexnet", "lightness", sha256(m), None, m) for m in ("random", "colorization"))
         assert collect_results(three_seeds()).rows == rows
         other = score(value=70.0, backbone_sha256="d" * 64)
         results = collect_results([*three_seeds(), other])
         assert len(results.rows) == 1 + 4
         assert [cell.mean for (row, _), cell in results.cells.items() if row.sha256 == "d" * 64] == [70.0]
         assert f"colorization {'d' * 8}" in [row.label for row in results.rows]
+
+    def test_the_gain_is_over_random_weights_that_see_the_same_colours(self):
+        seen = {"input_space": "rgb", "recipe": "d" * 64, "backbone_sha256": "d" * 64}
+        rgb = [
+            score("random", value=30.0, **seen),
+            score("rotation", value=70.0, **(seen | {"recipe": "e" * 64})),
+        ]
+        results = collect_results([*three_seeds(), *rgb])
+        gains = {
+            row.label: results.gain(row, results.columns[0]) for row in results.rows if row.method != "random"
+        }
+        assert gains["rotation"] == pytest.approx(40.0)
+        assert gains["colorization"] == pytest.approx(58.5 - statistics.mean(VALUES["random"]))
+        assert {row.label for row in results.rows} == {
+            "random lightness",
+            "random rgb",
+            "colorization",
+            "rotation",
+        }
 
     def test_the_gain_is_over_the_same_architecture_and_a_single_random_row(self):
         vgg = score(value=70.0, backbone="vgg16")

@@ -13,6 +13,7 @@ from pretext.backbones.checkpoint import (
     Provenance,
     absorb_batch_norm,
     add_color_channels,
+    layers_of,
     load_backbone,
     read_header,
     save_backbone,
@@ -100,6 +101,15 @@ def test_untrained_backbones_follow_the_seed(saved):
     twin = load_backbone(f"random:{saved[1]}", seed=0)
     assert twin.backbone.arguments == saved[0].arguments
     assert twin.sha256 != saved[2]
+
+
+def test_untrained_backbones_see_the_colours_they_are_told():
+    rgb = load_backbone("random:alexnet:rgb").backbone
+    assert rgb.input_space == "rgb"
+    assert rgb.arguments == AlexNet("rgb").arguments
+    assert layers_of("random:alexnet:lab") == rgb.layer_names
+    with pytest.raises(InputError, match="unknown input_space: received 'gray'"):
+        load_backbone("random:alexnet:gray")
 
 
 def test_a_missing_and_an_unexpected_key_are_listed(saved):
