@@ -66,8 +66,8 @@ def synchronize_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
         converted: nn.Module = nn.SyncBatchNorm.convert_sync_batchnorm(model)  # type: ignore[no-untyped-call]
         return converted
     for name, child in model.named_children():
-        if isinstance(child, nn.BatchNorm2d):
-            synchronized = SyncBatchNorm2d(child.num_features, child.eps, child.momentum, child.affine)
+        if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
+            synchronized = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
             # The same parameters and buffers: what is frozen stays so.
             synchronized.weight, synchronized.bias = child.weight, child.bias
             synchronized.running_mean, synchronized.running_var = child.running_mean, child.running_var
@@ -78,21 +78,22 @@ def synchronize_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     return model
 
 
-class SyncBatchNorm2d(nn.BatchNorm2d):
+class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
     """Batch norm over the batches of all processes, which must be of equal size; on any device.
 
     torch's own SyncBatchNorm needs GPUs; this one lets two processes on a CPU compute what one does.
     """
 
     def forward(self, x: Tensor) -> Tensor:
-        """Normalise (N, C, H, W)."""
+        """Normalise (N, C) or (N, C, H, W)."""
         if not self.training:
             return super().forward(x)
         world_size = dist.get_world_size()
-        shape = (1, -1, 1, 1)
-        mean = _AllReduce.apply(x.float().mean((0, 2, 3))) / world_size
+        shape = (1, -1) + (1,) * (x.ndim - 2)
+        others = [dim for dim in range(x.ndim) if dim != 1]
+        mean = _AllReduce.apply(x.float().mean(others)) / world_size
         centered = x.float() - mean.view(shape)
-        var = _AllReduce.apply(centered.square().mean((0, 2, 3))) / world_size
+        var = _AllReduce.apply(centered.square().mean(others)) / world_size
         self._update_running(mean.detach(), var.detach(), x.numel() // x.shape[1] * world_size)
         y = centered * torch.rsqrt(var + self.eps).view(shape)
         if self.affine:
@@ -100,13 +101,18 @@ class SyncBatchNorm2d(nn.BatchNorm2d):
         normalized: Tensor = y.to(x.dtype)
         return normalized
 
+    def _check_input_dim(self, input: Tensor) -> None:
+        if input.ndim not in (2, 4):
+            raise ValueError(f"received a batch of {input.ndim} dimensions, allowed are 2 and 4")
+
     @torch.no_grad()
     def _update_running(self, mean: Tensor, var: Tensor, count: int) -> None:
         assert self.running_mean is not None
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
-        momentum = self.momentum if self.momentum is not None else 0.1
         self.num_batches_tracked += 1
+        # Without a momentum, the mean over all batches.
+        momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(var * (count / (count - 1)), momentum)
 

@@ -1,12 +1,15 @@
 """Runs a pretext method: one pretraining run from a config to a backbone file, with seeds and provenance."""
 
+from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from mmengine.hooks import Hook
+from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.visualization import LocalVisBackend, TensorboardVisBackend, Visualizer
 from torch import Tensor, nn
@@ -19,10 +22,12 @@ from pretext.backbones.checkpoint import build as build_backbone
 from pretext.claim import claim
 from pretext.config import build, data_path, plain
 from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint, open_photos
-from pretext.data.views import EpochSampler, PretrainingViews, RandomCrop, center_crop, collate
+from pretext.data.side_by_side import PairList
+from pretext.data.views import CentralViews, EpochSampler, PretrainingViews, View, center_crop, collate
 from pretext.distributed import data_parallel, process_group, rank_and_world_size
 from pretext.errors import InputError
 from pretext.hooks import (
+    BeginEpochs,
     PinRandomNumbers,
     SavePreviews,
     ShowProgress,
@@ -33,6 +38,7 @@ from pretext.hooks import (
 from pretext.initializers import he_normal_
 from pretext.methods.base import Method
 from pretext.precision import has_bfloat16
+from pretext.recalibration import recalibrate_batch_norm
 from pretext.runner import CpuAmpOptimWrapper, WholeCheckpointRunner
 from pretext.schedules import check_schedule, total_steps
 from pretext.versions import versions
@@ -42,6 +48,10 @@ CHECKED_PHOTOS = 64
 #: So many unreadable ones among them stop the run: where 1 % of all photos are unreadable, chance gives them in
 #: fewer than one of 10,000 data sets (the binomial tail P(X >= 6) is 5e-5).
 TOO_MANY_OF_CHECKED = 6
+
+
+#: Photos over which batch norms are recalibrated, at least.
+RECALIBRATION_PHOTOS = 2048
 
 
 @dataclass(frozen=True)
@@ -60,6 +70,11 @@ class Pretraining:
     sampler: EpochSampler
     steps: int
     device: torch.device
+
+    @property
+    def name(self) -> str:
+        """What tables call the backbone."""
+        return str(self.config["name"] or self.method.name)
 
     @property
     def backbone_file(self) -> Path:
@@ -108,6 +123,8 @@ def pretrain(
             return run.backbone_file
         _setup(run)
         _runner(run).train()
+        if not run.method.whole_photos:
+            recalibrate_batch_norm(run.method.backbone, _some_photos(run))
         if run.sampler.rank == 0:
             _save(run)
         return run.backbone_file
@@ -129,8 +146,13 @@ def _prepare(
     method = build_method(config, seed)
     # To be checked only: the run's own is made once the method is on its device.
     _optimizer(method, config)
-    view: RandomCrop = build(config["view"])
+    view: View = build(config["view"])
     photos = open_photos(data_path(data))
+    if isinstance(photos, PairList) and not method.takes_pairs:
+        raise InputError(
+            f"{method.name} is not trained on pairs: received {photos.path}, allowed are folders, lists (.txt) and"
+            " shards (.tar) of photos"
+        )
     _check_photos(photos)
     check_schedule(config["schedule"], ("cosine", "step", "constant"))
     held_out = min(config["held_out"], len(photos) // 10)
@@ -166,6 +188,11 @@ def _check_numbers(config: dict[str, Any]) -> None:
         check_at_least(key, config[key], 1)
     for key in ("held_out", "workers"):
         check_at_least(key, config[key], 0)
+    name = config["name"]
+    if name is not None and (not isinstance(name, str) or not name.strip() or name == "random"):
+        raise InputError(
+            f"name is what tables call the backbone: received {name!r}, allowed are texts but 'random', or None"
+        )
     check_at_least("preview_interval", config["preview_interval"] or 0, 0)
     clip = config["clip_grad"]
     if clip is not None and not (isinstance(clip, dict) and "max_norm" in clip):
@@ -241,11 +268,23 @@ def _loader(run: Pretraining) -> DataLoader[dict[str, Any]]:
 
 
 def _optimizer(model: nn.Module, config: dict[str, Any]) -> torch.optim.Optimizer:
-    # Batch norms and biases are not decayed.
-    decayed = [p for p in model.parameters() if p.requires_grad and p.ndim > 1]
-    others = [p for p in model.parameters() if p.requires_grad and p.ndim <= 1]
-    groups = [{"params": decayed}, {"params": others, "weight_decay": 0.0}]
-    optimizer: torch.optim.Optimizer = build(config["optimizer"], groups)
+    method = model.module if is_model_wrapper(model) else model
+    assert isinstance(method, Method)
+    if method.rate_factors and config["clip_grad"] is not None:
+        raise InputError(
+            f"{method.name} has two players, whose gradients have no common norm: received"
+            f" clip_grad={config['clip_grad']}, allowed is None"
+        )
+    groups: list[dict[str, Any]] = []
+    trained = {name: p for name, p in method.named_parameters() if p.requires_grad}
+    for prefix, factor in {**method.rate_factors, "": 1.0}.items():
+        chosen = [trained.pop(name) for name in list(trained) if name.startswith(prefix)]
+        rate = config["optimizer"]["lr"] * factor
+        # Batch norms and biases are not decayed.
+        groups.append({"params": [p for p in chosen if p.ndim > 1], "lr": rate})
+        groups.append({"params": [p for p in chosen if p.ndim <= 1], "lr": rate, "weight_decay": 0.0})
+    # The rate of the first group is what is shown and logged.
+    optimizer: torch.optim.Optimizer = build(config["optimizer"], groups[-2:] + groups[:-2])
     return optimizer
 
 
@@ -267,14 +306,29 @@ def _hooks(run: Pretraining) -> list[Hook]:
     shown, unreadable = _held_out_photos(run) if rank == 0 and config["preview_interval"] else ([], {})
     hooks: list[Hook] = [
         PinRandomNumbers(run.seed, rank),
+        BeginEpochs(run.sampler.steps_per_epoch, _all_photos(run)),
         SkipUnreadable(run.work_dir / "unreadable.txt", len(run.photos), unreadable),
         StopOnNonFinite(),
-        ShowProgress(run.method.name, images, run.sampler.steps_per_epoch, enabled=rank == 0),
+        ShowProgress(run.name, images, run.sampler.steps_per_epoch, enabled=rank == 0),
     ]
     if shown:
         pictures = run.work_dir / "color_grids"
         hooks.append(SavePreviews(torch.stack(shown), pictures, config["preview_interval"]))
     return hooks
+
+
+def _all_photos(run: Pretraining) -> DataLoader[dict[str, Any]]:
+    """Central crops of all photos of the training, in the order of their numbers."""
+    views = CentralViews(run.views)
+    return DataLoader(
+        views, batch_size=run.config["batch_size"], num_workers=run.config["workers"], collate_fn=collate
+    )
+
+
+def _some_photos(run: Pretraining) -> Iterator[Tensor]:
+    """The first batches of `_all_photos`, the same on all processes, on the run's device."""
+    for batch in islice(_all_photos(run), -(-RECALIBRATION_PHOTOS // run.config["batch_size"])):
+        yield batch["image"].to(run.device)
 
 
 def _held_out_photos(run: Pretraining) -> tuple[list[Tensor], dict[str, str]]:
@@ -292,7 +346,7 @@ def _held_out_photos(run: Pretraining) -> tuple[list[Tensor], dict[str, str]]:
 
 def _save(run: Pretraining) -> None:
     provenance = Provenance(
-        method=run.method.name,
+        method=run.name,
         seed=run.seed,
         step=run.steps,
         processes=run.sampler.world_size,

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -91,6 +92,33 @@ def check_unreadable(unreadable: dict[str, str], num_photos: int) -> None:
             f"too many unreadable photos: {len(unreadable)} of {num_photos}, first {first};"
             f" at most {MAX_UNREADABLE:.0%} are skipped: mend or remove them"
         )
+
+
+class BeginEpochs(Hook):  # type: ignore[misc]
+    """Lets the method look at all photos before each epoch.
+
+    Args:
+        steps_per_epoch: Steps of an epoch.
+        batches: All photos of the training, as `pretext.data.views.collate` batches them.
+    """
+
+    def __init__(self, steps_per_epoch: int, batches: Iterable[dict[str, Any]]):
+        self.steps_per_epoch, self.batches = steps_per_epoch, batches
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Call the method where an epoch begins."""
+        if batch_idx % self.steps_per_epoch == 0:
+            method = runner.model.module if is_model_wrapper(runner.model) else runner.model
+            device = next(method.parameters()).device
+            anew = method.begin_epoch(batch_idx // self.steps_per_epoch, self._on(device))
+            for parameter in anew or ():
+                # A gradient may be under way where gradients are accumulated.
+                parameter.grad = None
+                runner.optim_wrapper.optimizer.state.pop(parameter, None)
+
+    def _on(self, device: torch.device) -> Iterator[dict[str, Tensor]]:
+        for batch in self.batches:
+            yield {key: batch[key].to(device) for key in ("image", "index")}
 
 
 class StopOnNonFinite(Hook):  # type: ignore[misc]

@@ -2,10 +2,12 @@
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from small_run import SMALL
 
 from pretext.config import load_config
+from pretext.initializers import he_normal_
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +24,30 @@ def photo_folder(tmp_path_factory):
     return folder
 
 
+@pytest.fixture(scope="session")
+def photo_folders(photo_folder, tmp_path_factory):
+    """The same photos in two folders, by the direction of the stripes."""
+    folder = tmp_path_factory.mktemp("labelled")
+    for photo in photo_folder.glob("*.jpg"):
+        link = folder / ("upright" if int(photo.stem) % 2 else "lying") / photo.name
+        link.parent.mkdir(exist_ok=True)
+        link.symlink_to(photo)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def pair_lists(photo_folder, tmp_path_factory):
+    """The photos in pairs: by ``frames`` a list of frame pairs, by ``tracks`` one of tracks."""
+    paths = sorted(photo_folder.glob("*.jpg"))
+    pairs = list(zip(paths, paths[1:] + paths[:1], strict=True))
+    lists = {kind: tmp_path_factory.mktemp("pairs") / f"list.{kind}" for kind in ("pairs", "tracks")}
+    motions = [f"{first} {second} {k} {k % 7} {-k}\n" for k, (first, second) in enumerate(pairs)]
+    lists["pairs"].write_text("".join(motions))
+    boxes = [f"{first} 4 4 44 44 {second} 10 8 58 56\n" for first, second in pairs]
+    lists["tracks"].write_text("".join(boxes))
+    return {"frames": lists["pairs"], "tracks": lists["tracks"]}
+
+
 @pytest.fixture
 def small_config():
     """Loads a pretraining config and makes it small; more overrides may follow."""
@@ -30,3 +56,35 @@ def small_config():
         return load_config(name, [*SMALL, *overrides])
 
     return load
+
+
+@pytest.fixture
+def one_thread():
+    """Small networks train faster on one thread, above all beside other tests."""
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+
+
+@pytest.fixture
+def train_method(one_thread, tmp_path):
+    """Trains a pretext method on one batch of photos by AdamW; returns what it logged at each step."""
+
+    def train(method, image, steps, lr=1e-3, photos=None):
+        he_normal_(method, 0)
+        if photos is not None:
+            method.setup(photos, tmp_path)
+        method.train()
+        optimizer = torch.optim.AdamW((p for p in method.parameters() if p.requires_grad), lr)
+        logged = []
+        for step in range(steps):
+            torch.manual_seed(step)
+            scalars = method(image, torch.arange(len(image)))
+            optimizer.zero_grad()
+            sum(value for name, value in scalars.items() if "loss" in name).backward()
+            optimizer.step()
+            logged.append({name: float(value.detach()) for name, value in scalars.items()})
+        return logged
+
+    return train

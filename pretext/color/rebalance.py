@@ -124,18 +124,20 @@ def soft_cross_entropy(
 
 
 def l2_loss(
-    pred_ab: Float[Tensor, "n 2 h w"], ab: Float[Tensor, "n 2 h w"], mask: Float[Tensor, " n"] | None = None
+    prediction: Float[Tensor, "n c h w"],
+    target: Float[Tensor, "n c h w"],
+    mask: Float[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Half the squared ab distance, averaged over all N * H * W pixels (Zhang et al., equation 1).
+    """Half the squared distance of two colours, averaged over all N * H * W pixels (Zhang et al., equation 1).
 
     Args:
-        pred_ab: Predicted colours in CIE units, (N, 2, H, W).
-        ab: True colours in CIE units, (N, 2, H, W).
+        prediction: Predicted colours, (N, C, H, W): ab, or any other channels.
+        target: True colours in the same units, (N, C, H, W).
         mask: Weight of each photo, (N,), for instance `gray_mask(ab)`. The divisor counts masked pixels too.
 
     Differences from the paper: a mean instead of a sum over pixels.
     """
-    squared = (pred_ab - ab).square().sum(dim=1) / 2
+    squared = (prediction - target).square().sum(dim=1) / 2
     return (squared if mask is None else squared * mask[:, None, None]).mean()
 
 

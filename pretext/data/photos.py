@@ -18,6 +18,7 @@ from PIL import ExifTags, Image
 from pretext.errors import InputError
 
 PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
+PAIR_LISTS = (".pairs", ".tracks")
 URL_SCHEMES = ("file", "http", "https", "gs", "s3", "hf")
 
 #: What turns a photo upright, by its EXIF orientation.
@@ -129,8 +130,10 @@ def open_photos(source: str | Path, cache: Path = Path("work_dirs/shards")) -> P
 
     Args:
         source: A folder (searched through all its subfolders for .jpg, .jpeg, .png and .webp; if it holds
-            none, for .tar shards), a list file (.txt, one path a line, relative to the file's folder), a .tar
-            shard, or shards as a brace pattern or URL (``https://host/photos-{000..127}.tar``).
+            none, for .tar shards), a list file (.txt, one path a line, relative to the file's folder), a list of
+            pairs (.pairs, :class:`pretext.data.frame_pairs.FramePairs`; .tracks,
+            :class:`pretext.data.tracks.Tracks`), a .tar shard, or shards as a brace pattern or URL
+            (``https://host/photos-{000..127}.tar``).
         cache: Folder for copies of shards that are URLs.
 
     Raises:
@@ -144,6 +147,8 @@ def open_photos(source: str | Path, cache: Path = Path("work_dirs/shards")) -> P
         photos: Photos = PhotoShards(shards, cache) if shards else PhotoFiles(files)
     elif path.suffix == ".txt" and path.is_file():
         photos = PhotoFiles(_read_list(path))
+    elif path.suffix in PAIR_LISTS and path.is_file():
+        photos = _open_pairs(path)
     elif source.endswith(".tar"):
         try:
             photos = PhotoShards(list(braceexpand(source)), cache)
@@ -151,7 +156,8 @@ def open_photos(source: str | Path, cache: Path = Path("work_dirs/shards")) -> P
             raise InputError(f"the pattern {source} has unbalanced braces: {error}") from error
     else:
         raise InputError(
-            f"no photos: received {source}, which is neither a folder, a list file (.txt) nor a shard (.tar)"
+            f"no photos: received {source}, which is neither a folder, a list file (.txt, .pairs, .tracks)"
+            " nor a shard (.tar)"
         )
     if len(photos) == 0:
         raise InputError(
@@ -159,6 +165,14 @@ def open_photos(source: str | Path, cache: Path = Path("work_dirs/shards")) -> P
             " in subfolders too, or tar shards of such files"
         )
     return photos
+
+
+def _open_pairs(path: Path) -> Photos:
+    # Imported here: both modules import this one.
+    from pretext.data.frame_pairs import FramePairs
+    from pretext.data.tracks import Tracks
+
+    return {".pairs": FramePairs, ".tracks": Tracks}[path.suffix](path)
 
 
 def fingerprint(photos: Photos) -> str:

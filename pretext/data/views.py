@@ -7,7 +7,7 @@ no worker or four, or stopped and resumed in mid-epoch, sees the same crops.
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,6 +34,25 @@ class Draw:
 def draw_rng(seed: int, draw: Draw) -> np.random.Generator:
     """The random numbers of one draw of a run with that seed."""
     return np.random.default_rng((seed, draw.epoch, draw.index))
+
+
+@runtime_checkable
+class View(Protocol):
+    """What a config may name as the view of a pretraining run."""
+
+    @property
+    def size(self) -> int:
+        """Height of a view, and side of the central crop, in pixels."""
+        ...
+
+    @property
+    def resize(self) -> int:
+        """Length of the shorter side before the central crop, in pixels."""
+        ...
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
+        """A view (3, size, width) uint8 of an RGB photo; the width is the same for all photos."""
+        ...
 
 
 @dataclass(frozen=True)
@@ -205,7 +224,7 @@ class PretrainingViews(Dataset[dict[str, Any]]):
         seed: Seed of every draw.
     """
 
-    def __init__(self, photos: Photos, indices: Int[np.ndarray, " n"], view: RandomCrop, seed: int):
+    def __init__(self, photos: Photos, indices: Int[np.ndarray, " n"], view: View, seed: int):
         self.photos = photos
         self.indices = indices
         self.view = view
@@ -218,23 +237,52 @@ class PretrainingViews(Dataset[dict[str, Any]]):
         """The sample of one draw.
 
         Returns:
-            ``image`` uint8 (3, size, size); ``index`` of the photo drawn; ``unreadable``, a list of
+            ``image`` uint8 (3, size, width); ``index`` of the photo shown among all; ``unreadable``, a list of
             (photo's name, reason) of the photos that were skipped to find a readable one.
         """
-        rng = draw_rng(self.seed, draw)
+        index, image, unreadable = self.readable(draw.index)
+        return {
+            "image": self.view(image, draw_rng(self.seed, draw)),
+            "index": index,
+            "unreadable": unreadable,
+        }
+
+    def readable(self, position: int) -> tuple[int, Image.Image, list[tuple[str, str]]]:
+        """The first photo from ``position`` on that can be decoded: its number among all, itself, and what was skipped.
+
+        Raises:
+            InputError: Many in a row are unreadable.
+        """
         unreadable: list[tuple[str, str]] = []
         for step in range(min(MAX_TRIES, len(self))):
-            index = int(self.indices[(draw.index + step) % len(self)])
+            index = int(self.indices[(position + step) % len(self)])
             try:
-                image = decode_rgb(self.photos.read(index))
+                return index, decode_rgb(self.photos.read(index)), unreadable
             except (UnreadablePhotoError, OSError) as error:
                 unreadable.append((self.photos.name(index), str(error)))
-                continue
-            return {"image": self.view(image, rng), "index": draw.index, "unreadable": unreadable}
         raise InputError(
             f"{len(unreadable)} photos in a row are unreadable, first {unreadable[0][0]} ({unreadable[0][1]});"
             " allowed are whole JPEG, PNG and WebP files"
         )
+
+
+class CentralViews(Dataset[dict[str, Any]]):
+    """Central crops of the same photos as ``views``, in the order of their numbers; nothing is drawn.
+
+    A photo that cannot be decoded is replaced as in `PretrainingViews`.
+    """
+
+    def __init__(self, views: PretrainingViews):
+        self.views = views
+
+    def __len__(self) -> int:
+        return len(self.views)
+
+    def __getitem__(self, position: int) -> dict[str, Any]:
+        """The sample at a position; see `PretrainingViews`."""
+        index, image, unreadable = self.views.readable(position)
+        view = self.views.view
+        return {"image": center_crop(image, view.size, view.resize), "index": index, "unreadable": unreadable}
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:

@@ -1,12 +1,14 @@
 """The contract of a pretext method: a backbone, a loss on unlabeled photos, and perhaps a picture of itself."""
 
+from collections.abc import Iterable, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, ClassVar, Literal
 
 import torch
 from jaxtyping import Int, UInt8
 from mmengine.model import BaseModel
-from torch import Tensor
+from torch import Tensor, nn
 from torch import distributed as dist
 
 from pretext.backbones.base import Backbone
@@ -24,6 +26,14 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
     """
 
     name: ClassVar[str]
+    #: Whether the photos may be pairs of pictures (`pretext.data.side_by_side`).
+    takes_pairs: ClassVar[bool] = False
+    #: Whether the backbone is shown photos (or frames) as they are. If not, its batch norms are recalibrated at the end
+    #: (`pretext.recalibration`).
+    whole_photos: bool = True
+    #: Learning rate of parameters whose name begins so, relative to the config's: those of a second player, which is
+    #: stepped as by an optimiser of its own.
+    rate_factors: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, backbone: Backbone):
         super().__init__()
@@ -32,6 +42,21 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
     def setup(self, photos: Photos, folder: Path) -> None:
         """Prepare from the training photos, once before training; what takes long is kept in ``folder``."""
 
+    def begin_epoch(self, epoch: int, batches: Iterable[dict[str, Tensor]]) -> Iterable[nn.Parameter] | None:
+        """Look at all photos before an epoch; a run that goes on in mid-epoch does not come here.
+
+        What is found must be kept in buffers, so that it is saved with the weights.
+
+        Args:
+            epoch: From 0.
+            batches: All photos of the training once, in the order of their numbers, as ``image`` and ``index`` on the
+                method's device: central crops, nothing drawn. They are read as they are asked for.
+
+        Returns:
+            The parameters that were set anew, if any: what the optimiser remembers of them is dropped.
+        """
+        return None
+
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
     ) -> dict[str, Tensor]:
@@ -39,7 +64,7 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
 
         Args:
             image: RGB photos.
-            index: Their numbers in the data set.
+            index: Their numbers among the photos that `setup` is given.
             mode: Always ``loss``.
 
         Returns:

@@ -18,6 +18,7 @@ from pretext.data.photos import Photos
 from pretext.errors import InputError
 from pretext.methods.base import Method
 from pretext.prior import prior_of_photos
+from pretext.targets import at_targets, check_target_stride
 
 #: Photos the colour prior is estimated from.
 PRIOR_PHOTOS = 2000
@@ -80,12 +81,12 @@ class Colorization(Method):
                 f"bins from_data stand in a prior file: received prior={prior!r}, expected the path of a file made"
                 " by `python -m pretext prior --bins from_data`"
             )
-        check_at_least("target_stride", target_stride, 1)
         check_at_least("head_channels", head_channels, 0)
         if not 0 <= rebalance_mix <= 1:
             raise InputError(f"rebalance_mix is a share: received {rebalance_mix}, allowed are 0 to 1")
         self.loss = loss
         self.layer = backbone.layer(layer)
+        check_target_stride(self.layer, target_stride)
         self.target_stride = target_stride
         self.bins_rule = bins
         self.rebalance_mix = rebalance_mix
@@ -143,7 +144,7 @@ class Colorization(Method):
         prediction = self.predict(rgb_to_lightness(image))
         # Losses in single precision, whatever the backbone ran in.
         with torch.autocast(image.device.type, enabled=False):
-            prediction = _at_targets(
+            prediction = at_targets(
                 prediction.float(), ab.shape[-2:], self.layer.stride // self.target_stride
             )
             colorful = gray_mask(ab, self.gray_threshold)
@@ -171,22 +172,6 @@ class Colorization(Method):
         colored = lab_to_rgb(torch.cat([lightness, ab], 1))
         columns = [gray, image / 255, colored]
         return (torch.cat(columns, 3) * 255).round().to(torch.uint8)
-
-
-def _at_targets(logits: Tensor, size: torch.Size, factor: int) -> Tensor:
-    """Upsample logits (N, Q, h, w) to the ``size`` of the targets, ``factor`` times as dense.
-
-    Targets are the pixels at multiples of their stride, from the photo's first on. In a padded AlexNet position j
-    looks at pixel j * stride too, in the colorization net two pixels before it, so corners are aligned: 12 positions
-    give 23, the authors' upsampling, and what lies beyond the last target is cut. Where that does not cover the
-    targets, the map is taken to be spread evenly over the photo.
-    """
-    reach = [factor * (side - 1) + 1 for side in logits.shape[-2:]]
-    if reach[0] < size[0] or reach[1] < size[1]:
-        return F.interpolate(logits, size=tuple(size), mode="bilinear", align_corners=False)
-    if factor > 1:
-        logits = F.interpolate(logits, size=reach, mode="bilinear", align_corners=True)
-    return logits if logits.shape[-2:] == size else logits[..., : size[0], : size[1]]
 
 
 def _named_prior(name: str) -> ColorPrior:

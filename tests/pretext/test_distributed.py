@@ -1,8 +1,11 @@
+from copy import deepcopy
+
+import pytest
 import torch
 from torch import distributed as dist
 from torch import nn
 
-from pretext.distributed import SyncBatchNorm2d, process_group, synchronize_batch_norm
+from pretext.distributed import SyncBatchNorm, process_group, synchronize_batch_norm
 
 
 def test_synchronised_batch_norms_keep_their_weights_and_what_is_frozen():
@@ -10,7 +13,7 @@ def test_synchronised_batch_norms_keep_their_weights_and_what_is_frozen():
     model(torch.rand(8, 3, 2, 2))
     before = model[1][0].eval().requires_grad_(False)
     after = synchronize_batch_norm(model, torch.device("cpu"))[1][0]
-    assert isinstance(after, SyncBatchNorm2d)
+    assert isinstance(after, SyncBatchNorm)
     assert after.weight is before.weight
     assert not after.weight.requires_grad
     assert not after.training
@@ -21,6 +24,30 @@ def test_synchronised_batch_norms_keep_their_weights_and_what_is_frozen():
 def test_a_batch_norm_without_affine_parameters_stays_so():
     model = nn.Sequential(nn.BatchNorm2d(4, affine=False))
     assert synchronize_batch_norm(model, torch.device("cpu"))[0].weight is None
+
+
+@pytest.mark.parametrize(
+    ("batch_norm", "shape"), [(nn.BatchNorm1d(4), (8, 4)), (nn.BatchNorm2d(4), (8, 4, 3, 5))]
+)
+def test_a_synchronised_batch_norm_computes_what_torchs_does(batch_norm, shape):
+    model = nn.Sequential(batch_norm)
+    nn.init.uniform_(batch_norm.weight)
+    own = synchronize_batch_norm(deepcopy(model), torch.device("cpu"))
+    assert isinstance(own[0], SyncBatchNorm)
+    dist.init_process_group("gloo", store=dist.HashStore(), rank=0, world_size=1)
+    try:
+        for training in (True, False):
+            photos, gradient = 3 + 2 * torch.rand(shape), torch.rand(shape)
+            found = []
+            for module in (model.train(training), own.train(training)):
+                inputs = photos.clone().requires_grad_()
+                module.zero_grad()
+                outputs = module(inputs)
+                outputs.backward(gradient)
+                found.append([outputs, inputs.grad, module[0].weight.grad, *module[0].buffers()])
+            torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
+    finally:
+        dist.destroy_process_group()
 
 
 def test_more_processes_than_gpus_compute_on_the_cpu(monkeypatch, tmp_path, capsys):

@@ -323,6 +323,8 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(small_config, photo_folder, tm
             "backbone.input_space=rgb",
             "unknown colorization input_space: received 'rgb', allowed are lightness",
         ),
+        ("name=random", "name is what tables call the backbone: received 'random', allowed are texts but"),
+        ("name=' '", "name is what tables call the backbone: received ' '"),
         ("schedule.warmup=1.0", "schedule.warmup is a share of all steps: received 1.0"),
         ("steps=0", "steps is too small: received 0, allowed are 1 and above"),
         ("amp=bogus", "unknown amp: received 'bogus', allowed on device (cpu|cuda) are None, bfloat16"),
@@ -353,6 +355,31 @@ def test_bad_settings_are_named(small_config, photo_folder, tmp_path, override, 
             work_dir=tmp_path / "run",
             data=str(photo_folder),
         )
+    assert not (tmp_path / "run").exists()
+
+
+def test_a_run_may_have_a_name_of_its_own(small_config, photo_folder, tmp_path):
+    config = small_config("pretext/colorization_alexnet_toyworld", "name=l2", "method.loss=l2")
+    backbone = pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    assert load_backbone(backbone).provenance.method == "l2"
+
+
+@pytest.mark.parametrize(("method", "seen"), [("colorization", 2), ("counting", 6)])
+def test_batch_norms_of_what_saw_patches_are_recalibrated_on_all_photos(
+    method, seen, small_config, photo_folder, tmp_path
+):
+    # Two steps of training; 44 photos in batches of 8.
+    config = small_config(f"pretext/{method}_alexnet_toyworld", "batch_size=8", "steps=2")
+    backbone = load_backbone(pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))).backbone
+    norms = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
+    assert [int(norm.num_batches_tracked) for norm in norms] == [seen] * 5
+
+
+def test_pairs_are_for_those_who_take_them(small_config, pair_lists, tmp_path):
+    config = small_config("pretext/colorization_alexnet_toyworld")
+    message = r"colorization is not trained on pairs: received .*list\.tracks, allowed are folders, lists"
+    with pytest.raises(InputError, match=message):
+        pretrain(config, work_dir=tmp_path / "run", data=str(pair_lists["tracks"]))
     assert not (tmp_path / "run").exists()
 
 
@@ -433,7 +460,8 @@ def test_killed_and_started_again_the_weights_are_the_same(photo_folder, tmp_pat
 
 
 @pytest.mark.slow
-def test_two_processes_compute_what_one_does(photo_folder, tmp_path):
+@pytest.mark.parametrize("method", ["colorization", "rotation"])
+def test_two_processes_compute_what_one_does(method, photo_folder, tmp_path):
     # By SGD. Adam divides by the size of a gradient, which enlarges rounding where that is tiny: by AdamW a single
     # process parts from itself, with two threads instead of one, by 3e-3 within twelve steps, as far as two processes
     # do; with eps=1e-4 both part by 7e-5, with eps=1e-2 by 1e-6.
@@ -442,7 +470,7 @@ def test_two_processes_compute_what_one_does(photo_folder, tmp_path):
         work_dir = tmp_path / str(gpus)
         subprocess.run(
             command(
-                "pretext/colorization_alexnet_toyworld", *words, f"batch_size={batch_size}", "steps=12",
+                f"pretext/{method}_alexnet_toyworld", *words, f"batch_size={batch_size}", "steps=12",
                 "optimizer.type=torch.optim.SGD", "optimizer.lr=0.01",
                 work_dir=work_dir, data=photo_folder,
             ),

@@ -6,7 +6,9 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
+from pretext.data.photos import decode_rgb
 from pretext.data.views import (
+    CentralViews,
     Draw,
     EpochSampler,
     PretrainingViews,
@@ -92,8 +94,21 @@ def test_an_unreadable_photo_is_replaced_and_reported():
     data = views(broken=[5, 6])
     sample = data[Draw(0, 5)]
     assert [name for name, _ in sample["unreadable"]] == ["photo5", "photo6"]
-    assert sample["index"] == 5
+    # The photo that stands in its place.
+    assert sample["index"] == 7
     assert collate([sample, data[Draw(0, 1)]])["unreadable"] == sample["unreadable"]
+
+
+def test_central_views_are_all_photos_in_their_order():
+    photos, chosen = Memory(12, broken=[5]), np.arange(1, 12, 2)
+    central = CentralViews(PretrainingViews(photos, chosen, RandomCrop(size=32, resize=36), seed=0))
+    samples = [central[position] for position in range(len(central))]
+    # Photo 7 stands in for photo 5, which cannot be read.
+    assert [sample["index"] for sample in samples] == [1, 3, 7, 7, 9, 11]
+    assert [name for sample in samples for name, _ in sample["unreadable"]] == ["photo5"]
+    for sample in samples:
+        expected = center_crop(decode_rgb(photos.read(sample["index"])), 32, 36)
+        assert torch.equal(sample["image"], expected)
 
 
 def test_only_unreadable_photos_end_in_an_error():

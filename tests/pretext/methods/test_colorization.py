@@ -9,12 +9,14 @@ from pretext.color.bins import ab_bins
 from pretext.color.lab import rgb_to_lab
 from pretext.color.prior import imagenet_prior
 from pretext.color.rebalance import rebalance_weights
+from pretext.config import load_config
 from pretext.data.photos import open_photos
+from pretext.engine import build_method
 from pretext.errors import InputError
 from pretext.initializers import he_normal_
 from pretext.methods import Colorization
-from pretext.methods.colorization import _at_targets
 from pretext.prior import prior_of_photos
+from pretext.targets import at_targets
 
 
 class Nothing:
@@ -53,7 +55,7 @@ def test_the_rebalanced_loss_is_that_of_the_equations(image):
     # Equations 2 to 4, pixel by pixel and bin by bin.
     ab = rgb_to_lab(image)[:, 1:, ::8, ::8]
     lightness = rgb_to_lab(image)[:, :1]
-    logits = _at_targets(colorization.predict(lightness), ab.shape[-2:], 2)
+    logits = at_targets(colorization.predict(lightness), ab.shape[-2:], 2)
     log_p = F.log_softmax(logits.double(), 1)
     bins, weights = ab_bins(), rebalance_weights(imagenet_prior().probabilities)
     total = 0.0
@@ -76,6 +78,19 @@ def test_without_weights_rare_colours_count_as_others(image):
     assert plain(image, INDEX)["loss_color"].item() == pytest.approx(5.75, abs=2.5)
 
 
+@pytest.mark.parametrize("data", ["imagenette128", "toyworld"])
+def test_l_to_ab_is_plain_cross_entropy_with_the_nearest_bin(data, image):
+    # "Split-Brain Autoencoders" (Zhang et al., CVPR 2017), L -> ab(cl): one-hot, not rebalanced.
+    colorization = build_method(load_config(f"pretext/l_to_ab_alexnet_{data}"), 0).eval()
+    colorization.setup(Nothing(), Path())
+    lab = rgb_to_lab(image)
+    logits = at_targets(colorization.predict(lab[:, :1]), torch.Size([8, 8]), 2)
+    ab = lab[:, 1:, ::8, ::8].permute(0, 2, 3, 1)
+    labels = torch.cdist(ab.flatten(0, 2), ab_bins()).argmin(1).view(3, 8, 8)
+    loss = colorization(image, INDEX)["loss_color"]
+    torch.testing.assert_close(loss, F.cross_entropy(logits, labels))
+
+
 def test_l2_regresses_colours_over_110(image):
     colorization = method(loss="l2")
     for parameter in colorization.head.parameters():
@@ -92,12 +107,6 @@ def test_gray_photos_have_no_gradient_and_do_not_change_the_others(image):
     loss = colorization(mixed, INDEX)["loss_color"]
     alone = colorization(mixed[1:], INDEX[1:])["loss_color"]
     assert loss.item() == pytest.approx(alone.item() * 2 / 3, rel=1e-5)
-
-
-def test_twelve_positions_give_the_authors_twenty_three():
-    ramp = torch.arange(12.0).expand(1, 1, 12, 12)
-    upsampled = _at_targets(ramp, torch.Size([23, 23]), 2)
-    torch.testing.assert_close(upsampled[0, 0, 0], torch.arange(23.0) / 2)
 
 
 @pytest.mark.parametrize(("backbone", "layer", "stride"), [(VGG16(), "conv5_3", 8), (ColorNet(), "conv8", 4)])

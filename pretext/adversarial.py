@@ -1,0 +1,121 @@
+"""Two players in one training step: what methods with a discriminator share."""
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Float
+from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn import functional as F
+
+from pretext.backbones.base import check_at_least
+
+#: Of Goodfellow et al. (NIPS 2014), and of Mao et al. (ICCV 2017).
+ADVERSARIAL_LOSSES = ("nonsaturating", "least_squares")
+#: Slope of the discriminator's ReLUs below zero.
+LEAK = 0.2
+#: Positions a side that the discriminator's last map is averaged to.
+CELLS = 4
+
+
+class AdversarialLosses(NamedTuple):
+    """What `adversarial_losses` returns.
+
+    Attributes:
+        player: Falls as the discriminator errs; its gradient reaches whatever made the inputs, never the discriminator.
+        discriminator: Falls as the discriminator is right; its gradient reaches the discriminator alone.
+        accuracy: Share of the inputs that the discriminator is right on, 0..1.
+    """
+
+    player: Float[Tensor, ""]
+    discriminator: Float[Tensor, ""]
+    accuracy: Float[Tensor, ""]
+
+
+def adversarial_losses(
+    discriminator: nn.Module, real: Sequence[Tensor], fake: Sequence[Tensor], *, kind: str = "nonsaturating"
+) -> AdversarialLosses:
+    """The losses of both players of a generative adversarial net, to be added up and minimised in one step.
+
+    The discriminator's loss is computed on detached inputs, the other player's through a discriminator whose parameters
+    are detached, so that the gradient of their sum is, for each player, that of its own loss. A method gives the
+    discriminator a learning rate of its own in `Method.rate_factors`. As Adam and SGD keep their state by parameter,
+    one optimiser then does what two would that are both stepped on gradients at the same weights. Gradients should not
+    be clipped, since their norm is taken over both players.
+
+    Real and fake inputs pass the discriminator apart, each with its own batch statistics if it has batch norm. Its
+    buffers are changed by these two passes; the passes of the other player work on copies of them.
+
+    Args:
+        discriminator: Gives scores (N,) of its inputs, the higher the more real.
+        real: Its inputs, e.g. a photo, or a photo and a code. If any of them carries a gradient, as the code of an
+            encoder does, the player also wants them to be taken for fake.
+        fake: Its inputs, made by the player.
+        kind: ``nonsaturating`` (the player minimises the cross-entropy to the wrong answer) or ``least_squares``.
+
+    Returns:
+        Both losses, in single precision, and the discriminator's accuracy.
+    """
+    truth = discriminator(*(part.detach() for part in real)).float()
+    forgery = discriminator(*(part.detach() for part in fake)).float()
+    held = {name: parameter.detach() for name, parameter in discriminator.named_parameters()}
+    held |= {name: buffer.clone() for name, buffer in discriminator.named_buffers()}
+    player = _loss(functional_call(discriminator, held, tuple(fake)).float(), True, kind)
+    if any(part.requires_grad for part in real):
+        player = player + _loss(functional_call(discriminator, held, tuple(real)).float(), False, kind)
+    middle = 0.5 if kind == "least_squares" else 0.0
+    right: Bool[Tensor, " n"] = torch.cat([truth > middle, forgery <= middle])
+    return AdversarialLosses(
+        player, _loss(truth, True, kind) + _loss(forgery, False, kind), right.float().mean()
+    )
+
+
+def _loss(scores: Float[Tensor, " n"], is_real: bool, kind: str) -> Float[Tensor, ""]:
+    """How far scores are from saying real, or fake."""
+    if kind == "least_squares":
+        return 0.5 * (scores - float(is_real)).square().mean()
+    return F.softplus(-scores if is_real else scores).mean()
+
+
+class Discriminator(nn.Module):
+    """Scores photos, or pairs of photo and code.
+
+    Four convolutions of stride 2 and a hidden layer see the photo, one the code, and a last one both. It has no batch
+    norm, so that each photo is judged by itself.
+
+    Args:
+        channels: Of the first convolution; each further one has twice as many.
+        code_length: Numbers of the code; 0 for none.
+        hidden: Length of the hidden layers.
+
+    Raises:
+        InputError: A number is out of range.
+    """
+
+    def __init__(self, *, channels: int = 32, code_length: int = 0, hidden: int = 512):
+        super().__init__()
+        check_at_least("discriminator channels", channels, 1)
+        check_at_least("discriminator hidden", hidden, 1)
+        layers: list[nn.Module] = []
+        in_channels = 3
+        for out_channels in (channels, 2 * channels, 4 * channels, 8 * channels):
+            layers += [nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1), nn.LeakyReLU(LEAK, True)]
+            in_channels = out_channels
+        layers += [nn.AdaptiveAvgPool2d(CELLS), nn.Flatten(), nn.Linear(in_channels * CELLS * CELLS, hidden)]
+        self.photo = nn.Sequential(*layers, nn.LeakyReLU(LEAK, True))
+        # As long as what stands for the photo: raw, the code would hardly be heard beside it.
+        self.code = (
+            nn.Sequential(nn.Linear(code_length, hidden), nn.LeakyReLU(LEAK, True)) if code_length else None
+        )
+        self.head = nn.Sequential(
+            nn.Linear(2 * hidden if code_length else hidden, hidden),
+            nn.LeakyReLU(LEAK, True),
+            nn.Linear(hidden, 1),
+        )
+
+    def forward(self, photo: Float[Tensor, "n 3 h w"], *code: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
+        """Scores of photos (values -1..1) of 16 pixels a side or more, and their codes if it looks at codes."""
+        codes = [] if self.code is None else [self.code(*code)]
+        scores: Tensor = self.head(torch.cat([self.photo(photo), *codes], 1))
+        return scores.squeeze(1)

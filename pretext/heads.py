@@ -1,0 +1,70 @@
+"""What pretext methods put on a backbone: classifiers of whole maps and decoders back to pixels."""
+
+from jaxtyping import Float, Int
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pretext.backbones.base import check_at_least
+
+
+class MapHead(nn.Module):
+    """From a feature map to a vector: max pooling to a fixed size, a hidden layer with batch norm, a linear layer.
+
+    Args:
+        in_channels: Of the map.
+        out_features: Length of the vector.
+        size: Positions a side after pooling.
+        hidden: Length of the hidden layer; 0 for none.
+
+    Raises:
+        InputError: A number is out of range.
+    """
+
+    def __init__(self, in_channels: int, out_features: int, *, size: int = 3, hidden: int = 512):
+        super().__init__()
+        check_at_least("head size", size, 1)
+        check_at_least("head hidden", hidden, 0)
+        self.size = size
+        length = in_channels * size * size
+        layers: list[nn.Module] = []
+        if hidden:
+            layers = [nn.Linear(length, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
+        self.layers = nn.Sequential(*layers, nn.Linear(hidden or length, out_features))
+
+    def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out"]:
+        """The vector of each map."""
+        vector: Tensor = self.layers(F.adaptive_max_pool2d(features, self.size).flatten(1))
+        return vector
+
+
+class Decoder(nn.Sequential):
+    """From a feature map back to pixels: blocks of upsampling by 2, 3x3 convolution, batch norm and ReLU.
+
+    Args:
+        in_channels: Of the map.
+        out_channels: Of what is decoded.
+        doublings: How often the sides are doubled.
+        channels: Of the first block; each further one has half as many, 16 at the least.
+
+    Raises:
+        InputError: A number is out of range.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, *, doublings: int, channels: int = 128):
+        check_at_least("decoder doublings", doublings, 0)
+        check_at_least("decoder channels", channels, 16)
+        layers: list[nn.Module] = []
+        for _ in range(doublings):
+            layers += [
+                nn.Upsample(scale_factor=2, mode="nearest"),
+                nn.Conv2d(in_channels, channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(channels),
+                nn.ReLU(inplace=True),
+            ]
+            in_channels, channels = channels, max(16, channels // 2)
+        super().__init__(*layers, nn.Conv2d(in_channels, out_channels, 3, padding=1))
+
+
+def accuracy(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
+    """Share of the samples whose label has the highest logit, 0..1."""
+    return (logits.detach().argmax(1) == labels).float().mean()
