@@ -1,0 +1,179 @@
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from pretext.data.frame_pairs import FramePairs
+from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint, open_photos
+from pretext.data.side_by_side import PairCrop, halves, side_by_side
+from pretext.data.tracks import PATCH_SIDE, Tracks
+from pretext.errors import InputError
+
+
+def noise(width, height, seed):
+    pixels = np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8)
+    return Image.fromarray(pixels)
+
+
+@pytest.fixture
+def folder(tmp_path):
+    """Two frames of 40 x 30 pixels below a list's folder, one of 20 x 30, and one that is no photo."""
+    (tmp_path / "frames").mkdir()
+    for number in range(2):
+        noise(40, 30, number).save(tmp_path / "frames" / f"{number}.png")
+    noise(20, 30, 2).save(tmp_path / "frames" / "narrow.png")
+    (tmp_path / "frames" / "broken.png").write_bytes(b"no photo")
+    return tmp_path
+
+
+def listed(folder, ending, *lines):
+    path = folder / f"list{ending}"
+    path.write_text("".join(f"{line}\n" for line in lines))
+    return open_photos(path)
+
+
+def test_a_list_of_frames_gives_both_and_their_motion(folder):
+    photos = listed(
+        folder, ".pairs", "frames/0.png frames/1.png 1.5 -2 3e1", "", " frames/1.png\tframes/0.png 0 0 -7 "
+    )
+    assert isinstance(photos, FramePairs)
+    assert isinstance(photos, Photos)
+    assert len(photos) == 2
+    assert photos.motions.tolist() == [[1.5, -2, 30], [0, 0, -7]]
+    joined = np.asarray(decode_rgb(photos.read(1)))
+    assert np.array_equal(joined[:, :40], np.asarray(noise(40, 30, 1)))
+    assert np.array_equal(joined[:, 40:], np.asarray(noise(40, 30, 0)))
+    assert photos.name(1) == f"{folder}/frames/1.png frames/0.png 0 0 -7"
+
+
+def test_a_list_of_tracks_gives_both_patches(folder):
+    frame = Image.new("RGB", (40, 30), "red")
+    frame.paste("blue", (20, 10, 40, 30))
+    frame.save(folder / "frames" / "blue.png")
+    photos = listed(folder, ".tracks", "frames/blue.png 22 12 38 28 frames/blue.png 0 10 40.0 30.0")
+    assert isinstance(photos, Tracks)
+    assert photos.boxes.tolist() == [[[22, 12, 38, 28], [0, 10, 40, 30]]]
+    joined = np.asarray(decode_rgb(photos.read(0)))
+    assert joined.shape == (PATCH_SIDE, 2 * PATCH_SIDE, 3)
+    first, last = joined[:, :PATCH_SIDE], joined[:, PATCH_SIDE:]
+    assert (first == [0, 0, 255]).all()
+    # Half of the second box is red.
+    half = PATCH_SIDE // 2
+    assert (last[10:, : half - 10] == [255, 0, 0]).all()
+    assert (last[10:, half + 10 :] == [0, 0, 255]).all()
+
+
+@pytest.mark.parametrize(
+    ("ending", "line", "message"),
+    [
+        (
+            ".pairs",
+            "frames/0.png frames/1.png 1 2",
+            "received 4 words, .* expected 'first.jpg second.jpg dx dy",
+        ),
+        (".pairs", "frames/0.png frames/1.png 1 2 3 4", "received 6 words"),
+        (
+            ".pairs",
+            "frames/0.png frames/gone.png 1 2 3",
+            "frames/gone.png does not exist; write paths relative",
+        ),
+        (".pairs", "frames/0.png frames/1.png 1 two 3", "could not convert string to float: 'two'; expected"),
+        (".pairs", "frames/0.png frames/1.png 1 nan 3", "expected finite numbers"),
+        (
+            ".tracks",
+            "frames/0.png 0 0 9 9 frames/1.png 0 0 9",
+            "received 9 words, .* expected 'first.jpg x1 y1",
+        ),
+        (".tracks", "frames/0.png 0 0 9 9 frames/gone.png 0 0 9 9", "frames/gone.png does not exist"),
+        (
+            ".tracks",
+            "frames/0.png 0 0 9 9 frames/1.png 5 0 5 9",
+            "a box has no area or begins outside its frame",
+        ),
+        (".tracks", "frames/0.png -1 0 9 9 frames/1.png 0 0 9 9", "expected 0 <= x1 < x2 and 0 <= y1 < y2"),
+    ],
+)
+def test_a_wrong_line_is_named_by_its_number(folder, ending, line, message):
+    good = {
+        ".pairs": "frames/0.png frames/1.png 0 0 0",
+        ".tracks": "frames/0.png 0 0 9 9 frames/1.png 0 0 9 9",
+    }
+    with pytest.raises(InputError, match=rf"list\{ending}, line 3: .*{message}"):
+        listed(folder, ending, good[ending], "", line)
+
+
+@pytest.mark.parametrize(
+    ("ending", "line", "message"),
+    [
+        (".pairs", "frames/0.png frames/narrow.png 0 0 0", "differ in size: received 40x30 and 20x30"),
+        (
+            ".tracks",
+            "frames/0.png 0 0 9 9 frames/narrow.png 0 0 21 9",
+            "leaves its frame: received 0 0 21 9 in 20x30",
+        ),
+    ],
+)
+def test_a_line_that_does_not_fit_its_frames_is_named_when_it_is_read(folder, ending, line, message):
+    photos = listed(folder, ending, "", line)
+    with pytest.raises(InputError, match=rf"list\{ending}, line 2: .*{message}"):
+        photos.read(0)
+
+
+def test_frames_that_cannot_be_decoded_are_unreadable_photos(folder):
+    photos = listed(folder, ".pairs", "frames/0.png frames/broken.png 0 0 0")
+    with pytest.raises(UnreadablePhotoError):
+        photos.read(0)
+
+
+def test_what_is_no_list_is_refused(folder):
+    (folder / "bytes.pairs").write_bytes(b"\xff\xfe\x00")
+    with pytest.raises(InputError, match=r"bytes.pairs is not a list of pairs: it is no text in UTF-8"):
+        open_photos(folder / "bytes.pairs")
+    with pytest.raises(InputError, match=r"no photos in .*list\.tracks"):
+        listed(folder, ".tracks")
+    with pytest.raises(InputError, match=r"neither a folder, a list file \(\.txt, \.pairs, \.tracks\) nor"):
+        open_photos(folder / "gone.pairs")
+
+
+def test_the_fingerprint_follows_the_motions(folder):
+    before = fingerprint(listed(folder, ".pairs", "frames/0.png frames/1.png 0 0 1"))
+    assert before != fingerprint(listed(folder, ".pairs", "frames/0.png frames/1.png 0 0 2"))
+    assert before == fingerprint(listed(folder, ".pairs", "frames/0.png frames/1.png 0 0 1"))
+
+
+def test_both_pictures_are_cropped_at_the_same_place():
+    first = noise(48, 40, 0)
+    second = Image.fromarray(255 - np.asarray(first))
+    joined = decode_rgb(side_by_side(first, second))
+    view = PairCrop(size=32, resize=40)
+    seen = set()
+    for seed in range(40):
+        cropped = view(joined, np.random.default_rng(seed))
+        left, right = halves(cropped[None])
+        assert left.shape == (1, 3, 32, 32)
+        assert torch.equal(left, 255 - right)
+        places = [
+            (x, y)
+            for x in range(17)
+            for y in range(9)
+            if np.array_equal(left[0].permute(1, 2, 0), np.asarray(first)[y : y + 32, x : x + 32])
+        ]
+        assert len(places) == 1
+        seen |= set(places)
+    assert len(seen) > 20
+
+
+def test_pictures_are_resized_first():
+    joined = decode_rgb(side_by_side(Image.new("RGB", (80, 60), "red"), Image.new("RGB", (80, 60), "blue")))
+    left, right = halves(PairCrop(size=24, resize=30)(joined, np.random.default_rng(0))[None])
+    assert (left == torch.tensor([255, 0, 0]).view(3, 1, 1)).all()
+    assert (right == torch.tensor([0, 0, 255]).view(3, 1, 1)).all()
+
+
+def test_bad_crops_are_refused():
+    with pytest.raises(InputError, match="0 < size <= resize: received size=40, resize=32"):
+        PairCrop(size=40, resize=32)
+    with pytest.raises(
+        InputError, match="received 8x9 pixels, expected twice as wide as high; configure view="
+    ):
+        halves(torch.zeros(1, 3, 8, 9, dtype=torch.uint8))
