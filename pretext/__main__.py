@@ -78,6 +78,24 @@ def _parser() -> argparse.ArgumentParser:
     toyworld.add_argument("--seed", type=seed_number, default=0)
     toyworld.set_defaults(run=_toyworld)
 
+    permutations = commands.add_parser("permutations", help="choose permutations for jigsaw puzzles")
+    permutations.add_argument("--count", type=int, default=64, help="how many (default: 64)")
+    permutations.add_argument("--out", type=Path, required=True, help="the file to write (.json)")
+    permutations.add_argument("--seed", type=seed_number, default=0)
+    permutations.set_defaults(run=_permutations)
+
+    tracks = commands.add_parser("tracks", help="find tracks of moving objects in videos")
+    tracks.add_argument("videos", help="a folder of videos")
+    tracks.add_argument("--out", type=Path, required=True, help="folder to make, with list.tracks and frames")
+    tracks.add_argument("--length", type=int, default=30, help="frames of a track (default: 30)")
+    tracks.add_argument(
+        "--size", type=int, default=448, help="longest shorter side of a frame in pixels (default: 448)"
+    )
+    tracks.add_argument(
+        "--patch", type=float, default=0.5, help="side of a patch as a share of it (default: 0.5)"
+    )
+    tracks.set_defaults(run=_tracks)
+
     export = commands.add_parser("export", help="write a backbone as other libraries read it")
     export.add_argument("backbone", help="a backbone file, or random:NAME")
     export.add_argument(
@@ -158,6 +176,31 @@ def _toyworld(options: argparse.Namespace, arguments: Sequence[str]) -> None:
 
     render_toyworld(options.out, seed=options.seed)
     print(options.out)
+
+
+def _permutations(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    from pretext.permutations import distant_permutations
+
+    chosen = distant_permutations(options.count, seed=options.seed)
+    chosen.save(options.out)
+    print(
+        f"{options.out}: {options.count} permutations, Hamming distance at least {chosen.minimum_distance},"
+        f" {chosen.mean_distance:.3f} on average"
+    )
+
+
+def _tracks(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    from pretext.data.video_tracks import LIST_NAME, track_videos
+
+    count, left_out = track_videos(
+        Path(data_path(options.videos)),
+        options.out,
+        length=options.length,
+        size=options.size,
+        patch=options.patch,
+    )
+    print(f"{options.out / LIST_NAME}: {count} tracks")
+    print(f"left out: {', '.join(f'{n} with {reason}' for reason, n in left_out.items()) or 'none'}")
 
 
 def _export(options: argparse.Namespace, arguments: Sequence[str]) -> None:

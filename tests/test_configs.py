@@ -8,6 +8,8 @@ from pretext.engine import pretrain
 from transfer.protocols import PROTOCOLS
 
 PRETEXT = sorted(path.stem for path in (config_folder() / "pretext").glob("*.py"))
+#: What is trained on pairs of pictures, and of which kind.
+PAIRS = {"egomotion_alexnet_frames128": "frames", "tracking_alexnet_videos128": "tracks"}
 
 
 def test_there_are_configs():
@@ -22,9 +24,13 @@ def test_the_tests_of_the_stages_run_these():
 
 
 @pytest.mark.parametrize("name", PRETEXT)
-def test_a_pretraining_config_trains_two_steps(name, small_config, photo_folder, tmp_path):
-    config = small_config(f"pretext/{name}")
-    backbone = pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+def test_a_pretraining_config_trains_two_steps(
+    name, small_config, photo_folder, photo_folders, pair_lists, tmp_path
+):
+    labelled = name.startswith("supervised")
+    config = small_config(f"pretext/{name}", *(["method.num_classes=2"] if labelled else []))
+    data = pair_lists[PAIRS[name]] if name in PAIRS else photo_folders if labelled else photo_folder
+    backbone = pretrain(config, work_dir=tmp_path / "run", data=str(data))
     loaded = load_backbone(backbone)
     assert loaded.provenance.step == 2
     assert (

@@ -5,6 +5,7 @@ from torch.optim import AdamW
 from pretext.data.views import RandomCrop
 from pretext.methods.colorization import Colorization
 
+name = None  # what tables call the backbone; None: the method's own name
 data = "imagenette128/train"
 view = dict(type=RandomCrop, size=128, resize=128, flip=True, min_scale=1.0)
 held_out = 8

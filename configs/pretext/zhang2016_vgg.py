@@ -9,6 +9,7 @@ from torch.optim import Adam
 from pretext.data.views import RandomCrop
 from pretext.methods.colorization import Colorization
 
+name = None  # what tables call the backbone; None: the method's own name
 data = "imagenet/train"
 view = dict(type=RandomCrop, size=176, resize=256, flip=True, min_scale=1.0)
 held_out = 8

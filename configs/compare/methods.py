@@ -1,0 +1,22 @@
+"""All pretext methods on Imagenette at 128 pixels, three seeds, by the linear probe of all layers.
+
+The same photos, epochs, batches and AlexNet for every method, and untrained backbones for the colours that they see:
+lightness (colorization, l_to_ab, deepcluster), Lab (split_brain, autoencoder), RGB (the others).
+"""
+
+backbones = {
+    "random": "random:alexnet",
+    "random_lab": "random:alexnet:lab",
+    "random_rgb": "random:alexnet:rgb",
+    "kmeans": dict(initialize="kmeans", photos="imagenette128/train"),
+    **{
+        name: dict(train=f"pretext/{name}_alexnet_imagenette128")
+        for name in (
+            *("colorization", "l_to_ab", "split_brain", "autoencoder", "autoencoder_drop50"),
+            *("context", "jigsaw", "counting", "rotation", "inpainting", "bigan", "deepcluster"),
+            *("egomotion", "tracking", "supervised"),
+        )
+    },
+}
+stages = {"linear-probe": dict(stage="linear-probe", config="transfer/linear_probe_imagenette128")}
+seeds = (0, 1, 2)

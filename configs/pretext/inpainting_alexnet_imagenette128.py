@@ -1,0 +1,26 @@
+"""Inpainting of AlexNet on Imagenette at 128 pixels: 6 epochs, random regions and a discriminator."""
+
+from mmengine.config import read_base
+
+from pretext.methods.inpainting import Inpainting
+
+with read_base():
+    from .colorization_alexnet_imagenette128 import *
+
+method = dict(
+    type=Inpainting,
+    layer="conv5",
+    mask="random",
+    map_size=8,
+    dropout=0.5,
+    doublings=4,
+    decoder_channels=128,
+    overlap_weight=10.0,
+    adversarial_weight=0.001,
+    adversarial_loss="nonsaturating",
+    discriminator_rate=0.1,
+    discriminator_channels=32,
+)
+backbone.update(input_space="rgb")
+# Adam's momentum is that of the authors' code.
+optimizer.update(betas=(0.5, 0.999))

@@ -1,0 +1,266 @@
+"""Clusters as labels: "Deep Clustering for Unsupervised Learning of Visual Features" (Caron et al., ECCV 2018).
+
+Caron, Bojanowski, Joulin, Douze. Before each epoch all photos are clustered by their features; the network then learns
+to say in which cluster a photo is.
+"""
+
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from torch import distributed as dist
+from torch.nn import functional as F
+
+from pretext.backbones.base import Backbone, check_at_least
+from pretext.data.photos import Photos
+from pretext.distributed import rank_and_world_size
+from pretext.heads import MapHead, accuracy
+from pretext.methods.base import Method
+from pretext.patches import normalize_each
+
+#: Label of a photo in no cluster.
+NONE = -1
+#: Passes of k-means over the photos, and photos that it moves its centroids by at once.
+PASSES, AT_ONCE = 20, 1024
+#: Least variance that a component is divided by, as a share of the first one's.
+MIN_VARIANCE = 1e-6
+#: Standard deviation of a new classifier's weights, as in the authors' code.
+CLASSIFIER_STD = 0.01
+
+
+class DeepCluster(Method):
+    """Predicts the cluster of a photo, in clusters that k-means finds in the network's own features before each epoch.
+
+    The features are those of central crops, whose channels are brought to one mean and deviation, or else brightness
+    would make the clusters; pooled, reduced to their principal components, whitened and normalised (section 4.1). An
+    empty cluster takes a share of another one (section 3.3). Each photo's loss is divided by the size of its cluster,
+    so that all clusters count equally; the paper draws photos uniformly over clusters, and calls the two equivalent.
+    The classifier begins anew with each epoch, and so does what the optimiser remembers of it, as the authors' code
+    gives it an optimiser of its own each time.
+
+    Clusters are numbered so that as many photos as possible keep their number from one epoch to the next. The share of
+    those that do not is logged as ``reassigned``, 1 in the first epoch, and how many clusters there are as
+    ``clusters``. Labels, weights of the clusters and this share are buffers, with which a resumed run goes on in
+    mid-epoch. With several processes the first one clusters, and the others take its labels and classifier. Held-out
+    photos have no label.
+
+    Args:
+        backbone: What is pretrained. Its input space decides by what photos may be clustered: the paper's Sobel filters
+            take the colours away, and so does ``lightness``. The view should crop at random: what is learned is to be
+            in the same cluster whatever is seen of the photo.
+        layer: The backbone's layer whose features are clustered, and that the head stands on.
+        clusters: How many; no more than there are photos.
+        feature_size: Positions a side of the averaged map that is clustered.
+        components: Principal components that are clustered, at most.
+        head_size: Positions a side that the layer's map is pooled to for the head.
+        head_hidden: Length of the head's hidden layer.
+
+    Raises:
+        InputError: The backbone has no such layer, or a number is out of range.
+
+    Differences from the paper: no Sobel filters. The features are those of conv5, after its ReLU, instead of fc7 before
+    it, and the head is one hidden layer of 512 without dropout in place of fc6 and fc7 of 4,096. Clusters are weighted
+    instead of sampled. k-means is scikit-learn's of mini-batches; empty clusters are filled when it has ended, not in
+    its iterations. It is made for some ten thousand photos: one process clusters while the others wait, for half an
+    hour at most.
+    """
+
+    name = "deepcluster"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        layer: str = "conv5",
+        clusters: int = 100,
+        feature_size: int = 2,
+        components: int = 256,
+        head_size: int = 3,
+        head_hidden: int = 512,
+    ):
+        super().__init__(backbone)
+        check_at_least("clusters", clusters, 2)
+        check_at_least("feature_size", feature_size, 1)
+        check_at_least("components", components, 1)
+        check_at_least("head_hidden", head_hidden, 1)
+        self.layer = backbone.layer(layer)
+        self.clusters = clusters
+        self.feature_size = feature_size
+        self.components = components
+        self.head = MapHead(self.layer.channels, head_hidden, size=head_size, hidden=0)
+        self.classifier = nn.Linear(head_hidden, clusters)
+        self.register_buffer("labels", torch.empty(0, dtype=torch.long))
+        self.register_buffer("cluster_weights", torch.zeros(clusters))
+        self.register_buffer("reassigned", torch.tensor(1.0))
+        self.labels: Tensor
+        self.cluster_weights: Tensor
+        self.reassigned: Tensor
+
+    def setup(self, photos: Photos, folder: Path) -> None:
+        """Make room for the label of every photo."""
+        self.labels = torch.full((len(photos),), NONE)
+
+    def begin_epoch(self, epoch: int, batches: Iterable[dict[str, Tensor]]) -> list[nn.Parameter]:
+        """Cluster all photos and begin with a new classifier."""
+        rank, processes = rank_and_world_size()
+        with torch.no_grad():
+            if rank == 0:
+                self._cluster(batches)
+                self.classifier.weight.normal_(0, CLASSIFIER_STD)
+                self.classifier.bias.zero_()
+            if processes > 1:
+                for found in (self.labels, self.reassigned, self.classifier.weight, self.classifier.bias):
+                    dist.broadcast(found.detach(), 0)
+            self.cluster_weights.copy_(equal_weights(self.labels, self.clusters))
+        return list(self.classifier.parameters())
+
+    def _cluster(self, batches: Iterable[dict[str, Tensor]]) -> None:
+        # Drawn before the photos are read, which takes random numbers too.
+        rng = np.random.default_rng(int(torch.randint(2**31, ())))
+        features, index = self._features(batches)
+        found = cluster(whiten(features, self.components), self.clusters, rng)
+        before = self.labels[index].cpu().numpy()
+        labels = torch.from_numpy(keep_numbers(found, before, self.clusters)).to(self.labels.device)
+        self.reassigned.copy_((labels != self.labels[index]).float().mean())
+        self.labels.fill_(NONE)
+        self.labels[index] = labels
+
+    def _features(
+        self, batches: Iterable[dict[str, Tensor]]
+    ) -> tuple[Float[Tensor, "m d"], Int[Tensor, " m"]]:
+        """Features of all photos, each once, and their numbers."""
+        features, numbers = [], []
+        training = self.backbone.training
+        self.backbone.eval()
+        for batch in batches:
+            maps = self.backbone(normalize_each(batch["image"]), [self.layer.name])[self.layer.name]
+            features.append(F.adaptive_avg_pool2d(maps, self.feature_size).flatten(1))
+            numbers.append(batch["index"])
+        self.backbone.train(training)
+        # What stands in for an unreadable photo comes twice.
+        index, place = np.unique(torch.cat(numbers).cpu().numpy(), return_index=True)
+        device = self.labels.device
+        return torch.cat(features)[torch.from_numpy(place).to(device)], torch.from_numpy(index).to(device)
+
+    def forward(
+        self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
+    ) -> dict[str, Tensor]:
+        """Cross-entropy over the clusters, all of which count equally; the accuracy; and what the clusters are like."""
+        features = self.backbone(image, [self.layer.name])[self.layer.name]
+        logits = self.classifier(self.head(features).relu()).float()
+        labels = self.labels[index]
+        # A photo that was unreadable when photos were clustered has no label, and no loss.
+        losses = F.cross_entropy(logits, labels, ignore_index=NONE, reduction="none")
+        return {
+            "loss_cluster": (losses * self.cluster_weights[labels]).mean(),
+            "accuracy": accuracy(logits, labels),
+            "reassigned": self.reassigned,
+            "clusters": (self.cluster_weights > 0).sum().float(),
+        }
+
+
+def whiten(features: Float[Tensor, "m d"], components: int) -> Float[Tensor, "m c"]:
+    """The first principal components of features, each of variance 1; then each sample of length 1."""
+    centered = features - features.mean(0)
+    variances, axes = torch.linalg.eigh(centered.T @ centered / len(features))
+    variances, axes = variances[-components:], axes[:, -components:]
+    # What is only rounding is left small.
+    least = (MIN_VARIANCE * variances[-1]).clamp(min=torch.finfo(variances.dtype).tiny)
+    return F.normalize(centered @ axes / variances.clamp(min=least).sqrt())
+
+
+def cluster(features: Float[Tensor, "m c"], clusters: int, rng: np.random.Generator) -> Int[np.ndarray, " m"]:
+    """Clusters of samples by k-means, none of them empty.
+
+    Args:
+        features: The samples.
+        clusters: How many; as many as samples where there are fewer samples.
+        rng: Draws the first centroids and batches, and how empty clusters are filled.
+
+    Returns:
+        Each sample's cluster, from 0.
+    """
+    # Imported here: it takes a second that no other command needs.
+    from sklearn.cluster import MiniBatchKMeans
+
+    clusters = min(clusters, len(features))
+    # When it stops early depends on a sum that threads add up in any order, and the clusters would not repeat.
+    kmeans = MiniBatchKMeans(
+        clusters,
+        n_init=1,
+        max_iter=PASSES,
+        batch_size=AT_ONCE,
+        max_no_improvement=None,
+        random_state=int(rng.integers(2**31)),
+    )
+    samples = features.cpu().numpy()
+    return fill_empty(samples, kmeans.fit_predict(samples).astype(np.int64), clusters, rng)
+
+
+def fill_empty(
+    samples: Float[np.ndarray, "m c"], labels: Int[np.ndarray, " m"], clusters: int, rng: np.random.Generator
+) -> Int[np.ndarray, " m"]:
+    """Give every empty cluster a share of another one.
+
+    It takes a copy of the other's centroid, and the two are moved apart by a tiny step in a random direction. The
+    samples of the other go to the nearer one: those on one side of a plane through the centroid. Where all are on it,
+    being equal, they are halved. The other is drawn among those of two samples or more, in proportion to the samples
+    beyond the first.
+
+    Args:
+        samples: What was clustered; at least as many as clusters.
+        labels: Their clusters; left as it is.
+        clusters: How many there must be.
+        rng: Draws the other clusters and the directions.
+
+    Returns:
+        Labels in which no cluster is empty.
+    """
+    labels = labels.copy()
+    counts = np.bincount(labels, minlength=clusters)
+    for empty in np.flatnonzero(counts == 0):
+        spare = (counts - 1).clip(0)
+        other = rng.choice(clusters, p=spare / spare.sum())
+        members = np.flatnonzero(labels == other)
+        centered = samples[members] - samples[members].mean(0)
+        moved = centered @ rng.standard_normal(samples.shape[1]) > 0
+        if moved.all() or not moved.any():
+            moved = np.arange(len(members)) % 2 == 0
+        labels[members[moved]] = empty
+        counts[empty], counts[other] = moved.sum(), (~moved).sum()
+    return labels
+
+
+def keep_numbers(
+    found: Int[np.ndarray, " m"], before: Int[np.ndarray, " m"], clusters: int
+) -> Int[np.ndarray, " m"]:
+    """Number clusters anew so that as many samples as possible have the number that they had before.
+
+    Args:
+        found: The samples' clusters.
+        before: Their earlier ones, or -1.
+        clusters: How many numbers there are.
+    """
+    # Imported here: it takes time that no other command needs.
+    from scipy.optimize import linear_sum_assignment
+
+    shared = np.zeros((found.max() + 1, clusters), dtype=np.int64)
+    known = before != NONE
+    np.add.at(shared, (found[known], before[known]), 1)
+    _, numbers = linear_sum_assignment(shared, maximize=True)
+    renumbered: Int[np.ndarray, " m"] = numbers[found]
+    return renumbered
+
+
+def equal_weights(labels: Int[Tensor, " n"], clusters: int) -> Float[Tensor, " clusters"]:
+    """Weights of the samples of each cluster, with which all clusters that are not empty weigh the same in sum.
+
+    Their mean over all samples that have a label is 1.
+    """
+    counts = torch.bincount(labels[labels != NONE], minlength=clusters)
+    share = counts.sum() / (counts > 0).sum()
+    return torch.where(counts > 0, share / counts.clamp(min=1), 0.0)

@@ -1,0 +1,121 @@
+"""Jigsaw puzzles as a pretext task: "Unsupervised Learning of Visual Representations by Solving Jigsaw Puzzles".
+
+Mehdi Noroozi, Paolo Favaro, ECCV 2016. Nine tiles of a photo are shuffled by one of a set of permutations, and the
+network says by which.
+"""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Int, Shaped, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pretext.backbones.base import Backbone, check_at_least
+from pretext.errors import InputError
+from pretext.heads import MapHead, accuracy
+from pretext.methods.base import Method
+from pretext.patches import gray_at_random, normalize_each, tiles_of_cells
+from pretext.permutations import PermutationSet, distant_permutations
+
+#: Tiles a side.
+GRID = 3
+
+
+class Jigsaw(Method):
+    """Predicts by which of a set of permutations the nine tiles of a photo were shuffled.
+
+    A tile lies at a random place inside its cell of three by three and is normalised by itself, so that neither
+    continued lines nor brightness tell the neighbours. The tiles go through the same backbone one by one; their
+    features are concatenated in the shuffled order and classified.
+
+    Args:
+        backbone: What is pretrained.
+        layer: The backbone's layer that the head stands on.
+        permutations: How many, chosen far from each other; or the path of a file that
+            ``python -m pretext permutations`` made.
+        tile: Side of a tile as a share of the cell's; 64 / 75 in the paper.
+        channel_shift: Most pixels by which each colour channel of a tile is shifted against its place, against
+            chromatic aberration; 2 in the paper, whose photos are twice as large.
+        gray: Share of the photos that are shown in gray, likewise.
+        head_size: Positions a side that each tile's map is pooled to.
+        tile_features: Length of a tile's features.
+        head_hidden: Length of the hidden layer.
+
+    Raises:
+        InputError: An argument is out of range, or the file is no whole set of permutations of nine tiles.
+
+    Differences from the paper: tiles of 27 to 36 pixels in place of 64; conv1 keeps its stride of 4, where the
+    paper's has 2 in pretraining; 64 permutations in place of 1,000; the hidden layer has a length of 512 in place of
+    fc7's 4,096.
+    """
+
+    name = "jigsaw"
+    whole_photos = False
+    table: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        layer: str = "conv5",
+        permutations: int | str = 64,
+        tile: float = 0.85,
+        channel_shift: int = 1,
+        gray: float = 0.3,
+        head_size: int = 3,
+        tile_features: int = 512,
+        head_hidden: int = 512,
+    ):
+        super().__init__(backbone)
+        if not 0 < tile <= 1 or not 0 <= gray <= 1:
+            raise InputError(
+                f"tile and gray are shares: received tile={tile} and gray={gray}, allowed are 0 to 1"
+            )
+        check_at_least("channel_shift", channel_shift, 0)
+        check_at_least("tile_features", tile_features, 1)
+        self.layer = backbone.layer(layer)
+        self.tile, self.channel_shift, self.gray = tile, channel_shift, gray
+        chosen = _permutations(permutations)
+        self.register_buffer("table", torch.tensor(chosen.permutations))
+        self.tile_head = MapHead(self.layer.channels, tile_features, size=head_size, hidden=0)
+        self.head = nn.Sequential(
+            nn.Linear(GRID * GRID * tile_features, head_hidden, bias=False),
+            nn.BatchNorm1d(head_hidden),
+            nn.ReLU(inplace=True),
+            nn.Linear(head_hidden, len(self.table)),
+        )
+
+    def forward(
+        self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
+    ) -> dict[str, Tensor]:
+        """Cross-entropy over the permutations, one drawn for each photo, and the accuracy."""
+        tiles = tiles_of_cells(image, grid=GRID, share=self.tile, channel_shift=self.channel_shift)
+        tiles = gray_at_random(tiles, self.gray)
+        labels = torch.randint(len(self.table), (len(image),)).to(image.device)
+        puzzle = shuffled(tiles, self.table[labels])
+        maps = self.backbone(normalize_each(puzzle.flatten(0, 1)), [self.layer.name])[self.layer.name]
+        features = F.relu(self.tile_head(maps)).view(len(image), -1)
+        logits = self.head(features).float()
+        return {"loss_jigsaw": F.cross_entropy(logits, labels), "accuracy": accuracy(logits, labels)}
+
+
+def shuffled(
+    tiles: Shaped[Tensor, "n k 3 size size"], permutations: Int[Tensor, "n k"]
+) -> Shaped[Tensor, "n k 3 size size"]:
+    """Put the tiles of each photo in another order: place i shows tile ``permutations[:, i]``."""
+    return tiles[torch.arange(len(tiles), device=tiles.device)[:, None], permutations]
+
+
+def _permutations(given: int | str) -> PermutationSet:
+    # A number on the command line is text where the config names a file.
+    if isinstance(given, int) or given.isdecimal():
+        return distant_permutations(int(given))
+    chosen = PermutationSet.load(Path(given))
+    if len(chosen.permutations[0]) != GRID * GRID:
+        raise InputError(
+            f"{given} is for other puzzles: received permutations of {len(chosen.permutations[0])} tiles,"
+            f" expected {GRID * GRID}"
+        )
+    return chosen

@@ -1,0 +1,68 @@
+"""Rotation as a pretext task: "Unsupervised Representation Learning by Predicting Image Rotations" (Gidaris et al.).
+
+ICLR 2018. A photo is turned by 0, 90, 180 and 270 degrees, and the network says by which.
+"""
+
+from typing import Literal
+
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from pretext.backbones.base import Backbone
+from pretext.errors import InputError
+from pretext.heads import MapHead, accuracy
+from pretext.methods.base import Method
+
+TURNS = 4
+
+
+class Rotation(Method):
+    """Predicts by how many quarter turns a photo was rotated; all four rotations of a photo are in one batch.
+
+    Args:
+        backbone: What is pretrained.
+        layer: The backbone's layer that the head stands on.
+        head_size: Positions a side that its map is pooled to.
+        head_hidden: Length of the hidden layer.
+
+    Raises:
+        InputError: The backbone has no such layer, or a number is out of range.
+
+    Differences from the paper: one hidden layer of 512 on the pooled map in place of fc6 and fc7 of 4,096.
+    """
+
+    name = "rotation"
+
+    def __init__(
+        self, backbone: Backbone, *, layer: str = "conv5", head_size: int = 3, head_hidden: int = 512
+    ):
+        super().__init__(backbone)
+        self.layer = backbone.layer(layer)
+        self.head = MapHead(self.layer.channels, TURNS, size=head_size, hidden=head_hidden)
+
+    def forward(
+        self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
+    ) -> dict[str, Tensor]:
+        """Cross-entropy over the four rotations of square views, and the accuracy."""
+        turned, labels = rotations(image)
+        logits = self.head(self.backbone(turned, [self.layer.name])[self.layer.name]).float()
+        return {"loss_rotation": F.cross_entropy(logits, labels), "accuracy": accuracy(logits, labels)}
+
+
+def rotations(
+    image: UInt8[Tensor, "n 3 h w"],
+) -> tuple[UInt8[Tensor, "m 3 h w"], Int[Tensor, " m"]]:
+    """All photos turned by k = 0, 1, 2 and 3 quarter turns counterclockwise, k by k, and their k.
+
+    Raises:
+        InputError: The photos are not square.
+    """
+    if image.shape[2] != image.shape[3]:
+        raise InputError(
+            f"only square views can be turned: received {image.shape[2]}x{image.shape[3]} pixels; configure a view that"
+            " crops squares"
+        )
+    turned = torch.cat([torch.rot90(image, k, (2, 3)) for k in range(TURNS)])
+    return turned, torch.arange(TURNS, device=image.device).repeat_interleave(len(image))

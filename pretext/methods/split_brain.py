@@ -1,0 +1,162 @@
+"""Split-brain autoencoder: half of the network predicts colour from lightness, the other half lightness from colour.
+
+"Split-Brain Autoencoders: Unsupervised Learning by Cross-Channel Prediction" (Zhang, Isola, Efros, CVPR 2017).
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Literal
+
+import torch
+from jaxtyping import Float, Int, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pretext.backbones.base import Backbone, check_at_least, check_choice
+from pretext.color.bins import SoftEncoder, ab_bins
+from pretext.color.decode import decode_then_upsample
+from pretext.color.lab import lab_to_rgb, rgb_to_lab
+from pretext.color.rebalance import l2_loss
+from pretext.data.photos import Photos
+from pretext.methods.base import Method
+from pretext.targets import at_targets, check_target_stride
+
+
+class SplitBrain(Method):
+    """Predicts ab from L by the first half of every layer's channels, and L from ab by the second half.
+
+    The backbone is an ordinary network on Lab. Where a convolution has two groups, as conv2, conv4 and conv5 of
+    AlexNet do, the halves are apart already; of the others (conv1 and conv3) `setup` sets the weights that lead from
+    one half to the other to zero, and the gradients of these weights are kept at zero. So they stay zero under any
+    optimiser that leaves a weight of 0 with a gradient of 0 where it is, as SGD, Adam, AdamW and LARS do; one that
+    adds noise, or moves weights by what happens to others, must not be used.
+
+    Args:
+        backbone: What is pretrained; its input space must be ``lab``.
+        loss: ``classification`` (ab into the 313 bins, L into ``lightness_bins``, both one-hot and not rebalanced)
+            or ``regression`` (equation 1, on L and ab as the backbone normalises them).
+        layer: The backbone's layer that both heads stand on.
+        target_stride: Every how many pixels, in both directions, a pixel's colour is a target.
+        lightness_bins: Into how many bins of equal width the lightness is cut; not used by ``regression``.
+
+    Raises:
+        InputError: An argument is none of the allowed values.
+
+    Differences from the paper: 1x1 classifiers stand on conv5, not on fc7 (``layer="fc7"``, for a backbone that has
+    it). The targets are those of colorization, every 8th pixel with the prediction upsampled; the paper predicts a
+    downsampled photo at the stride of conv5 (``target_stride=16``), and does not say how it is downsampled. The losses
+    of the two halves are added unweighted: the paper gives weights for photos with depth only.
+    """
+
+    name = "split_brain"
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        loss: str = "classification",
+        layer: str = "conv5",
+        target_stride: int = 8,
+        lightness_bins: int = 50,
+    ):
+        super().__init__(backbone)
+        check_choice("split_brain loss", loss, ("classification", "regression"))
+        check_choice("split_brain architecture", backbone.architecture, ("alexnet", "vgg16"))
+        check_choice("split_brain input_space", backbone.input_space, ("lab",))
+        check_at_least("lightness_bins", lightness_bins, 2)
+        self.loss = loss
+        self.layer = backbone.layer(layer)
+        check_target_stride(self.layer, target_stride)
+        self.target_stride = target_stride
+        self.encoder = SoftEncoder(ab_bins(), neighbors=1)
+        outputs = (len(self.encoder.bins), lightness_bins) if loss == "classification" else (2, 1)
+        self.ab_head = nn.Conv2d(self.layer.channels // 2, outputs[0], 1)
+        self.lightness_head = nn.Conv2d(self.layer.channels // 2, outputs[1], 1)
+        for weight, inputs in _shared(backbone):
+            # mypy: torch does not type its hooks.
+            weight.register_hook(lambda gradient, inputs=inputs: _cut(gradient.clone(), inputs))  # type: ignore[no-untyped-call]
+
+    def setup(self, photos: Photos, folder: Path) -> None:
+        """Cut the weights that lead from one half of the channels to the other.
+
+        They were initialised for all inputs; batch norm evens out that fewer are left.
+        """
+        with torch.no_grad():
+            for weight, inputs in _shared(self.backbone):
+                _cut(weight, inputs)
+
+    def predict(
+        self, lab: Float[Tensor, "n 3 h w"]
+    ) -> tuple[Float[Tensor, "n q h2 w2"], Float[Tensor, "n p h2 w2"]]:
+        """What the first half says of ab, and the second of L, at the stride of the heads' layer.
+
+        Args:
+            lab: CIE Lab.
+
+        Returns:
+            Logits over the bins; for ``regression`` ab and L as the backbone normalises them.
+        """
+        inputs = self.backbone.normalize(lab).contiguous(memory_format=torch.channels_last)
+        features = self.backbone.extract(inputs, [self.layer.name])[self.layer.name]
+        of_lightness, of_ab = features.chunk(2, dim=1)
+        return self.ab_head(of_lightness), self.lightness_head(of_ab)
+
+    def forward(
+        self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
+    ) -> dict[str, Tensor]:
+        """The losses of both halves, averaged over all target pixels."""
+        lab, stride = rgb_to_lab(image), self.target_stride
+        target, predictions = lab[:, :, ::stride, ::stride], self.predict(lab)
+        # Losses in single precision, whatever the backbone ran in.
+        with torch.autocast(image.device.type, enabled=False):
+            ab, lightness = (
+                at_targets(prediction.float(), target.shape[-2:], self.layer.stride // stride)
+                for prediction in predictions
+            )
+            if self.loss == "regression":
+                target = self.backbone.normalize(target)
+                return {
+                    "loss_ab": l2_loss(ab, target[:, 1:]),
+                    "loss_lightness": l2_loss(lightness, target[:, :1]),
+                }
+            return {
+                "loss_ab": F.cross_entropy(ab, self.encoder.nearest_bin(target[:, 1:])),
+                "loss_lightness": F.cross_entropy(
+                    lightness, lightness_indices(target[:, 0], lightness.shape[1])
+                ),
+            }
+
+    @torch.no_grad()
+    def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w2"]:
+        """Each photo beside what both halves together predict of it, all three channels."""
+        ab, lightness = (prediction.float() for prediction in self.predict(rgb_to_lab(image)))
+        if self.loss == "regression":
+            lab = self.backbone.denormalize(torch.cat([lightness, ab], 1))
+        else:
+            ab = decode_then_upsample(ab, self.encoder.bins, (ab.shape[-2], ab.shape[-1]))
+            bins = lightness.shape[1]
+            centers = (torch.arange(bins, device=image.device) + 0.5).view(1, -1, 1, 1) * 100 / bins
+            lab = torch.cat([(lightness.softmax(1) * centers).sum(1, keepdim=True), ab], 1)
+        predicted = lab_to_rgb(F.interpolate(lab, size=image.shape[-2:], mode="bilinear"))
+        return (torch.cat([image / 255, predicted], 3) * 255).round().to(torch.uint8)
+
+
+def lightness_indices(lightness: Float[Tensor, "n h w"], bins: int) -> Int[Tensor, "n h w"]:
+    """In which of ``bins`` bins of equal width CIE L, 0..100, lies; 100 itself in the last one."""
+    return (lightness * (bins / 100)).long().clamp(0, bins - 1)
+
+
+def _shared(backbone: Backbone) -> Iterator[tuple[Tensor, int]]:
+    """Weights of the convolutions without groups, and how many of their input channels belong to the first half."""
+    for conv in backbone.modules():
+        if isinstance(conv, nn.Conv2d) and conv.groups == 1:
+            # Of Lab the first half is L alone.
+            yield conv.weight, 1 if conv.in_channels == backbone.in_channels else conv.in_channels // 2
+
+
+def _cut(weight: Tensor, inputs: int) -> Tensor:
+    """Set to zero, in place, what leads from one half of the channels to the other."""
+    outputs = len(weight) // 2
+    weight[:outputs, inputs:] = 0
+    weight[outputs:, :inputs] = 0
+    return weight

@@ -1,0 +1,98 @@
+"""Classification by labels, the upper row of the papers' tables: what all pretext methods are measured against.
+
+"ImageNet Classification with Deep Convolutional Neural Networks" (Krizhevsky, Sutskever, Hinton, NIPS 2012).
+"""
+
+from pathlib import Path, PurePosixPath
+from typing import Literal
+
+import numpy as np
+import torch
+from jaxtyping import Int, UInt8
+from torch import Tensor
+from torch.nn import functional as F
+
+from pretext.backbones.base import Backbone, check_at_least
+from pretext.data.photos import Photos
+from pretext.errors import InputError
+from pretext.heads import MapHead, accuracy
+from pretext.methods.base import Method
+
+
+class Supervised(Method):
+    """Says in which folder a photo lies: the name of the folder right above it is its label.
+
+    In a tar shard it is the folder of the photo's member.
+
+    Args:
+        backbone: What is pretrained.
+        num_classes: How many folders there are; checked against the photos before training.
+        layer: The backbone's layer that the head stands on.
+        head_size: Positions a side that its map is pooled to.
+        head_hidden: Length of the hidden layer.
+
+    Raises:
+        InputError: The backbone has no such layer, or a number is out of range.
+
+    Differences from the paper: one hidden layer of 512 with batch norm on the pooled map in place of fc6 and fc7 of
+    4,096 with dropout; the photos' colours are not varied.
+    """
+
+    name = "supervised"
+    labels: Tensor
+
+    def __init__(
+        self,
+        backbone: Backbone,
+        *,
+        num_classes: int,
+        layer: str = "conv5",
+        head_size: int = 3,
+        head_hidden: int = 512,
+    ):
+        super().__init__(backbone)
+        check_at_least("num_classes", num_classes, 2)
+        self.num_classes = num_classes
+        self.layer = backbone.layer(layer)
+        self.head = MapHead(self.layer.channels, num_classes, size=head_size, hidden=head_hidden)
+        # Not saved: they follow from the photos' names.
+        self.register_buffer("labels", torch.empty(0, dtype=torch.int64), persistent=False)
+
+    def setup(self, photos: Photos, folder: Path) -> None:
+        """Number the photos' folders in the order of their names.
+
+        Raises:
+            InputError: A photo lies in no folder, all lie in one, or there are not ``num_classes`` of them.
+        """
+        names, labels = np.unique([_folder(photos.name(i)) for i in range(len(photos))], return_inverse=True)
+        found = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+        if len(names) < 2:
+            raise InputError(
+                f"nothing to tell apart: received {len(photos)} photos in {len(names)} folder ({found}), expected a"
+                " folder for each of two or more classes"
+            )
+        if len(names) != self.num_classes:
+            raise InputError(
+                f"num_classes does not fit the photos: received {self.num_classes}, but there are {len(names)}"
+                f" folders ({found}); set method.num_classes={len(names)}"
+            )
+        self.labels = torch.from_numpy(labels).to(self.labels)
+
+    def forward(
+        self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
+    ) -> dict[str, Tensor]:
+        """Cross-entropy over the folders, and the accuracy."""
+        labels = self.labels[index]
+        logits = self.head(self.backbone(image, [self.layer.name])[self.layer.name]).float()
+        return {"loss_class": F.cross_entropy(logits, labels), "accuracy": accuracy(logits, labels)}
+
+
+def _folder(name: str) -> str:
+    """Name of the folder right above a photo of that name."""
+    folder = PurePosixPath(name).parent.name
+    if folder.endswith(".tar"):
+        raise InputError(
+            f"a photo without a label: received {name}, which lies in no folder of its shard; expected"
+            " SHARD.tar/CLASS/PHOTO"
+        )
+    return folder

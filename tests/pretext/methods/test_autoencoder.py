@@ -1,0 +1,140 @@
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pretext.backbones import VGG16, AlexNet
+from pretext.color.lab import rgb_to_lab
+from pretext.errors import InputError
+from pretext.initializers import he_normal_
+from pretext.methods import Autoencoder
+from pretext.targets import at_decoded
+
+INDEX = torch.arange(4)
+
+
+def method(backbone=None, **arguments):
+    built = Autoencoder(backbone or AlexNet("lab"), **arguments)
+    he_normal_(built, 0)
+    return built.eval()
+
+
+@pytest.fixture(scope="module")
+def image():
+    generator = torch.Generator().manual_seed(0)
+    smooth = F.interpolate(torch.rand(4, 3, 4, 4, generator=generator), size=64, mode="bilinear")
+    return (smooth * 255).to(torch.uint8)
+
+
+def test_half_of_the_values_are_dropped_one_by_one_and_the_others_kept(image):
+    lab = AlexNet("lab").normalize(rgb_to_lab(image))
+    torch.manual_seed(0)
+    dropped = method(drop=0.5).corrupt(lab)
+    gone = dropped == 0
+    assert gone.float().mean(dim=(0, 2, 3)).tolist() == pytest.approx([0.5] * 3, abs=0.02)
+    assert torch.equal(dropped[~gone], lab[~gone])
+    # Value by value, not pixel by pixel: of the pixels an eighth loses everything.
+    assert gone.all(1).float().mean().item() == pytest.approx(1 / 8, abs=0.01)
+    torch.manual_seed(0)
+    assert torch.equal(method(drop=0.5).corrupt(lab), dropped)
+    assert not torch.equal(method(drop=0.5).corrupt(lab), dropped)
+    assert method().corrupt(lab) is lab
+
+
+def test_the_network_sees_the_dropped_photo_and_is_to_give_the_whole_one(image, monkeypatch):
+    autoencoder = method(drop=0.5)
+    whole = autoencoder.backbone.normalize(rgb_to_lab(image))
+    seen = []
+
+    def perfect(lab):
+        seen.append(lab)
+        return whole[:, :, 2::4, 2::4]
+
+    monkeypatch.setattr(autoencoder, "reconstruct", perfect)
+    assert autoencoder(image, INDEX)["loss_l2"] == 0
+    assert (seen[0] == 0).float().mean().item() == pytest.approx(0.5, abs=0.02)
+    monkeypatch.setattr(autoencoder, "reconstruct", lambda lab: whole[:, :, 2::4, 2::4] + 1)
+    # Half the squared distance, added over L, a and b.
+    assert autoencoder(image, INDEX)["loss_l2"].item() == pytest.approx(1.5)
+
+
+@pytest.mark.parametrize(("bottleneck", "channels"), [(16, 16), (3, 3), (0, 256)])
+def test_the_decoder_sees_as_many_channels_as_the_bottleneck_has(bottleneck, channels, image):
+    autoencoder = method(bottleneck=bottleneck)
+    seen = []
+    autoencoder.decoder.register_forward_pre_hook(lambda module, inputs: seen.append(inputs[0].shape))
+    autoencoder(image, INDEX)
+    assert seen == [(4, channels, 5, 5)]
+
+
+@torch.no_grad()
+def test_all_that_is_decoded_went_through_the_bottleneck(image):
+    autoencoder = method(bottleneck=2)
+    lab = autoencoder.backbone.normalize(rgb_to_lab(image))
+    one, other = autoencoder.reconstruct(lab)[:2]
+    assert not torch.allclose(one, other)
+    torch.nn.init.zeros_(autoencoder.bottleneck.weight)
+    one, other = autoencoder.reconstruct(lab)[:2]
+    assert torch.equal(one, other)
+
+
+@pytest.mark.parametrize(
+    ("backbone", "layer", "stride"),
+    [(AlexNet("lab"), "conv5", 16), (AlexNet("lab"), "conv2", 2), (VGG16("lab"), "conv4_3", 4)],
+)
+def test_gradients_reach_the_first_and_the_last_layer(backbone, layer, stride, image):
+    autoencoder = method(backbone, layer=layer, target_stride=stride).train()
+    autoencoder(image, INDEX)["loss_l2"].backward()
+    first = next(autoencoder.backbone.parameters())
+    assert first.grad.abs().sum() > 0
+    assert autoencoder.decoder[-1].weight.grad.abs().sum() > 0
+
+
+def test_predictions_and_targets_stand_at_the_same_pixels():
+    # 128 pixels: 9 positions of a padded AlexNet, at pixels 0 to 128, decoded to some cells each around them.
+    column = torch.arange(128.0).expand(1, 3, 128, 128)
+    for factor in (1, 2, 4, 8):
+        stride = 16 // factor
+        cells = 9 * factor
+        decoded = ((torch.arange(cells) - (factor - 1) / 2) * stride).expand(1, 3, cells, cells)
+        predicted, true = at_decoded(decoded, column, stride, factor)
+        assert true.shape[-1] == 128 // stride
+        assert torch.equal(predicted, true)
+    # Without padding 7 positions, at pixels 17 to 113; targets beyond their cells are left out.
+    decoded = (17 + (torch.arange(28.0) - 1.5) * 4).expand(1, 3, 28, 28)
+    predicted, true = at_decoded(decoded, column, 4, 4)
+    assert torch.equal(predicted, decoded)
+    assert (predicted - true).abs().max() <= 4
+
+
+def test_previews_show_photo_input_and_reconstruction(image):
+    pictures = method(drop=0.5).preview(image)
+    assert pictures.shape == (4, 3, 64, 192)
+    assert torch.equal(pictures[..., :64], image)
+    # What is not dropped is seen; without dropping it is the photo itself.
+    assert not torch.equal(pictures[..., 64:128], image)
+    whole = method().preview(image)[..., 64:128]
+    assert (whole.int() - image.int()).abs().max() <= 1
+
+
+@pytest.mark.parametrize("drop", [0.0, 0.5])
+def test_it_learns_to_reconstruct(drop, train_method, image):
+    logged = train_method(Autoencoder(AlexNet("lab"), drop=drop), image, steps=20, lr=2e-3)
+    assert logged[-1]["loss_l2"] < 0.5 * logged[0]["loss_l2"]
+
+
+@pytest.mark.parametrize(
+    ("backbone", "arguments", "message"),
+    [
+        ("rgb", {}, "unknown autoencoder input_space: received 'rgb', allowed are lab"),
+        ("lab", {"drop": 1.0}, "drop is a share: received 1.0, allowed are 0 up to but not including 1"),
+        ("lab", {"bottleneck": -1}, "bottleneck is too small: received -1"),
+        (
+            "lab",
+            {"target_stride": 3},
+            "unknown target_stride of conv5: received '3', allowed are 16, 8, 4, 2, 1",
+        ),
+    ],
+)
+def test_bad_arguments_are_refused(backbone, arguments, message):
+    with pytest.raises(InputError, match=message):
+        Autoencoder(AlexNet(backbone), **arguments)

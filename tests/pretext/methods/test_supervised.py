@@ -1,0 +1,105 @@
+import tarfile
+
+import pytest
+import torch
+from torch.nn import functional as F
+
+from pretext.backbones import AlexNet
+from pretext.data.photos import open_photos
+from pretext.errors import InputError
+from pretext.initializers import he_normal_
+from pretext.methods import Supervised
+
+
+class Named:
+    """Photos of these names."""
+
+    def __init__(self, *names):
+        self.names = names
+
+    def __len__(self):
+        return len(self.names)
+
+    def name(self, index):
+        return self.names[index]
+
+    def read(self, index):
+        pytest.fail("a photo was read")
+
+
+def labels(photos, num_classes, tmp_path):
+    method = Supervised(AlexNet("rgb"), num_classes=num_classes)
+    method.setup(photos, tmp_path)
+    return method.labels.tolist()
+
+
+def test_a_label_is_the_number_of_the_folder_right_above_the_photo(tmp_path):
+    photos = Named("/data/zebra/1.jpg", "/data/ape/1.jpg", "/data/zebra/2.jpg", "/data/more/bee/1.jpg")
+    assert labels(photos, 3, tmp_path) == [2, 0, 2, 1]
+
+
+def test_folders_lists_and_shards_give_the_same_labels(photo_folders, tmp_path):
+    files = sorted(photo_folders.rglob("*.jpg"))
+    expected = [0] * 24 + [1] * 24
+    assert labels(open_photos(photo_folders), 2, tmp_path) == expected
+    (tmp_path / "photos.txt").write_text("\n".join(map(str, reversed(files))))
+    assert labels(open_photos(tmp_path / "photos.txt"), 2, tmp_path) == expected[::-1]
+    for number, part in enumerate((files[:30], files[30:])):
+        with tarfile.open(tmp_path / f"photos-{number}.tar", "w") as tar:
+            for file in part:
+                tar.add(file.resolve(), f"train/{file.parent.name}/{file.name}")
+    assert labels(open_photos(str(tmp_path / "photos-{0..1}.tar")), 2, tmp_path) == expected
+
+
+@pytest.mark.parametrize(
+    ("names", "message"),
+    [
+        (["/a/1.jpg", "/a/2.jpg"], r"nothing to tell apart: received 2 photos in 1 folder \(a\)"),
+        (["1.jpg", "2.jpg"], "nothing to tell apart: received 2 photos in 1 folder"),
+        (
+            ["/a/1.jpg", "/b/1.jpg"],
+            "num_classes does not fit the photos: received 3, but there are 2 folders",
+        ),
+        (["/a/1.jpg", "/b/1.jpg"], "set method.num_classes=2"),
+        (["/x.tar/a/1.jpg", "/x.tar/1.jpg"], "a photo without a label: received /x.tar/1.jpg"),
+    ],
+)
+def test_photos_without_labels_are_refused(names, message, tmp_path):
+    with pytest.raises(InputError, match=message):
+        labels(Named(*names), 3, tmp_path)
+
+
+def test_a_single_class_is_refused():
+    with pytest.raises(InputError, match="num_classes is too small: received 1, allowed are 2 and above"):
+        Supervised(AlexNet("rgb"), num_classes=1)
+
+
+def test_a_label_goes_with_the_number_of_its_photo_and_not_with_its_place(one_thread, tmp_path):
+    method = Supervised(AlexNet("rgb"), num_classes=3, head_hidden=0)
+    he_normal_(method, 0)
+    method.setup(Named("/a/1.jpg", "/b/1.jpg", "/c/1.jpg", "/a/2.jpg"), tmp_path)
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    method.eval()
+    logits = method.head(method.backbone(image, ["conv5"])["conv5"])
+    for index, expected in (([3, 1], [0, 1]), ([1, 3], [1, 0]), ([2, 0], [2, 0])):
+        loss = method(image, torch.tensor(index))["loss_class"]
+        torch.testing.assert_close(loss, F.cross_entropy(logits, torch.tensor(expected)))
+
+
+def test_labels_are_not_saved_with_the_weights(tmp_path):
+    method = Supervised(AlexNet("rgb"), num_classes=2)
+    before = set(method.state_dict())
+    method.setup(Named("/a/1.jpg", "/b/1.jpg"), tmp_path)
+    assert set(method.state_dict()) == before
+    assert "labels" not in before
+
+
+def test_it_learns_which_photo_is_of_which_folder(train_method):
+    generator = torch.Generator().manual_seed(0)
+    image = torch.randint(0, 256, (8, 3, 64, 64), dtype=torch.uint8, generator=generator)
+    photos = Named(*(f"/{'ab'[number % 2]}/{number}.jpg" for number in range(8)))
+    method = Supervised(AlexNet("rgb"), num_classes=2, head_hidden=64)
+    logged = train_method(method, image, steps=15, photos=photos)
+    assert logged[-1]["accuracy"] == 1
+    assert logged[-1]["loss_class"] < 0.3 * logged[0]["loss_class"]

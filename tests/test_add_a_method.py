@@ -1,0 +1,90 @@
+"""docs/add_a_method.md, run as it stands: its files in a folder of their own, beside the project's configs."""
+
+import importlib
+import inspect
+import re
+import shutil
+import sys
+from pathlib import Path
+
+import pytest
+from small_run import SMALL
+
+import pretext.methods
+from pretext.backbones.checkpoint import load_backbone
+from pretext.config import config_folder, load_config
+from pretext.engine import pretrain
+from pretext.methods import METHODS
+
+PAGE = Path(__file__).resolve().parent.parent / "docs" / "add_a_method.md"
+METHOD = "pretext/methods/channel_order.py"
+TABLE = "pretext/methods/__init__.py"
+CONFIG = "configs/pretext/channel_order_alexnet_toyworld.py"
+TEST = "tests/pretext/methods/test_channel_order.py"
+
+
+@pytest.fixture(scope="module")
+def blocks():
+    """The page's files by their paths."""
+    return dict(re.findall(r"^`([\w/]+\.py)`\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.M | re.S))
+
+
+@pytest.fixture
+def written(blocks, tmp_path, monkeypatch):
+    """A folder with the page's files, where the project's own packages find them."""
+    shutil.copytree(config_folder(), tmp_path / "configs")
+    for path in (METHOD, CONFIG, TEST):
+        (tmp_path / path).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / path).write_text(blocks[path])
+    folders = [*pretext.methods.__path__, str((tmp_path / METHOD).parent)]
+    monkeypatch.setattr(pretext.methods, "__path__", folders)
+    importlib.invalidate_caches()
+    yield tmp_path
+    for name in ("pretext.methods.channel_order", "test_channel_order", "my_methods"):
+        sys.modules.pop(name, None)
+
+
+def test_the_page_shows_four_files_of_a_small_example(blocks):
+    assert list(blocks) == [METHOD, TABLE, CONFIG, TEST]
+    assert sum(bool(line.strip()) for block in blocks.values() for line in block.splitlines()) <= 70
+
+
+def test_the_lines_of_the_table_are_what_it_needs(blocks, written):
+    imported, entry = (line.removeprefix("+") for line in blocks[TABLE].splitlines())
+    names = {}
+    exec(imported, names)
+    ((name, method),) = eval(f"{{{entry}}}", names).items()
+    assert method.name == name == Path(METHOD).stem
+    assert name not in METHODS
+
+
+def test_the_config_trains_two_steps(written, photo_folder):
+    config = load_config(str(written / CONFIG), SMALL)
+    backbone = pretrain(config, work_dir=written / "run", data=str(photo_folder))
+    provenance = load_backbone(backbone).provenance
+    assert (provenance.method, provenance.step) == ("channel_order", 2)
+
+
+def test_a_method_outside_of_the_project_trains_too(written, photo_folder, monkeypatch):
+    shutil.move(written / METHOD, written / "my_methods.py")
+    monkeypatch.syspath_prepend(written)
+    own = (written / CONFIG).read_text().replace("pretext.methods.channel_order", "my_methods")
+    # A config that reads no base, as one elsewhere must.
+    whole = (config_folder() / "pretext" / "colorization_alexnet_imagenette128.py").read_text()
+    kept = own[own.index("\nmethod =") :]
+    (written / "my_config.py").write_text(f"{whole}\nfrom my_methods import ChannelOrder\n{kept}")
+    config = load_config(str(written / "my_config.py"), SMALL)
+    assert config["method"]["type"] == "my_methods.ChannelOrder"
+    backbone = pretrain(config, work_dir=written / "run", data=str(photo_folder))
+    assert load_backbone(backbone).provenance.method == "channel_order"
+    named = load_config(str(written / CONFIG), [*SMALL, "method.type=my_methods.ChannelOrder"])
+    assert named["method"] == config["method"]
+
+
+def test_the_test_passes(written, request, monkeypatch):
+    monkeypatch.syspath_prepend((written / TEST).parent)
+    module = importlib.import_module("test_channel_order")
+    tests = [function for name, function in vars(module).items() if name.startswith("test_")]
+    assert len(tests) == 2
+    for test in tests:
+        test(**{name: request.getfixturevalue(name) for name in inspect.signature(test).parameters})
