@@ -25,6 +25,9 @@ from transfer.report_tables import (
 )
 from transfer.results import Score
 
+#: Columns of a table in the terminal, beside the methods' names.
+_CONSOLE_COLUMNS = 5
+
 
 @dataclass(frozen=True)
 class CellText:
@@ -62,7 +65,7 @@ class Group:
 
 @dataclass(frozen=True)
 class TableView:
-    """A table, ready to be set in Markdown, HTML or the terminal."""
+    """A table, ready to be set in Markdown or HTML."""
 
     groups: tuple[Group, ...]
     lines: tuple[Line, ...]
@@ -185,7 +188,7 @@ def markdown_text(text: str) -> str:
 
 
 def console_table(scores: Sequence[Score], width: int = 100) -> str:
-    """The tables as plain text for a terminal: one a benchmark, a line a setting, a column a method.
+    """The metrics that count, as plain text for a terminal: a table a benchmark, a row a method, a column a setting.
 
     Args:
         scores: Any scores; the latest of each cell and run counts.
@@ -195,31 +198,35 @@ def console_table(scores: Sequence[Score], width: int = 100) -> str:
     output = io.StringIO()
     console = Console(file=output, width=width, color_system=None, highlight=False)
     for benchmark in results.benchmarks:
-        view = table_view(results, [c for c in results.columns if c.benchmark == benchmark])
         console.print(Text(f"[{results.number(benchmark)}] {benchmark_title(benchmark)}"))
         console.print(Text(f"    {benchmark_note(results, benchmark)}"))
-        console.print(_transposed(view))
-    for text in legend(results):
+        columns = [column for column in results.summary_columns() if column.benchmark == benchmark]
+        for first in range(0, len(columns), _CONSOLE_COLUMNS):
+            console.print(_console_rows(results, columns[first : first + _CONSOLE_COLUMNS]))
+    for text in [*legend(results), "All metrics, where there are more, are in the report's files."]:
         console.print(Text(text))
     return output.getvalue()
 
 
-def _transposed(view: TableView) -> Table:
+def _console_rows(results: Results, columns: Sequence[Column]) -> Table:
+    """A row a method, two lines high: its scores; backbone and seeds, and the gain over random."""
     table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("")
-    table.add_column("")
-    for line in view.lines:
-        about = f"{line.label}\n{line.backbone}\n{_seeds_text(line.seeds)}"
-        table.add_column(Text("gain" if line.is_gain else about), justify="right", no_wrap=line.is_gain)
-    number = 0
-    for group in view.groups:
-        for place, setting in enumerate(group.settings):
-            numbers = [_console_cell(line, line.cells[number]) for line in view.lines]
-            table.add_row(Text("" if place else group.metric), Text(setting), *numbers)
-            number += 1
+    table.add_column("", no_wrap=True)
+    for column in columns:
+        table.add_column(
+            Text(f"{column.setting}\n{METRIC_NAMES.get(column.metric, column.metric)}"), justify="right"
+        )
+    for row in results.rows:
+        cells = [results.cells.get((row, column)) for column in columns]
+        seeds = sorted({seed for cell in cells if cell for seed in cell.seeds}, key=natural_key)
+        if seeds:
+            gains = [None if row.method == RANDOM else results.gain(row, column) for column in columns]
+            texts = [_console_cell(cell, gain, len(seeds)) for cell, gain in zip(cells, gains, strict=True)]
+            table.add_row(Text(f"{row.label}\n  {row.backbone}, {_seeds_text(seeds)}"), *texts)
     return table
 
 
-def _console_cell(line: Line, cell: CellText) -> Text:
-    fewer = 0 < cell.n < len(line.seeds)
-    return Text(f"{cell.main} (n={cell.n})" if fewer else cell.main)
+def _console_cell(cell: Cell | None, gain: float | None, runs: int) -> Text:
+    text = cell_text(cell)
+    fewer = f" (n={text.n})" if 0 < text.n < runs else ""
+    return Text(text.main + fewer + ("" if gain is None else f"\ngain {gain:+.1f}"))

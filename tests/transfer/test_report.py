@@ -254,7 +254,8 @@ class TestMissing:
 
     def test_on_the_terminal(self):
         text = console_table(self.scores())
-        assert re.search(r"conv1 +10\.0 +— +—", text)
+        assert re.search(r"random +10\.0 +—", text)
+        assert re.search(r"colorization +— +20\.0", text)
         assert "— means missing" in text
 
 
@@ -263,10 +264,29 @@ def test_console_table_shows_means_seeds_gains_and_what_was_compared():
     text = console_table(scores, width=90)
     assert "[1] Linear probe on imagenette128" in text
     assert "protocol splitbrain2017 · train->val, split fingerprint bbbbbbbb" in text
-    assert re.search(r"seeds 0,1,2 +seeds 0,1,2", text)
-    assert re.search(r"conv5 +54\.2 ± 1\.3 +58\.5 ± 1\.5 +\+4\.3", text)
-    assert re.search(r"conv4 +54\.2 ± 1\.3 +57\.8 ± 1\.1 \(n=2\)", text)
+    assert re.search(r"conv4 +conv5 *\n +top-1 +top-1", text)
+    assert re.search(r"random +54\.2 ± 1\.3 +54\.2 ± 1\.3 *\n +alexnet, seeds 0,1,2 *\n", text)
+    assert re.search(r"colorization +57\.8 ± 1\.1 \(n=2\) +58\.5 ± 1\.5 *\n", text)
+    assert re.search(r"alexnet, seeds 0,1,2 +gain \+3\.6 +gain \+4\.3", text)
     assert max(map(len, text.splitlines())) <= 90
+
+
+def test_console_table_of_many_methods_and_layers_is_as_wide_as_the_terminal():
+    names = [f"method_with_a_name_{number}" for number in range(12)]
+    settings = [f"conv{layer}" for layer in range(1, 14)]
+    scores = [
+        score(name, setting=setting, seed=seed, value=50.0 + seed, metric=metric)
+        for name in names
+        for setting in settings
+        for metric in ("top1", "top5")
+        for seed in range(3)
+    ]
+    text = console_table(scores)
+    assert max(map(len, text.splitlines())) <= 100
+    assert "top-5" not in text
+    # Thirteen layers are three tables.
+    for name in names:
+        assert [len(row.split("±")) - 1 for row in re.findall(rf"{name} .*", text)] == [5, 5, 3]
 
 
 def test_columns_are_in_the_order_of_the_papers():
