@@ -2,6 +2,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from made_photos import UnreadPhotos, smooth_photos
 from torch.nn import functional as F
 
 from pretext.backbones import VGG16, AlexNet, ColorNet
@@ -19,31 +20,16 @@ from pretext.prior import prior_of_photos
 from pretext.targets import at_targets
 
 
-class Nothing:
-    """Photos that must not be looked at."""
-
-    def __len__(self):
-        pytest.fail("photos were counted")
-
-    def name(self, index):
-        pytest.fail("a photo was named")
-
-    def read(self, index):
-        pytest.fail("a photo was read")
-
-
 def method(backbone=None, **arguments):
     built = Colorization(backbone or AlexNet(), **({"prior": "imagenet"} | arguments))
     he_normal_(built, 0)
-    built.setup(Nothing(), Path())
+    built.setup(UnreadPhotos(), Path())
     return built.eval()
 
 
 @pytest.fixture(scope="module")
 def image():
-    generator = torch.Generator().manual_seed(0)
-    smooth = F.interpolate(torch.rand(3, 3, 8, 8, generator=generator), size=64, mode="bilinear")
-    return (smooth * 255).to(torch.uint8)
+    return smooth_photos(3)
 
 
 INDEX = torch.arange(3)
@@ -82,7 +68,7 @@ def test_without_weights_rare_colours_count_as_others(image):
 def test_l_to_ab_is_plain_cross_entropy_with_the_nearest_bin(data, image):
     # "Split-Brain Autoencoders" (Zhang et al., CVPR 2017), L -> ab(cl): one-hot, not rebalanced.
     colorization = build_method(load_config(f"pretext/l_to_ab_alexnet_{data}"), 0).eval()
-    colorization.setup(Nothing(), Path())
+    colorization.setup(UnreadPhotos(), Path())
     lab = rgb_to_lab(image)
     logits = at_targets(colorization.predict(lab[:, :1]), torch.Size([8, 8]), 2)
     ab = lab[:, 1:, ::8, ::8].permute(0, 2, 3, 1)
@@ -131,12 +117,12 @@ def test_the_prior_of_the_photos_is_kept(photo_folder, tmp_path):
     colorization.setup(open_photos(photo_folder), tmp_path)
     assert not torch.equal(colorization.bin_weights, torch.ones(313))
     again = Colorization(AlexNet())
-    again.setup(Nothing(), tmp_path)
+    again.setup(UnreadPhotos(), tmp_path)
     assert torch.equal(colorization.bin_weights, again.bin_weights)
     with pytest.raises(
         InputError, match="the colour prior is over other bins: received official313 with 313 bins"
     ):
-        Colorization(AlexNet(), bins="full529").setup(Nothing(), tmp_path)
+        Colorization(AlexNet(), bins="full529").setup(UnreadPhotos(), tmp_path)
 
 
 def test_a_backbone_that_sees_colour_is_refused():

@@ -1,7 +1,7 @@
 import pytest
 import torch
+from made_photos import UnreadPhotos, smooth_photos
 from torch import nn
-from torch.nn import functional as F
 
 from pretext.backbones import VGG16, AlexNet, ColorNet
 from pretext.backbones.checkpoint import Provenance, load_backbone, save_backbone
@@ -17,25 +17,12 @@ from pretext.targets import at_targets
 INDEX = torch.arange(3)
 
 
-class Nothing:
-    """Photos that must not be looked at."""
-
-    def __len__(self):
-        pytest.fail("photos were counted")
-
-    def name(self, index):
-        pytest.fail("a photo was named")
-
-    def read(self, index):
-        pytest.fail("a photo was read")
-
-
 @pytest.fixture
 def method(one_thread, tmp_path):
     def make(backbone=None, **arguments):
         built = SplitBrain(backbone or AlexNet("lab"), **arguments)
         he_normal_(built, 0)
-        built.setup(Nothing(), tmp_path)
+        built.setup(UnreadPhotos(), tmp_path)
         return built.eval()
 
     return make
@@ -43,9 +30,7 @@ def method(one_thread, tmp_path):
 
 @pytest.fixture(scope="module")
 def image():
-    generator = torch.Generator().manual_seed(0)
-    smooth = F.interpolate(torch.rand(3, 3, 8, 8, generator=generator), size=64, mode="bilinear")
-    return (smooth * 255).to(torch.uint8)
+    return smooth_photos(3)
 
 
 def check_halves(backbone, image):
@@ -106,7 +91,7 @@ def cross_weights(backbone):
 @pytest.mark.parametrize("loss", ["classification", "regression"])
 def test_training_learns_and_leaves_the_halves_apart(loss, train_method, image):
     built = SplitBrain(AlexNet("lab"), loss=loss)
-    logged = train_method(built, image, steps=12, photos=Nothing())
+    logged = train_method(built, image, steps=12, photos=UnreadPhotos())
     assert all(
         last < 0.9 * first for first, last in zip(logged[0].values(), logged[-1].values(), strict=True)
     )
