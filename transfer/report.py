@@ -12,11 +12,10 @@ from markupsafe import Markup
 
 from pretext.errors import InputError
 from pretext.files import write_whole
-from transfer.report_differences import Pair, pairs
+from transfer.report_differences import Pair, difference_tables, pairs
 from transfer.report_papers import latex_tables, paper_tables, papers_csv
 from transfer.report_plots import Picture, color_grids, layer_plots
 from transfer.report_tables import (
-    METRIC_NAMES,
     STAGE_NAMES,
     Benchmark,
     Cell,
@@ -45,10 +44,10 @@ CSV_FIELDS = (
 )
 
 
-DIFFERENCES_HEADINGS = ("benchmark", "number", "methods", "points")
 DIFFERENCES_NOTE = (
-    "First method minus second, mean over their runs, with the 95 % interval of a paired bootstrap over the test images"
-    " (1,000 draws); * where it does not hold zero. It says nothing of other seeds: those are in the deviations above."
+    "First method minus second, in points, mean over their runs, with the 95 % interval of a paired bootstrap over the"
+    " test images (1,000 draws); * where it does not hold zero. It says nothing of other seeds: those are in the"
+    " deviations above."
 )
 
 PROVENANCE_HEADINGS = (
@@ -178,7 +177,8 @@ def markdown_report(results: Results, compared: Sequence[Pair]) -> str:
         parts += [f"## {markdown_text(paper.title)}", markdown_lines(lines), _markdown_list(paper.notes)]
     if compared:
         parts += ["## Differences", markdown_text(DIFFERENCES_NOTE)]
-        parts.append(markdown_lines([DIFFERENCES_HEADINGS, *difference_lines(results, compared)]))
+        for table in difference_tables(compared):
+            parts += [markdown_text(titles[table.benchmark]), markdown_lines([table.headings, *table.lines])]
     parts += ["## Provenance", markdown_lines([PROVENANCE_HEADINGS, *provenance(results)])]
     parts.append(
         _markdown_list([f"versions {name}: {text}" for name, text in version_texts(results).items()])
@@ -190,19 +190,6 @@ def markdown_report(results: Results, compared: Sequence[Pair]) -> str:
 
 def _markdown_list(texts: Sequence[str]) -> str:
     return "\n".join(f"- {markdown_text(text)}" for text in texts)
-
-
-def difference_lines(results: Results, compared: Sequence[Pair]) -> list[tuple[str, ...]]:
-    """One line a pair, under `DIFFERENCES_HEADINGS`."""
-    return [
-        (
-            f"[{results.number(pair.column.benchmark)}]",
-            f"{pair.column.setting} {METRIC_NAMES.get(pair.column.metric, pair.column.metric)}",
-            f"{pair.first.label} - {pair.second.label}",
-            pair.text(),
-        )
-        for pair in compared
-    ]
 
 
 def html_report(results: Results, compared: Sequence[Pair], grids: Sequence[Picture]) -> str:
@@ -231,9 +218,11 @@ def html_report(results: Results, compared: Sequence[Pair], grids: Sequence[Pict
         # matplotlib escapes the text it sets; everything else is escaped by Jinja.
         plots=[(plot, Markup(plot.content)) for plot in layer_plots(results)],
         papers=paper_tables(results),
-        differences=difference_lines(results, compared),
+        differences=[
+            (f"[{results.number(table.benchmark)}] {benchmark_title(table.benchmark)}", table)
+            for table in difference_tables(compared)
+        ],
         differences_note=DIFFERENCES_NOTE,
-        differences_headings=DIFFERENCES_HEADINGS,
         grids=grids,
         headings=PROVENANCE_HEADINGS,
         provenance=provenance(results),

@@ -4,14 +4,14 @@ import warnings
 from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
-from itertools import combinations
+from itertools import combinations, groupby
 from pathlib import Path
 
 import numpy as np
 
 from pretext.errors import InputError
 from transfer.outcomes import OUTCOMES_NAME, Difference, difference_of, load_outcomes, resampled
-from transfer.report_tables import Column, Results, Row
+from transfer.report_tables import METRIC_NAMES, MISSING, Benchmark, Column, Results, Row
 from transfer.results import Score
 
 #: The metrics that are compared: those of the papers' tables, and the summary's.
@@ -37,6 +37,15 @@ class Pair:
         """Points and their interval, with a mark if it does not hold zero."""
         interval = f"{self.difference.points:+.1f} [{self.difference.low:+.1f}, {self.difference.high:+.1f}]"
         return interval + (" *" if self.difference.low > 0 or self.difference.high < 0 else "")
+
+
+@dataclass(frozen=True)
+class DifferenceTable:
+    """The differences by one metric of one benchmark: a line a pair of methods, a column a setting."""
+
+    benchmark: Benchmark
+    headings: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
 
 
 @dataclass(frozen=True)
@@ -75,6 +84,28 @@ def pairs(results: Results, work_dirs: Sequence[Path]) -> list[Pair]:
                 difference = difference_of(one.value - other.value, one.draws, other.draws)
                 found.append(Pair(column, first, second, difference))
     return found
+
+
+def difference_tables(compared: Sequence[Pair]) -> list[DifferenceTable]:
+    """Sets differences, in the order of `pairs`, as tables."""
+    tables = []
+    by_metric = groupby(compared, key=lambda pair: (pair.column.benchmark, pair.column.metric))
+    for (benchmark, metric), group in by_metric:
+        texts: dict[str, dict[str, str]] = defaultdict(dict)
+        for pair in group:
+            texts[f"{pair.first.label} - {pair.second.label}"][pair.column.setting] = pair.text()
+        settings = list(dict.fromkeys(setting for found in texts.values() for setting in found))
+        name = METRIC_NAMES.get(metric, metric)
+        tables.append(
+            DifferenceTable(
+                benchmark,
+                ("methods", *(f"{setting} {name}" for setting in settings)),
+                tuple(
+                    (methods, *(found.get(s, MISSING) for s in settings)) for methods, found in texts.items()
+                ),
+            )
+        )
+    return tables
 
 
 def _draw(scores: Sequence[Score], paths: dict[str, Path]) -> _Drawn | None:

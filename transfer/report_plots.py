@@ -77,7 +77,7 @@ def _layer_plot(
     layers = sorted({layer for cells in curves.values() for layer in cells}, key=natural_key)
     # Text stays text; the salt makes the ids, and so the file, the same each time.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{benchmark} {backbone}", "font.size": 11}):
-        figure = Figure(figsize=(6.4, 4.2), layout="constrained")
+        figure = Figure(layout="constrained")
         axes = figure.add_subplot()
         for number, (row, cells) in enumerate(curves.items()):
             _draw_curve(axes, number, row, layers, cells)
@@ -87,6 +87,9 @@ def _layer_plot(
         axes.set_ylabel(f"{METRIC_NAMES[metric]} accuracy (%)")
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
+        lines_drawn = len(axes.get_legend_handles_labels()[1])
+        # More lines take more room, both in the plot and below it.
+        figure.set_size_inches(6.4, (3.4 if lines_drawn <= 8 else 5.4) + 0.24 * math.ceil(lines_drawn / 2))
         legend = figure.legend(loc="outside lower center", ncols=2, frameon=False)
         for text in legend.get_texts():
             text.set_parse_math(False)
@@ -157,7 +160,7 @@ def color_grids(work_dir: Path) -> list[Picture]:
         except OSError as error:
             warnings.warn(f"{path}: colour grid left out of the report: {error}", stacklevel=2)
             continue
-        description = f"Colour grid of {title}: held-out photos with their true and predicted colours"
+        description = f"Colour grid of {title}: held-out photos, and what the network makes of them"
         pictures.append(Picture(title, description, content))
     return pictures
 

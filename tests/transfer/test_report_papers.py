@@ -1,5 +1,6 @@
 import csv
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -8,7 +9,7 @@ from test_report import Page, report, score, three_seeds
 from pretext.config import plain
 from transfer.outcomes import Accuracy, save_outcomes
 from transfer.protocols import load_stage_config
-from transfer.report_differences import pairs
+from transfer.report_differences import difference_tables, pairs
 from transfer.report_papers import latex_tables, paper_tables
 from transfer.report_tables import collect_results
 
@@ -174,6 +175,21 @@ class TestDifferences:
         assert pair.difference.points == pytest.approx(10, abs=2.5)
         assert 0 < pair.difference.low < pair.difference.points < pair.difference.high
         assert re.fullmatch(r"\+\d+\.\d \[\+\d+\.\d, \+\d+\.\d\] \*", pair.text())
+
+    def test_a_table_has_a_line_a_pair_and_a_column_a_setting(self, compared):
+        results, work = compared
+        (pair,) = pairs(results, [work])
+        other = replace(pair, column=replace(pair.column, setting="conv4"))
+        best = replace(pair, column=replace(pair.column, metric="top1_best"))
+        swapped = replace(pair, first=pair.second, second=pair.first)
+        first, second = difference_tables([pair, other, swapped, best])
+        assert first.headings == ("methods", "conv5 top-1", "conv4 top-1")
+        assert first.lines == (
+            ("colorization - random", pair.text(), pair.text()),
+            ("random - colorization", pair.text(), "—"),
+        )
+        assert second.headings == ("methods", "conv5 top-1, best epoch")
+        assert len(second.lines) == 1
 
     def test_a_method_without_outcomes_has_none(self, compared):
         results, work = compared
