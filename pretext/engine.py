@@ -22,7 +22,7 @@ from pretext.backbones.checkpoint import build as build_backbone
 from pretext.claim import claim
 from pretext.config import build, data_path, plain
 from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint, open_photos
-from pretext.data.side_by_side import PairList
+from pretext.data.side_by_side import PairCrop, PairList
 from pretext.data.views import CentralViews, EpochSampler, PretrainingViews, View, center_crop, collate
 from pretext.distributed import data_parallel, process_group, rank_and_world_size
 from pretext.errors import InputError
@@ -153,6 +153,11 @@ def _prepare(
             f"{method.name} is not trained on pairs: received {photos.path}, allowed are folders, lists (.txt) and"
             " shards (.tar) of photos"
         )
+    if isinstance(photos, PairList) != isinstance(view, PairCrop):
+        raise InputError(
+            f"the view {type(view).__name__} does not fit the photos: received {data}; allowed are PairCrop for lists"
+            " of pairs (.pairs, .tracks), and other views for single photos"
+        )
     _check_photos(photos)
     check_schedule(config["schedule"], ("cosine", "step", "constant"))
     held_out = min(config["held_out"], len(photos) // 10)
@@ -275,6 +280,7 @@ def _optimizer(model: nn.Module, config: dict[str, Any]) -> torch.optim.Optimize
             f"{method.name} has two players, whose gradients have no common norm: received"
             f" clip_grad={config['clip_grad']}, allowed is None"
         )
+    check_at_least("optimizer.lr", config["optimizer"].get("lr"), 0.0)
     groups: list[dict[str, Any]] = []
     trained = {name: p for name, p in method.named_parameters() if p.requires_grad}
     for prefix, factor in {**method.rate_factors, "": 1.0}.items():

@@ -1,10 +1,11 @@
 """Predictions of a map and targets at some of a photo's pixels, brought together."""
 
+import math
+
 import torch
 from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
-from torchvision.transforms.functional import center_crop
 
 from pretext.backbones.base import Layer, check_at_least
 from pretext.errors import InputError
@@ -47,22 +48,24 @@ def at_targets(
 
 
 def at_decoded(
-    decoded: Float[Tensor, "n c h w"], values: Float[Tensor, "n c height width"], stride: int, factor: int
+    decoded: Float[Tensor, "n c h w"], values: Float[Tensor, "n c height width"], layer: Layer, stride: int
 ) -> tuple[Float[Tensor, "n c h2 w2"], Float[Tensor, "n c h2 w2"]]:
     """What a decoder made of a map, and a photo's values at the same pixels.
 
-    A map whose positions look at pixels 0, ``stride * factor``, ... of a photo is decoded to ``factor`` times as many
-    a side, which lie evenly around the positions: between the pixels' multiples of ``stride``, unless the factor is 1.
-    A padded AlexNet has a position more than the photo has strides, and reaches as far beyond it on all sides; without
-    padding it has fewer, and what lies at the border has no prediction. So the central parts of both are returned.
+    A decoder that doubles a map's sides spreads its cells evenly around the position they come of: with a stride of 4
+    those of a position that looks at pixel 16 are at pixels 10, 14, 18 and 22. Cells that lie beyond the photo, as
+    those of a padded map do on both sides, and what lies at the border of an unpadded one are left out. Between two
+    pixels the one before counts.
 
     Args:
         decoded: (N, C, H, W).
         values: Of every pixel.
-        stride: Pixels between two of what is decoded.
-        factor: How often the decoder multiplied the sides.
+        layer: Whose map was decoded.
+        stride: Pixels between two of what is decoded: the layer's divided by a power of two.
     """
-    begin = 0 if factor == 1 else stride // 2
-    targets = values[:, :, begin::stride, begin::stride]
-    size = [min(sides) for sides in zip(decoded.shape[-2:], targets.shape[-2:], strict=True)]
-    return center_crop(decoded, size), center_crop(targets, size)
+    first = layer.offset - (layer.stride // stride - 1) / 2 * stride
+    skipped = max(0, math.ceil(-first / stride))
+    begin = math.floor(first + skipped * stride)
+    targets, decoded = values[:, :, begin::stride, begin::stride], decoded[:, :, skipped:, skipped:]
+    height, width = (min(sides) for sides in zip(decoded.shape[-2:], targets.shape[-2:], strict=True))
+    return decoded[..., :height, :width], targets[..., :height, :width]

@@ -2,8 +2,10 @@
 
 import importlib
 import inspect
+import os
 import re
 import shutil
+import subprocess
 import sys
 from pathlib import Path
 
@@ -56,6 +58,27 @@ def test_the_lines_of_the_table_are_what_it_needs(blocks, written):
     ((name, method),) = eval(f"{{{entry}}}", names).items()
     assert method.name == name == Path(METHOD).stem
     assert name not in METHODS
+
+
+@pytest.mark.slow
+def test_nothing_else_of_the_project_must_be_touched(blocks, tmp_path):
+    root = PAGE.parent.parent
+    for name in ("pretext", "transfer", "configs", "tests", "docs", "pyproject.toml"):
+        copy = shutil.copytree if (root / name).is_dir() else shutil.copy
+        copy(root / name, tmp_path / name)
+    for path in (METHOD, CONFIG, TEST):
+        (tmp_path / path).write_text(blocks[path])
+    imported, entry = (line.removeprefix("+") for line in blocks[TABLE].splitlines())
+    table = (tmp_path / TABLE).read_text()
+    head, brace, rest = table.partition("METHODS: dict[str, type[Method]] = {")
+    assert brace
+    (tmp_path / TABLE).write_text(f"{head}{imported}\n\n{brace}\n{entry}{rest}")
+    trains = f"tests/test_configs.py::test_a_pretraining_config_trains_two_steps[{Path(CONFIG).stem}]"
+    tests = (TEST, trains, "tests/test_architecture.py", "tests/transfer/test_compare.py::TestPlan")
+    command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert ran.returncode == 0, ran.stdout[-3000:]
 
 
 def test_the_config_trains_two_steps(written, photo_folder):

@@ -145,12 +145,14 @@ def differences_csv(compared: Sequence[Pair]) -> str:
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     identity = ("stage", "data", "protocol", "split", "config_id", "metric", "setting")
-    writer.writerow((*identity, "first", "second", "points", "low", "high"))
+    writer.writerow(
+        (*identity, "first", "first_backbone", "second", "second_backbone", "points", "low", "high")
+    )
     for pair in compared:
         known = vars(pair.column.benchmark) | vars(pair.column)
         found = pair.difference
-        numbers = (found.points, found.low, found.high)
-        writer.writerow((*(known[key] for key in identity), pair.first.label, pair.second.label, *numbers))
+        rows = (pair.first.label, pair.first.backbone, pair.second.label, pair.second.backbone)
+        writer.writerow((*(known[key] for key in identity), *rows, found.points, found.low, found.high))
     return output.getvalue()
 
 

@@ -91,9 +91,9 @@ def difference_tables(compared: Sequence[Pair]) -> list[DifferenceTable]:
     tables = []
     by_metric = groupby(compared, key=lambda pair: (pair.column.benchmark, pair.column.metric))
     for (benchmark, metric), group in by_metric:
-        texts: dict[str, dict[str, str]] = defaultdict(dict)
+        texts: dict[tuple[Row, Row], dict[str, str]] = defaultdict(dict)
         for pair in group:
-            texts[f"{pair.first.label} - {pair.second.label}"][pair.column.setting] = pair.text()
+            texts[pair.first, pair.second][pair.column.setting] = pair.text()
         settings = list(dict.fromkeys(setting for found in texts.values() for setting in found))
         name = METRIC_NAMES.get(metric, metric)
         tables.append(
@@ -101,11 +101,18 @@ def difference_tables(compared: Sequence[Pair]) -> list[DifferenceTable]:
                 benchmark,
                 ("methods", *(f"{setting} {name}" for setting in settings)),
                 tuple(
-                    (methods, *(found.get(s, MISSING) for s in settings)) for methods, found in texts.items()
+                    (_methods(*rows), *(found.get(setting, MISSING) for setting in settings))
+                    for rows, found in texts.items()
                 ),
             )
         )
     return tables
+
+
+def _methods(first: Row, second: Row) -> str:
+    if first.backbone == second.backbone:
+        return f"{first.label} - {second.label} ({first.backbone})"
+    return f"{first.label} ({first.backbone}) - {second.label} ({second.backbone})"
 
 
 def _draw(scores: Sequence[Score], paths: dict[str, Path]) -> _Drawn | None:

@@ -176,11 +176,22 @@ def _open_pairs(path: Path) -> Photos:
 
 
 def fingerprint(photos: Photos) -> str:
-    """SHA-256 over the number and the names of the photos (folders above the last two left out)."""
+    """SHA-256 over the number and the names of the photos (folders above the last two left out).
+
+    Of a list of pairs the lines count as they are.
+    """
+    # Imported here: the module imports this one.
+    from pretext.data.side_by_side import PairList
+
     digest = hashlib.sha256(str(len(photos)).encode())
     for index in range(len(photos)):
-        digest.update("/".join(photos.name(index).split("/")[-2:]).encode() + b"\n")
+        name = photos.line(index) if isinstance(photos, PairList) else _last_two(photos.name(index))
+        digest.update(name.encode() + b"\n")
     return digest.hexdigest()
+
+
+def _last_two(name: str) -> str:
+    return "/".join(name.split("/")[-2:])
 
 
 def decode_rgb(data: bytes) -> Image.Image:

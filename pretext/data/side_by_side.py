@@ -121,8 +121,12 @@ class PairList:
         return len(self._lines)
 
     def name(self, index: int) -> str:
-        """The pair's line behind the list's folder, with the numbers that a fingerprint must know."""
-        return f"{self.path.parent}/{self._line(index)}"
+        """The pair's line behind the list's folder."""
+        return f"{self.path.parent}/{self.line(index)}"
+
+    def line(self, index: int) -> str:
+        """The pair's line, with one blank between two words."""
+        return bytes(self._lines[index]).decode()
 
     def read(self, index: int) -> bytes:
         """Both pictures side by side; see `side_by_side`.
@@ -132,7 +136,7 @@ class PairList:
             UnreadablePhotoError: A file is no photo.
             InputError: The line does not fit the pictures.
         """
-        words = self._line(index).split()
+        words = self.line(index).split()
         first, second = (
             decode_rgb((self.path.parent / words[place]).read_bytes()) for place in self._files()
         )
@@ -148,18 +152,15 @@ class PairList:
         """The list and the number of the line, for messages."""
         return f"{self.path}, line {self._line_numbers[index]}"
 
-    def _line(self, index: int) -> str:
-        return bytes(self._lines[index]).decode()
-
     @classmethod
     def _files(cls) -> list[int]:
         return [place for place, word in enumerate(cls.form.split()) if word.endswith(".jpg")]
 
     def _parse(self, index: int) -> list[float]:
-        words, files = self._line(index).split(), self._files()
+        words, files = self.line(index).split(), self._files()
         if len(words) != len(self.form.split()):
             raise InputError(
-                f"{self.where(index)}: received {len(words)} words, {self._line(index)!r}, expected {self.form!r}"
+                f"{self.where(index)}: received {len(words)} words, {self.line(index)!r}, expected {self.form!r}"
             )
         for place in files:
             if not (self.path.parent / words[place]).is_file():
@@ -172,5 +173,5 @@ class PairList:
         except ValueError as error:
             raise InputError(f"{self.where(index)}: {error}; expected {self.form!r}") from error
         if not np.isfinite(numbers).all():
-            raise InputError(f"{self.where(index)}: received {self._line(index)!r}, expected finite numbers")
+            raise InputError(f"{self.where(index)}: received {self.line(index)!r}, expected finite numbers")
         return numbers

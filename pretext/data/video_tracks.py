@@ -37,7 +37,10 @@ LEAST_KEPT = 0.5
 MAX_POINTS, MIN_POINTS = 400, 8
 #: Why a clip gives no track.
 STILL, CAMERA, LOST = "little motion", "a moving camera", "a patch that is lost or leaves the frame"
-UNREADABLE = "an unreadable video"
+UNREADABLE, SHORT = "an unreadable video", "a video that is shorter than a track"
+NO_ROOM = "frames that have no room for such a patch"
+#: Least side of a patch in pixels.
+MIN_PATCH = 8
 
 Frame = UInt8[np.ndarray, "h w 3"]
 #: Left, top, width and height in pixels.
@@ -83,7 +86,7 @@ def track_videos(
         clips = 0
         for start, frames in _clips(file, length, size):
             clips += 1
-            boxes = follow(frames, patch)
+            boxes = follow(frames, patch) if len(frames) > length else SHORT
             if isinstance(boxes, str):
                 left_out[boxes] += 1
                 continue
@@ -117,10 +120,13 @@ def follow(frames: list[Frame], patch: float) -> tuple[Box, Box] | str:
         patch: Side of the box as a share of the frames' shorter side.
     """
     height, width = frames[0].shape[:2]
+    side = round(patch * min(height, width))
+    if not MIN_PATCH <= side <= min(height, width) - 2:
+        return NO_ROOM
     points, moving = moving_points(frames[0], frames[1])
     if len(points) < MIN_POINTS or moving.mean() < LEAST_MOVING:
         return STILL
-    box = first = _fullest_window(points[moving], (height, width), round(patch * min(height, width)))
+    box = first = _fullest_window(points[moving], (height, width), side)
     followed = points[moving & _inside(points, first)]
     needed = LEAST_KEPT * len(followed)
     tracker: Any = cv2.TrackerMIL.create()
@@ -185,7 +191,10 @@ def _fullest_window(points: Float[np.ndarray, "n 2"], size: tuple[int, int], sid
 
 
 def _clips(path: Path, length: int, size: int) -> Iterator[tuple[int, list[Frame]]]:
-    """Each ``length`` + 1 frames of a video, one after the other, with the number of the first of them."""
+    """Each ``length`` + 1 frames of a video, one after the other, with the number of the first of them.
+
+    What is left at the end is no clip, unless it is all that there is.
+    """
     video = cv2.VideoCapture(str(path))
     frames: list[Frame] = []
     start = 0
@@ -201,6 +210,8 @@ def _clips(path: Path, length: int, size: int) -> Iterator[tuple[int, list[Frame
             yield start, frames
             start, frames = start + len(frames), []
     video.release()
+    if start == 0 and frames:
+        yield start, frames
 
 
 def _write_jpeg(path: Path, frame: Frame) -> None:

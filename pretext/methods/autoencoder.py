@@ -65,7 +65,7 @@ class Autoencoder(Method):
         self.layer = backbone.layer(layer)
         strides = [self.layer.stride >> k for k in range(self.layer.stride.bit_length())]
         check_choice(f"target_stride of {layer}", str(target_stride), map(str, strides))
-        self.target_stride, self.factor = target_stride, self.layer.stride // target_stride
+        self.target_stride = target_stride
         self.drop, self.whole_photos = drop, not drop
         channels = self.layer.channels
         self.bottleneck = nn.Conv2d(channels, bottleneck, 1) if bottleneck else nn.Identity()
@@ -95,13 +95,13 @@ class Autoencoder(Method):
         decoded = self.reconstruct(self.corrupt(lab))
         # Losses in single precision, whatever the backbone ran in.
         with torch.autocast(image.device.type, enabled=False):
-            return {"loss_l2": l2_loss(*at_decoded(decoded.float(), lab, self.target_stride, self.factor))}
+            return {"loss_l2": l2_loss(*at_decoded(decoded.float(), lab, self.layer, self.target_stride))}
 
     @torch.no_grad()
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w3"]:
         """The photo, the input and the reconstruction side by side, for each photo."""
         inputs = self.corrupt(self.backbone.normalize(rgb_to_lab(image)))
-        decoded, _ = at_decoded(self.reconstruct(inputs).float(), inputs, self.target_stride, self.factor)
+        decoded, _ = at_decoded(self.reconstruct(inputs).float(), inputs, self.layer, self.target_stride)
         decoded = F.interpolate(decoded, size=image.shape[-2:], mode="bilinear")
         shown = (lab_to_rgb(self.backbone.denormalize(lab)) for lab in (inputs, decoded))
         return (torch.cat([image / 255, *shown], 3) * 255).round().to(torch.uint8)

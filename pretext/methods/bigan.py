@@ -25,7 +25,8 @@ class BiGAN(Method):
 
     Section 3: the discriminator is given pairs (x, E(x)) and (G(z), z), z uniform in [-1, 1], and says which is which;
     encoder and generator are one player against it (equation 3), trained on the swapped labels (section 3.4). All
-    three are stepped at once. The encoder sees the photo in full, the discriminator at the generator's 64 pixels.
+    three are stepped at once, by one optimiser with a rate for each player. The encoder sees the photo in full, the
+    discriminator at the generator's 64 pixels.
 
     Args:
         backbone: What is pretrained, the encoder's convolutions.

@@ -37,7 +37,8 @@ class Inpainting(Method):
     photo anew, blurred, and cut off at its lowest quarter, so that each hides exactly a quarter.
 
     With central masks the discriminator sees the hole and its rim as they were painted, without their surroundings;
-    with random regions the whole photo with the painted hole.
+    with random regions the whole photo with the painted hole. Both players are stepped at once, by one optimiser with a
+    rate for each.
 
     Args:
         backbone: What is pretrained; its input space should be ``rgb``.

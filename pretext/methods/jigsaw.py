@@ -109,6 +109,10 @@ def shuffled(
 
 
 def _permutations(given: int | str) -> PermutationSet:
+    if not isinstance(given, (int, str)):
+        raise InputError(
+            f"permutations is a number or a file: received {given!r}, allowed are such as 64 or 'permutations.json'"
+        )
     # A number on the command line is text where the config names a file.
     if isinstance(given, int) or given.isdecimal():
         return distant_permutations(int(given))

@@ -34,7 +34,8 @@ class Tracking(Method):
         layer: The backbone's layer that the head stands on.
         margin: By how much the patch of another track must be farther (equation 2).
         negatives: Patches of other tracks for each query; the paper's K.
-        random_epochs: Epochs during which they are drawn at random.
+        random_epochs: Epochs during which they are drawn at random. Where hard ones begin too early, all vectors become
+            alike: the distances go to zero, and the loss stays at the margin.
         num_features: Length of the vectors that are compared.
         flip: Whether to mirror both patches of every other track, at random.
         window: For photos without tracks: the side, as a share of the photo's shorter one and at most 0.5, of two

@@ -142,6 +142,13 @@ def test_the_rates_keep_their_ratio_and_the_first_is_the_configs(method):
     assert rates == pytest.approx([rates[0], rates[0], 0.3 * rates[0], 0.3 * rates[0]])
 
 
+@pytest.mark.parametrize("optimizer", [{"lr": None}, {"lr": -1.0}, {}])
+def test_an_optimiser_needs_a_rate(method, optimizer):
+    config = {"optimizer": {"type": torch.optim.AdamW, **optimizer}, "clip_grad": None}
+    with pytest.raises(InputError, match=r"optimizer\.lr is "):
+        engine._optimizer(method, config)
+
+
 def test_gradients_of_two_players_are_not_clipped_together(method):
     config = {"optimizer": {"type": torch.optim.AdamW, "lr": 1e-3}, "clip_grad": {"max_norm": 1.0}}
     with pytest.raises(

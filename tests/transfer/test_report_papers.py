@@ -185,11 +185,23 @@ class TestDifferences:
         first, second = difference_tables([pair, other, swapped, best])
         assert first.headings == ("methods", "conv5 top-1", "conv4 top-1")
         assert first.lines == (
-            ("colorization - random", pair.text(), pair.text()),
-            ("random - colorization", pair.text(), "—"),
+            ("colorization - random (alexnet)", pair.text(), pair.text()),
+            ("random - colorization (alexnet)", pair.text(), "—"),
         )
         assert second.headings == ("methods", "conv5 top-1, best epoch")
         assert len(second.lines) == 1
+
+    def test_architectures_are_kept_apart(self, compared):
+        results, work = compared
+        (pair,) = pairs(results, [work])
+        first, second = (replace(row, backbone="vgg16") for row in (pair.first, pair.second))
+        mixed = [pair, replace(pair, first=first), replace(pair, first=first, second=second)]
+        (table,) = difference_tables(mixed)
+        assert [line[0] for line in table.lines] == [
+            "colorization - random (alexnet)",
+            "colorization (vgg16) - random (alexnet)",
+            "colorization - random (vgg16)",
+        ]
 
     def test_a_method_without_outcomes_has_none(self, compared):
         results, work = compared
@@ -214,12 +226,12 @@ def test_the_report_has_them_in_every_form(tmp_path):
     for text in (
         "figure 7 of Zhang et al. 2016",
         "Colorization (Zhang 2016) CORRECTED",
-        "colorization - random",
+        "colorization - random (alexnet)",
     ):
         assert text in markdown
         assert text in html
     cells = [cell for table in page.tables for row in table for cell in row]
-    assert {"Colorization (Zhang 2016) CORRECTED", "colorization - random"} <= set(cells)
+    assert {"Colorization (Zhang 2016) CORRECTED", "colorization - random (alexnet)"} <= set(cells)
     # The lines of the figure stand in the plot too.
     assert "published: Colorization (Zhang 2016) CORRECTED" in html[html.index("<svg") : html.index("</svg>")]
     with (tmp_path / "report" / "papers.csv").open() as file:

@@ -139,6 +139,19 @@ def test_the_fingerprint_follows_the_motions(folder):
     before = fingerprint(listed(folder, ".pairs", "frames/0.png frames/1.png 0 0 1"))
     assert before != fingerprint(listed(folder, ".pairs", "frames/0.png frames/1.png 0 0 2"))
     assert before == fingerprint(listed(folder, ".pairs", "frames/0.png frames/1.png 0 0 1"))
+    assert before != fingerprint(listed(folder, ".pairs", "frames/1.png frames/1.png 0 0 1"))
+
+
+def test_the_fingerprint_follows_the_boxes(folder):
+    line = "frames/0.png 0 0 8 8 frames/1.png 0 0 8 8"
+    before = fingerprint(listed(folder, ".tracks", line))
+    assert before == fingerprint(listed(folder, ".tracks", line))
+    for other in (
+        line.replace("0.png 0", "0.png 1"),
+        line.replace("1.png 0", "1.png 1"),
+        line.replace("0.png", "1.png"),
+    ):
+        assert before != fingerprint(listed(folder, ".tracks", other))
 
 
 def test_both_pictures_are_cropped_at_the_same_place():

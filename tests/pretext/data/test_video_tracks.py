@@ -5,7 +5,7 @@ import pytest
 from pretext.__main__ import main
 from pretext.data.photos import decode_rgb, open_photos
 from pretext.data.tracks import Tracks
-from pretext.data.video_tracks import CAMERA, LOST, STILL, follow, moving_points, track_videos
+from pretext.data.video_tracks import CAMERA, LOST, NO_ROOM, STILL, follow, moving_points, track_videos
 from pretext.errors import InputError
 
 HEIGHT, WIDTH, SIDE = 120, 160, 44
@@ -78,6 +78,12 @@ def test_frames_without_texture_give_no_track():
     assert follow([np.full((HEIGHT, WIDTH, 3), 90, np.uint8)] * 3, 0.4) == STILL
 
 
+@pytest.mark.parametrize("patch", [0.05, 0.99])
+def test_a_patch_must_have_room_in_the_frame(patch):
+    assert follow(frames(), patch) == NO_ROOM
+    assert isinstance(follow(frames(), 118 / 120), tuple | str)
+
+
 def test_videos_become_a_list_of_tracks(tmp_path, capsys):
     write_video(tmp_path / "videos" / "deep" / "moving one.avi", frames(count=2 * (LENGTH + 1) + 3))
     write_video(tmp_path / "videos" / "still.avi", frames(step=(0, 0)))
@@ -133,6 +139,10 @@ def test_videos_without_tracks_are_refused(tmp_path):
         InputError, match=r"no tracks in .*: 1 videos have 1 with little motion; expected objects"
     ):
         track_videos(tmp_path, tmp_path / "out", length=LENGTH)
+    with pytest.raises(
+        InputError, match="1 videos have 1 with a video that is shorter than a track; expected"
+    ):
+        track_videos(tmp_path, tmp_path / "out", length=LENGTH + 1)
     for option in ({"length": 0}, {"size": 8}, {"patch": 1.0}):
         with pytest.raises(InputError, match="no tracks can be made so: received length="):
             track_videos(tmp_path, tmp_path / "out", **option)

@@ -160,7 +160,20 @@ def test_plain_photos_are_refused(photo_folder, small_config, tmp_path):
         with pytest.raises(
             InputError, match=r"tracking needs tracks: received 48 photos or pairs.*\(\.tracks\), which"
         ):
-            pretrain(config, work_dir=tmp_path / f"run {data.name}", data=str(data))
+            Tracking(SeeThrough()).setup(open_photos(data), tmp_path)
+        with pytest.raises(InputError, match="the view PairCrop does not fit the photos: received .*photos"):
+            pretrain(config, work_dir=tmp_path / "run", data=str(data))
+        assert not (tmp_path / "run").exists()
+
+
+def test_tracks_are_not_cut_by_a_view_for_photos(pair_lists, small_config, tmp_path):
+    config = small_config("pretext/tracking_alexnet_imagenette128")
+    with pytest.raises(
+        InputError,
+        match=r"the view RandomCrop does not fit the photos: received .*list\.tracks; allowed are PairCrop",
+    ):
+        pretrain(config, work_dir=tmp_path / "run", data=str(pair_lists["tracks"]))
+    assert not (tmp_path / "run").exists()
 
 
 def test_frame_pairs_are_refused(pair_lists, tmp_path):
