@@ -1,4 +1,4 @@
-"""Inpainting of AlexNet on the toy world at 96 pixels: 6 epochs."""
+"""Inpainting of AlexNet on the toy world at 96 pixels: 6 epochs, random regions and a discriminator."""
 
 from mmengine.config import read_base
 
@@ -7,4 +7,6 @@ with read_base():
 
 data = "toyworld/unlabeled"
 view.update(size=96, resize=96)
-method.update(map_size=6)
+method.update(map_size=6, adversarial_weight=0.001)
+# Adam's momentum is that of the authors' code.
+optimizer.update(betas=(0.5, 0.999))
