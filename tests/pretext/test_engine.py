@@ -345,7 +345,7 @@ def test_a_disk_that_fills_up_costs_no_checkpoint(small_config, photo_folder, tm
         ("preview_interval=-1", "preview_interval is too small: received -1, allowed are 0 and above"),
         ("clip_grad=3", r"clip_grad is no clipping: received 3, allowed are None or dict\(max_norm="),
         ("clip_grad={'max_norm': -1}", "clip_grad.max_norm is too small: received -1"),
-        ("optimizer.lr=-1.0", "AdamW does not take the config's arguments: Invalid learning rate: -1.0"),
+        ("optimizer.lr=-1.0", "optimizer.lr is too small: received -1.0, allowed are 0.0 and above"),
     ],
 )
 def test_bad_settings_are_named(small_config, photo_folder, tmp_path, override, message):
