@@ -8,6 +8,7 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
+from torch.nn.utils.parametrizations import spectral_norm
 
 from pretext.backbones.base import check_at_least
 
@@ -82,7 +83,9 @@ class Discriminator(nn.Module):
     """Scores photos, or pairs of photo and code.
 
     Four convolutions of stride 2 and a hidden layer see the photo, one the code, and a last one both. It has no batch
-    norm, so that each photo is judged by itself.
+    norm, so that each photo is judged by itself. All weights have a spectral norm of one ("Spectral Normalization for
+    Generative Adversarial Networks", Miyato et al., ICLR 2018): without it the discriminator is soon so sure of itself
+    that its gradient teaches the other player nothing.
 
     Args:
         channels: Of the first convolution; each further one has twice as many.
@@ -100,18 +103,22 @@ class Discriminator(nn.Module):
         layers: list[nn.Module] = []
         in_channels = 3
         for out_channels in (channels, 2 * channels, 4 * channels, 8 * channels):
-            layers += [nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1), nn.LeakyReLU(LEAK, True)]
+            convolution = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
+            layers += [spectral_norm(convolution), nn.LeakyReLU(LEAK, True)]
             in_channels = out_channels
-        layers += [nn.AdaptiveAvgPool2d(CELLS), nn.Flatten(), nn.Linear(in_channels * CELLS * CELLS, hidden)]
+        layers += [nn.AdaptiveAvgPool2d(CELLS), nn.Flatten()]
+        layers.append(spectral_norm(nn.Linear(in_channels * CELLS * CELLS, hidden)))
         self.photo = nn.Sequential(*layers, nn.LeakyReLU(LEAK, True))
         # As long as what stands for the photo: raw, the code would hardly be heard beside it.
         self.code = (
-            nn.Sequential(nn.Linear(code_length, hidden), nn.LeakyReLU(LEAK, True)) if code_length else None
+            nn.Sequential(spectral_norm(nn.Linear(code_length, hidden)), nn.LeakyReLU(LEAK, True))
+            if code_length
+            else None
         )
         self.head = nn.Sequential(
-            nn.Linear(2 * hidden if code_length else hidden, hidden),
+            spectral_norm(nn.Linear(2 * hidden if code_length else hidden, hidden)),
             nn.LeakyReLU(LEAK, True),
-            nn.Linear(hidden, 1),
+            spectral_norm(nn.Linear(hidden, 1)),
         )
 
     def forward(self, photo: Float[Tensor, "n 3 h w"], *code: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:

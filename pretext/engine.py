@@ -133,8 +133,11 @@ def pretrain(
 def build_method(config: dict[str, Any], seed: int) -> Method:
     """The method and backbone that a config describes, with weights initialised from ``seed``."""
     arguments = {key: value for key, value in config["backbone"].items() if key != "architecture"}
-    backbone = build_backbone(config["backbone"]["architecture"], arguments)
-    method: Method = build(config["method"], backbone)
+    # What constructors draw (spectral norm's first vectors) follows the seed, too.
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(seed)
+        backbone = build_backbone(config["backbone"]["architecture"], arguments)
+        method: Method = build(config["method"], backbone)
     he_normal_(method, seed)
     return method
 

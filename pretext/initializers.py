@@ -8,6 +8,7 @@ import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
+from torch.nn.utils.parametrize import is_parametrized
 
 from pretext.backbones.base import Backbone, ConvBlock, check_at_least, check_choice
 from pretext.errors import InputError
@@ -33,12 +34,15 @@ def he_normal_(module: nn.Module, seed: int) -> None:
     """
     for name, layer in module.named_modules():
         if isinstance(layer, (nn.Conv2d, nn.ConvTranspose2d, nn.Linear)):
-            fan_in = layer.weight[0].numel()
+            # Spectral norm computes the weight from a parameter of another name.
+            stored = "parametrizations.weight.original" if is_parametrized(layer, "weight") else "weight"
+            weight = layer.get_parameter(stored)
+            fan_in = weight[0].numel()
             if isinstance(layer, nn.ConvTranspose2d):
                 # Each output pixel sees kernel / stride taps of every input channel.
-                taps = layer.weight[0, 0].numel() / (layer.stride[0] * layer.stride[1])
-                fan_in = round(layer.weight.shape[0] * taps)
-            normal_(layer.weight, std=math.sqrt(2 / fan_in), seed=seed, name=name)
+                taps = weight[0, 0].numel() / (layer.stride[0] * layer.stride[1])
+                fan_in = round(weight.shape[0] * taps)
+            normal_(weight, std=math.sqrt(2 / fan_in), seed=seed, name=name)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm):

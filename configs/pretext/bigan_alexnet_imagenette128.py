@@ -14,6 +14,7 @@ method = dict(
     head_size=3,
     head_hidden=512,
     generator_channels=256,
+    doublings=4,
     adversarial_loss="nonsaturating",
     discriminator_rate=1.0,
     discriminator_channels=32,

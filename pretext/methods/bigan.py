@@ -15,9 +15,8 @@ from pretext.backbones.base import Backbone, check_at_least, check_choice
 from pretext.heads import Decoder, MapHead
 from pretext.methods.base import Method
 
-#: Sides in pixels of the photos that are generated, and of the map that they are decoded from.
-PHOTO_SIDE, MAP_SIDE = 64, 4
-DOUBLINGS = 4
+#: Positions a side of the map that photos are decoded from.
+MAP_SIDE = 4
 
 
 class BiGAN(Method):
@@ -26,7 +25,7 @@ class BiGAN(Method):
     Section 3: the discriminator is given pairs (x, E(x)) and (G(z), z), z uniform in [-1, 1], and says which is which;
     encoder and generator are one player against it (equation 3), trained on the swapped labels (section 3.4). All
     three are stepped at once, by one optimiser with a rate for each player. The encoder sees the photo in full, the
-    discriminator at the generator's 64 pixels.
+    discriminator at the size that is generated.
 
     Args:
         backbone: What is pretrained, the encoder's convolutions.
@@ -35,6 +34,7 @@ class BiGAN(Method):
         head_size: Positions a side that the layer's map is pooled to.
         head_hidden: Length of the head's hidden layer.
         generator_channels: Of the generator's map of 4 x 4.
+        doublings: How often the generator doubles that map's sides; 4 make photos of 64 pixels.
         adversarial_loss: ``nonsaturating`` (the paper's) or ``least_squares``.
         discriminator_rate: The discriminator's learning rate, relative to the config's.
         discriminator_channels: Of the discriminator's first convolution.
@@ -44,9 +44,9 @@ class BiGAN(Method):
 
     Differences from the paper: the code goes through tanh where the authors' code has a sigmoid scaled to [-1, 1]. A
     code has 100 numbers by default, theirs 200; the backbone has ReLUs, theirs leaky ones. Generator and discriminator
-    are smaller, the discriminator has no batch norm and sees the code in its fully connected layers alone, and the
-    generator doubles its map by upsampling and convolving. The encoder's photos have the view's size, where the paper
-    has 112 pixels.
+    are smaller, the discriminator has spectral norm in place of batch norm and sees the code in its fully connected
+    layers alone, and the generator doubles its map by upsampling and convolving. The encoder's photos have the view's
+    size, where the paper has 112 pixels.
     """
 
     name = "bigan"
@@ -60,6 +60,7 @@ class BiGAN(Method):
         head_size: int = 3,
         head_hidden: int = 512,
         generator_channels: int = 256,
+        doublings: int = 4,
         adversarial_loss: str = "nonsaturating",
         discriminator_rate: float = 1.0,
         discriminator_channels: int = 32,
@@ -68,9 +69,11 @@ class BiGAN(Method):
         check_choice("adversarial_loss", adversarial_loss, ADVERSARIAL_LOSSES)
         check_at_least("code_length", code_length, 1)
         check_at_least("generator_channels", generator_channels, 32)
+        check_at_least("doublings", doublings, 2)
         check_at_least("discriminator_rate", discriminator_rate, 0.0)
         self.layer = backbone.layer(layer)
         self.code_length = code_length
+        self.side = MAP_SIDE * 2**doublings
         self.adversarial_loss = adversarial_loss
         self.head = MapHead(self.layer.channels, code_length, size=head_size, hidden=head_hidden)
         self.generator = nn.Sequential(
@@ -78,7 +81,7 @@ class BiGAN(Method):
             nn.Unflatten(1, (generator_channels, MAP_SIDE, MAP_SIDE)),
             nn.BatchNorm2d(generator_channels),
             nn.ReLU(inplace=True),
-            Decoder(generator_channels, 3, doublings=DOUBLINGS, channels=generator_channels // 2),
+            Decoder(generator_channels, 3, doublings=doublings, channels=generator_channels // 2),
         )
         self.discriminator = Discriminator(channels=discriminator_channels, code_length=code_length)
         self.rate_factors = {"discriminator.": discriminator_rate}
@@ -110,15 +113,14 @@ class BiGAN(Method):
         code: Tensor = self.head(features).float().tanh()
         return code
 
-    def generate(self, code: Float[Tensor, "n d"]) -> Float[Tensor, "n 3 64 64"]:
+    def generate(self, code: Float[Tensor, "n d"]) -> Float[Tensor, "n 3 side side"]:
         """Photos (values -1..1) from codes."""
         photo: Tensor = self.generator(code).float().tanh()
         return photo
 
-    def reduce(self, image: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 64 64"]:
+    def reduce(self, image: UInt8[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 side side"]:
         """Photos at the generator's size, values -1..1."""
-        side = (PHOTO_SIDE, PHOTO_SIDE)
-        return F.interpolate(image / 127.5 - 1, size=side, mode="bilinear", antialias=True)
+        return F.interpolate(image / 127.5 - 1, size=(self.side, self.side), mode="bilinear", antialias=True)
 
     @torch.no_grad()
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w3"]:

@@ -13,6 +13,7 @@ from mmengine.hooks import Hook
 
 from pretext import engine, runner
 from pretext.backbones.checkpoint import load_backbone
+from pretext.config import load_config
 from pretext.data.photos import open_photos
 from pretext.engine import pretrain
 from pretext.errors import InputError
@@ -169,6 +170,21 @@ def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(small_config, 
     if checkpoint is not None:
         weights = torch.load(checkpoint, weights_only=False)["state_dict"]
         assert all(torch.isfinite(weight).all() for weight in weights.values())
+
+
+def test_the_seed_decides_all_that_a_new_method_holds():
+    config = load_config("pretext/bigan_alexnet_toyworld")
+    states = []
+    for seed, drawn_before in ((0, 1), (0, 2), (1, 1)):
+        torch.manual_seed(drawn_before)
+        torch.rand(drawn_before)
+        follows = torch.random.get_rng_state()
+        states.append(engine.build_method(config, seed).state_dict())
+        assert torch.equal(torch.random.get_rng_state(), follows)
+    first, again, other = states
+    assert all(torch.equal(value, again[name]) for name, value in first.items())
+    drawn = [name for name, value in first.items() if not torch.equal(value, other[name])]
+    assert {"backbone.conv1.conv.weight", "discriminator.head.2.parametrizations.weight.0._v"} <= set(drawn)
 
 
 def test_gray_photos_add_no_loss(small_config, photo_folder):

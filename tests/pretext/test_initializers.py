@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from torch import nn
 
 from pretext.backbones.alexnet import AlexNet
 from pretext.backbones.checkpoint import absorb_batch_norm
@@ -167,3 +168,17 @@ def test_the_same_seed_gives_the_same_filters():
 def test_what_cannot_be_initialised_is_an_error(make, photos, kind, message):
     with pytest.raises(InputError, match=message):
         initialize_from_data(make(), photos, kind)
+
+
+def test_layers_under_spectral_norm_keep_its_norm_and_take_drawn_weights():
+    plain, normed = (nn.Sequential(nn.Conv2d(3, 8, 3), nn.Linear(5, 4)) for _ in range(2))
+    for layer in normed:
+        nn.utils.parametrizations.spectral_norm(layer, n_power_iterations=50)
+    he_normal_(plain, 3)
+    he_normal_(normed, 3)
+    for layer, expected in zip(normed, plain, strict=True):
+        drawn = layer.parametrizations.weight.original
+        torch.testing.assert_close(drawn, expected.weight)
+        largest = torch.linalg.matrix_norm(drawn.flatten(1), 2)
+        torch.testing.assert_close(layer.weight, drawn / largest, atol=1e-4, rtol=1e-3)
+        assert not layer.bias.any()

@@ -147,6 +147,8 @@ def test_the_channelwise_layer_connects_all_positions_of_a_channel_and_no_channe
     with torch.no_grad():
         # Nothing is mixed or cut off.
         bottleneck.within.weight.abs_()
+        bottleneck.within.bias.zero_()
+        bottleneck.across.bias.zero_()
         bottleneck.across.weight.copy_(torch.eye(3).view(3, 3, 1, 1))
     features = torch.rand(1, 3, 2, 2)
     changed = features.clone()
