@@ -135,7 +135,7 @@ def test_generator_and_encoder_become_each_others_inverse_on_photos_of_one_gray(
 
     own, other = errors()
     assert own > 0.9 * other
-    steps = 300
+    steps = 500
     optimizer = torch.optim.Adam(method.parameters(), 5e-4, betas=(0.5, 0.999))
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
     for _ in range(steps):
@@ -146,7 +146,7 @@ def test_generator_and_encoder_become_each_others_inverse_on_photos_of_one_gray(
         optimizer.step()
         schedule.step()
     own, other = errors()
-    assert own < 0.7 * other
+    assert own < 0.6 * other
 
 
 def test_a_preview_shows_photo_reconstruction_and_sample(method, image):
