@@ -62,9 +62,9 @@ class Inpainting(Method):
     Its output goes through tanh and the error is divided by the number of pixels, as in the authors' code. Random
     regions come from noise, as in that code, not from shapes of VOC, and each photo of a batch has its own. The rim
     lies around the central square where that code has it within. With random regions that code counts the error on all
-    pixels; here, as in equation 1, on hidden ones, and the discriminator sees true colours elsewhere. It has no batch
-    norm. The paper's features of AlexNet are trained without the adversarial loss, which did not converge
-    (``adversarial_weight=0``).
+    pixels; here, as in equation 1, on hidden ones, and the discriminator sees true colours elsewhere. It has
+    spectral norm in place of batch norm. The paper's features of AlexNet are trained without the adversarial loss,
+    which did not converge (``adversarial_weight=0``).
     """
 
     name = "inpainting"
