@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.func import functional_call
 from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
+from torch.nn.utils.parametrize import register_parametrization
 
 from pretext.backbones.base import check_at_least
 
@@ -83,42 +84,48 @@ class Discriminator(nn.Module):
     """Scores photos, or pairs of photo and code.
 
     Four convolutions of stride 2 and a hidden layer see the photo, one the code, and a last one both. It has no batch
-    norm, so that each photo is judged by itself. All weights have a spectral norm of one ("Spectral Normalization for
-    Generative Adversarial Networks", Miyato et al., ICLR 2018): without it the discriminator is soon so sure of itself
-    that its gradient teaches the other player nothing.
+    norm, so that each photo is judged by itself. All weights have the same spectral norm ("Spectral Normalization for
+    Generative Adversarial Networks", Miyato et al., ICLR 2018; theirs is one): without it the discriminator is soon so
+    sure of itself that its gradient teaches the other player nothing.
 
     Args:
         channels: Of the first convolution; each further one has twice as many.
         code_length: Numbers of the code; 0 for none.
         hidden: Length of the hidden layers.
+        weight_norm: Spectral norm of the weights. With one, a square layer of Gaussian weights halves the length of
+            what passes it, and the scores fade from layer to layer; with two, it keeps it, and the discriminator is
+            ahead of a player that learns more slowly.
 
     Raises:
         InputError: A number is out of range.
     """
 
-    def __init__(self, *, channels: int = 32, code_length: int = 0, hidden: int = 512):
+    def __init__(
+        self, *, channels: int = 32, code_length: int = 0, hidden: int = 512, weight_norm: float = 1.0
+    ):
         super().__init__()
         check_at_least("discriminator channels", channels, 1)
         check_at_least("discriminator hidden", hidden, 1)
+        check_at_least("discriminator weight_norm", weight_norm, 0.1)
         layers: list[nn.Module] = []
         in_channels = 3
         for out_channels in (channels, 2 * channels, 4 * channels, 8 * channels):
             convolution = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
-            layers += [spectral_norm(convolution), nn.LeakyReLU(LEAK, True)]
+            layers += [_normed(convolution, weight_norm), nn.LeakyReLU(LEAK, True)]
             in_channels = out_channels
         layers += [nn.AdaptiveAvgPool2d(CELLS), nn.Flatten()]
-        layers.append(spectral_norm(nn.Linear(in_channels * CELLS * CELLS, hidden)))
+        layers.append(_normed(nn.Linear(in_channels * CELLS * CELLS, hidden), weight_norm))
         self.photo = nn.Sequential(*layers, nn.LeakyReLU(LEAK, True))
         # As long as what stands for the photo: raw, the code would hardly be heard beside it.
         self.code = (
-            nn.Sequential(spectral_norm(nn.Linear(code_length, hidden)), nn.LeakyReLU(LEAK, True))
+            nn.Sequential(_normed(nn.Linear(code_length, hidden), weight_norm), nn.LeakyReLU(LEAK, True))
             if code_length
             else None
         )
         self.head = nn.Sequential(
-            spectral_norm(nn.Linear(2 * hidden if code_length else hidden, hidden)),
+            _normed(nn.Linear(2 * hidden if code_length else hidden, hidden), weight_norm),
             nn.LeakyReLU(LEAK, True),
-            spectral_norm(nn.Linear(hidden, 1)),
+            _normed(nn.Linear(hidden, 1), weight_norm),
         )
 
     def forward(self, photo: Float[Tensor, "n 3 h w"], *code: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
@@ -126,3 +133,19 @@ class Discriminator(nn.Module):
         codes = [] if self.code is None else [self.code(*code)]
         scores: Tensor = self.head(torch.cat([self.photo(photo), *codes], 1))
         return scores.squeeze(1)
+
+
+class _Scale(nn.Module):
+    """Multiplies by a number."""
+
+    def __init__(self, factor: float):
+        super().__init__()
+        self.factor = factor
+
+    def forward(self, weight: Tensor) -> Tensor:
+        return self.factor * weight
+
+
+def _normed(layer: nn.Module, norm: float) -> nn.Module:
+    """The layer, its weight's spectral norm held at a number."""
+    return register_parametrization(spectral_norm(layer), "weight", _Scale(norm))

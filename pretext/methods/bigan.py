@@ -38,6 +38,7 @@ class BiGAN(Method):
         adversarial_loss: ``nonsaturating`` (the paper's) or ``least_squares``.
         discriminator_rate: The discriminator's learning rate, relative to the config's.
         discriminator_channels: Of the discriminator's first convolution.
+        discriminator_norm: Spectral norm of the discriminator's weights: the higher, the stronger it is.
 
     Raises:
         InputError: The backbone has no such layer, or an argument is none of the allowed values.
@@ -64,6 +65,7 @@ class BiGAN(Method):
         adversarial_loss: str = "nonsaturating",
         discriminator_rate: float = 1.0,
         discriminator_channels: int = 32,
+        discriminator_norm: float = 1.0,
     ):
         super().__init__(backbone)
         check_choice("adversarial_loss", adversarial_loss, ADVERSARIAL_LOSSES)
@@ -83,7 +85,9 @@ class BiGAN(Method):
             nn.ReLU(inplace=True),
             Decoder(generator_channels, 3, doublings=doublings, channels=generator_channels // 2),
         )
-        self.discriminator = Discriminator(channels=discriminator_channels, code_length=code_length)
+        self.discriminator = Discriminator(
+            channels=discriminator_channels, code_length=code_length, weight_norm=discriminator_norm
+        )
         self.rate_factors = {"discriminator.": discriminator_rate}
 
     def forward(

@@ -112,6 +112,24 @@ def test_losses_are_in_single_precision_under_autocast():
     assert all(parameter.grad.any() for parameter in discriminator.parameters())
 
 
+@pytest.mark.parametrize("weight_norm", [1.0, 2.0])
+def test_every_weight_of_the_discriminator_keeps_its_spectral_norm(one_thread, weight_norm):
+    discriminator = Discriminator(channels=8, code_length=4, hidden=16, weight_norm=weight_norm)
+    he_normal_(discriminator, 0)
+    optimizer = torch.optim.Adam(discriminator.parameters(), 1e-2)
+    for _ in range(30):
+        optimizer.zero_grad()
+        F.softplus(-discriminator(torch.ones(2, 3, 16, 16), torch.ones(2, 4))).mean().backward()
+        optimizer.step()
+        # The norm is found by one step of the power iteration in each pass.
+        discriminator(torch.zeros(1, 3, 16, 16), torch.zeros(1, 4))
+    layers = [module for module in discriminator.modules() if isinstance(module, nn.Conv2d | nn.Linear)]
+    assert len(layers) == 8
+    for layer in layers:
+        norm = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)
+        assert norm == pytest.approx(weight_norm, rel=0.05)
+
+
 METHODS = [(BiGAN, {}), (Inpainting, {"mask": "central"}), (Inpainting, {"mask": "random"})]
 
 

@@ -169,6 +169,7 @@ def test_a_preview_shows_photo_reconstruction_and_sample(method, image):
         ({"doublings": 1}, "doublings is too small: received 1, allowed are 2 and above"),
         ({"adversarial_loss": "hinge"}, "unknown adversarial_loss: received 'hinge'"),
         ({"discriminator_rate": -1.0}, "discriminator_rate is too small: received -1.0"),
+        ({"discriminator_norm": 0.0}, "discriminator weight_norm is too small: received 0.0"),
     ],
 )
 def test_bad_arguments_are_named(arguments, message):
