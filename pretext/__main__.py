@@ -67,7 +67,12 @@ def _parser() -> argparse.ArgumentParser:
     initialize.add_argument(
         "--out", type=Path, required=True, help="the backbone file to write (.safetensors)"
     )
-    initialize.add_argument("--backbone", default="alexnet", help="its architecture (default: alexnet)")
+    initialize.add_argument(
+        "--backbone",
+        default="alexnet",
+        metavar="NAME[:INPUT_SPACE]",
+        help="its architecture, and the colours it sees if not its own, as in alexnet:rgb (default: alexnet)",
+    )
     initialize.add_argument("--size", type=int, default=128, help="side of the photos' crops (default: 128)")
     initialize.add_argument("--count", type=int, default=128, help="how many photos are used (default: 128)")
     initialize.add_argument("--seed", type=seed_number, default=0)

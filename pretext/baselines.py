@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from pretext.backbones.base import Backbone, check_at_least, check_choice
-from pretext.backbones.checkpoint import Provenance, build
+from pretext.backbones.checkpoint import Provenance, build, parse_name
 from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint
 from pretext.data.views import center_crop
 from pretext.errors import InputError
@@ -13,14 +13,14 @@ from pretext.versions import versions
 
 
 def initialize_backbone(
-    kind: str, photos: Photos, architecture: str, size: int, count: int, seed: int, source: str = ""
+    kind: str, photos: Photos, name: str, size: int, count: int, seed: int, source: str = ""
 ) -> tuple[Backbone, Provenance]:
     """A backbone of `pretext.initializers.initialize_from_data`, and where its weights come from.
 
     Args:
         kind: ``gaussian``, ``pca`` or ``kmeans``.
         photos: Any photos; unreadable ones are passed over.
-        architecture: ``alexnet`` or ``vgg16``.
+        name: ``alexnet`` or ``vgg16``, with ``:INPUT_SPACE`` for other colours than its own (``alexnet:rgb``).
         size: Side of the photos' central crops, in pixels.
         count: How many photos are used, spread over all.
         seed: Of the patches, the clusters and the random filters.
@@ -42,7 +42,7 @@ def initialize_backbone(
         raise InputError(
             f"none of {len(photos)} photos can be read; allowed are whole JPEG, PNG and WebP files"
         )
-    backbone = build(architecture, {})
+    backbone = build(*parse_name(name))
     he_normal_(backbone, seed)
     initialize_from_data(backbone, torch.stack(views), kind, seed)
     provenance = Provenance(

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pretext.backbones.base import check_at_least, check_choice
-from pretext.backbones.checkpoint import build, layers_of, read_header
+from pretext.backbones.checkpoint import build, layers_of, parse_name, read_header
 from pretext.command_line import ensure_toyworld
 from pretext.config import data_path, load_config, plain
 from pretext.errors import InputError
@@ -120,9 +120,9 @@ def _layer_names(row: str, entry: Any) -> tuple[str, ...]:
         values = _values(f"backbone {row!r}", entry, TRAINED)
         arguments = dict(load_config(values["train"], values["overrides"])["backbone"])
         return build(arguments.pop("architecture"), arguments).layer_names
-    architecture = _values(f"backbone {row!r}", entry, INITIALIZED)["backbone"]
+    architecture, arguments = parse_name(_values(f"backbone {row!r}", entry, INITIALIZED)["backbone"])
     check_choice("architecture to initialise", architecture, ("alexnet", "vgg16"))
-    return build(architecture, {}).layer_names
+    return build(architecture, arguments).layer_names
 
 
 def _maker(row: str, entry: Any, seed: int, work_dir: Path) -> Task | None:

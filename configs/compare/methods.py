@@ -8,6 +8,9 @@ backbones = {
     "random": "random:alexnet",
     "random_lab": "random:alexnet:lab",
     "random_rgb": "random:alexnet:rgb",
+    "gaussian": dict(initialize="gaussian", photos="imagenette128/train"),
+    "gaussian_lab": dict(initialize="gaussian", photos="imagenette128/train", backbone="alexnet:lab"),
+    "gaussian_rgb": dict(initialize="gaussian", photos="imagenette128/train", backbone="alexnet:rgb"),
     "kmeans": dict(initialize="kmeans", photos="imagenette128/train"),
     **{
         name: dict(train=f"pretext/{name}_alexnet_imagenette128")

@@ -243,18 +243,24 @@ def layers_of(spec: str) -> tuple[str, ...]:
     return tuple(layer["name"] for layer in read_header(Path(spec))["layers"])
 
 
+def parse_name(name: str) -> tuple[str, dict[str, Any]]:
+    """``NAME`` or ``NAME:INPUT_SPACE`` as the architecture and the arguments that `build` takes."""
+    architecture, colon, input_space = name.partition(":")
+    return architecture, {"input_space": input_space} if colon else {}
+
+
 def _untrained(name: str) -> tuple[str, dict[str, Any]]:
     """Architecture and arguments of what stands behind ``random:``."""
     if name.endswith(".safetensors"):
         header = read_header(Path(name))
         return header["architecture"], header["arguments"]
-    architecture, colon, input_space = name.partition(":")
+    architecture, arguments = parse_name(name)
     if architecture not in ARCHITECTURES:
         raise InputError(
             f"unknown untrained backbone: received 'random:{name}', allowed are random:NAME and random:NAME:INPUT_SPACE"
             f" with NAME one of {', '.join(ARCHITECTURES)}, or random:FILE.safetensors for the twin of a backbone file"
         )
-    return architecture, {"input_space": input_space} if colon else {}
+    return architecture, arguments
 
 
 def _random_backbone(name: str, geometry: str | None, seed: int) -> LoadedBackbone:

@@ -4,6 +4,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch import nn
 
 from pretext.backbones.alexnet import AlexNet
@@ -126,6 +127,17 @@ def test_channels_have_unit_variance_on_real_photos_that_were_not_seen(kind):
         std = value.std(dim=(0, 2, 3))
         assert std.mean() == pytest.approx(1.0, abs=0.1), name
         assert ((std > 0.7) & (std < 1.4)).float().mean() > 0.95, name
+
+
+@pytest.mark.parametrize(("name", "space"), [("alexnet", "lightness"), ("alexnet:rgb", "rgb")])
+def test_a_backbone_is_initialised_for_the_colours_that_its_name_says(name, space, tmp_path):
+    for index, photo in enumerate(natural(8, 0)):
+        Image.fromarray(photo.permute(1, 2, 0).numpy()).save(tmp_path / f"{index}.png")
+    backbone, provenance = initialize_backbone("gaussian", open_photos(str(tmp_path)), name, 96, 8, seed=0)
+    assert (backbone.architecture, backbone.input_space) == ("alexnet", space)
+    assert (provenance.method, provenance.config) == ("gaussian", {"size": 96, "count": 8})
+    for layer, value in before_relu(backbone, natural(32, 1)).items():
+        assert value.std(dim=(0, 2, 3)).median() == pytest.approx(1.0, abs=0.2), layer
 
 
 def test_kmeans_filters_of_one_layer_see_structure_that_random_ones_do_not():

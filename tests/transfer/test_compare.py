@@ -138,6 +138,19 @@ class TestPlan:
         path.write_text(path.read_text().replace(old, new))
         assert len(first & {task.folder for task in plan(grid, tmp_path / "work")}) == same
 
+    def test_an_initialised_backbone_sees_the_colours_that_its_name_says(self, grid, photos, tmp_path):
+        made = f'dict(initialize="gaussian", photos={str(photos)!r}, backbone="alexnet:rgb")'
+        Path(grid).write_text(Path(grid).read_text().replace('"random:alexnet"', made))
+        (task, *_) = plan(grid, tmp_path / "work")
+        assert task.words[:5] == ("initialize", "gaussian", str(photos), "--backbone", "alexnet:rgb")
+
+    @pytest.mark.parametrize("name", ["colornet", "alexnet:infrared"])
+    def test_what_cannot_be_initialised_is_told_before_anything_runs(self, grid, photos, tmp_path, name):
+        made = f'dict(initialize="gaussian", photos={str(photos)!r}, backbone={name!r})'
+        Path(grid).write_text(Path(grid).read_text().replace('"random:alexnet"', made))
+        with pytest.raises(InputError, match=f"received '{name.rpartition(':')[2]}'"):
+            plan(grid, tmp_path / "work")
+
     @pytest.mark.parametrize(
         ("name", "rows"), [("small", {"colorization"}), ("methods", COMPARED), ("toyworld", COMPARED)]
     )
