@@ -82,8 +82,8 @@ def plan(name: str, work_dir: Path) -> list[Task]:
         name: A config, as `pretext.config.load_config` finds it, with ``seeds``, ``backbones`` and ``stages`` by the
             names of rows and columns. A backbone is ``random:NAME`` or ``random:NAME:INPUT_SPACE``, a backbone file, or
             a dict: ``dict(train=CONFIG)`` with ``data`` and ``overrides``, or ``dict(initialize="kmeans", photos=...)``
-            with ``backbone``, ``size`` and ``count``. A stage is ``dict(stage="linear-probe")`` with ``layers``,
-            ``config``, ``data`` and ``overrides``.
+            with ``backbone`` (``alexnet:rgb``), ``size`` and ``count``. A stage is ``dict(stage="linear-probe")`` with
+            ``layers``, ``config``, ``data`` and ``overrides``.
         work_dir: Folder of the grid.
 
     Raises:

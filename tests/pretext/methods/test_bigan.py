@@ -112,7 +112,7 @@ def test_encoder_and_generator_learn_to_fool_a_discriminator_that_stands_still(m
 
 @pytest.mark.slow
 def test_generator_and_encoder_become_each_others_inverse_on_photos_of_one_gray(one_thread):
-    torch.manual_seed(0)
+    torch.manual_seed(1)
     method = BiGAN(
         AlexNet("rgb"),
         code_length=1,
@@ -122,7 +122,7 @@ def test_generator_and_encoder_become_each_others_inverse_on_photos_of_one_gray(
         doublings=2,
         discriminator_channels=8,
     )
-    he_normal_(method, 0)
+    he_normal_(method, 1)
 
     def errors():
         """Of reconstructed photos to their own and to all photos."""
@@ -146,7 +146,7 @@ def test_generator_and_encoder_become_each_others_inverse_on_photos_of_one_gray(
         optimizer.step()
         schedule.step()
     own, other = errors()
-    assert own < 0.6 * other
+    assert own < 0.5 * other
 
 
 def test_a_preview_shows_photo_reconstruction_and_sample(method, image):
