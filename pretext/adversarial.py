@@ -12,13 +12,14 @@ from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import register_parametrization
 
 from pretext.backbones.base import check_at_least
+from pretext.errors import InputError
 
 #: Of Goodfellow et al. (NIPS 2014), and of Mao et al. (ICCV 2017).
 ADVERSARIAL_LOSSES = ("nonsaturating", "least_squares")
 #: Slope of the discriminator's ReLUs below zero.
 LEAK = 0.2
-#: Positions a side that the discriminator's last map is averaged to.
-CELLS = 4
+#: How many pixels a side stand behind a position of the discriminator's last map.
+STRIDE = 16
 
 
 class AdversarialLosses(NamedTuple):
@@ -92,6 +93,8 @@ class Discriminator(nn.Module):
         channels: Of the first convolution; each further one has twice as many.
         code_length: Numbers of the code; 0 for none.
         hidden: Length of the hidden layers.
+        cells: Positions a side that the last map is averaged to; a photo's map has one for 16 pixels, and what is
+            smaller is repeated.
         weight_norm: Spectral norm of the weights. With one, a square layer of Gaussian weights halves the length of
             what passes it, and the scores fade from layer to layer; with two, it keeps it, and the discriminator is
             ahead of a player that learns more slowly.
@@ -101,11 +104,18 @@ class Discriminator(nn.Module):
     """
 
     def __init__(
-        self, *, channels: int = 32, code_length: int = 0, hidden: int = 512, weight_norm: float = 1.0
+        self,
+        *,
+        channels: int = 32,
+        code_length: int = 0,
+        hidden: int = 512,
+        cells: int = 4,
+        weight_norm: float = 1.0,
     ):
         super().__init__()
         check_at_least("discriminator channels", channels, 1)
         check_at_least("discriminator hidden", hidden, 1)
+        check_at_least("discriminator cells", cells, 1)
         check_at_least("discriminator weight_norm", weight_norm, 0.1)
         layers: list[nn.Module] = []
         in_channels = 3
@@ -113,8 +123,8 @@ class Discriminator(nn.Module):
             convolution = nn.Conv2d(in_channels, out_channels, 4, stride=2, padding=1)
             layers += [_normed(convolution, weight_norm), nn.LeakyReLU(LEAK, True)]
             in_channels = out_channels
-        layers += [nn.AdaptiveAvgPool2d(CELLS), nn.Flatten()]
-        layers.append(_normed(nn.Linear(in_channels * CELLS * CELLS, hidden), weight_norm))
+        layers += [nn.AdaptiveAvgPool2d(cells), nn.Flatten()]
+        layers.append(_normed(nn.Linear(in_channels * cells * cells, hidden), weight_norm))
         self.photo = nn.Sequential(*layers, nn.LeakyReLU(LEAK, True))
         # As long as what stands for the photo: raw, the code would hardly be heard beside it.
         self.code = (
@@ -129,7 +139,16 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, photo: Float[Tensor, "n 3 h w"], *code: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """Scores of photos (values -1..1) of 16 pixels a side or more, and their codes if it looks at codes."""
+        """Scores of photos (values -1..1), and of their codes if it looks at codes.
+
+        Raises:
+            InputError: The photos have less than 16 pixels a side.
+        """
+        if min(photo.shape[2:]) < STRIDE:
+            raise InputError(
+                f"photos are too small for the discriminator: received {photo.shape[2]} x {photo.shape[3]} pixels,"
+                f" allowed are {STRIDE} x {STRIDE} and above"
+            )
         codes = [] if self.code is None else [self.code(*code)]
         scores: Tensor = self.head(torch.cat([self.photo(photo), *codes], 1))
         return scores.squeeze(1)

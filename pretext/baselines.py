@@ -8,7 +8,7 @@ from pretext.backbones.checkpoint import Provenance, build, parse_name
 from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint
 from pretext.data.views import center_crop
 from pretext.errors import InputError
-from pretext.initializers import he_normal_, initialize_from_data
+from pretext.initializers import DATA_KINDS, he_normal_, initialize_from_data
 from pretext.versions import versions
 
 
@@ -29,9 +29,10 @@ def initialize_backbone(
     Raises:
         InputError: As `initialize_from_data`; no photo is readable, or a number is out of range.
     """
-    check_choice("data-dependent initialisation", kind, ("gaussian", "pca", "kmeans"))
+    check_choice("data-dependent initialisation", kind, DATA_KINDS)
     check_at_least("size", size, 1)
-    check_at_least("count", count, 1)
+    check_at_least("count", count, 2)
+    backbone = build(*parse_name(name))
     views = []
     for index in np.linspace(0, len(photos) - 1, min(count, len(photos)), dtype=np.int64):
         try:
@@ -42,7 +43,6 @@ def initialize_backbone(
         raise InputError(
             f"none of {len(photos)} photos can be read; allowed are whole JPEG, PNG and WebP files"
         )
-    backbone = build(*parse_name(name))
     he_normal_(backbone, seed)
     initialize_from_data(backbone, torch.stack(views), kind, seed)
     provenance = Provenance(

@@ -147,6 +147,7 @@ def _prepare(
 ) -> Pretraining:
     _check_numbers(config)
     method = build_method(config, seed)
+    check_at_least(f"batch_size of {method.name}", config["batch_size"], method.least_batch)
     # To be checked only: the run's own is made once the method is on its device.
     _optimizer(method, config)
     view: View = build(config["view"])

@@ -18,6 +18,10 @@ PATCHES_PER_FILTER = 20
 COMPONENTS = 256
 #: Least variance of a component that is clustered, as a share of the first one's.
 MIN_VARIANCE = 1e-3
+#: Steps of the power iteration by which spectral norm learns the norm of weights that were drawn anew.
+POWER_STEPS = 15
+#: How filters are made from photos.
+DATA_KINDS = ("gaussian", "pca", "kmeans")
 #: Mean of every channel before the ReLU after a data-dependent initialisation.
 CHANNEL_MEAN = 0.1
 
@@ -43,6 +47,10 @@ def he_normal_(module: nn.Module, seed: int) -> None:
                 taps = weight[0, 0].numel() / (layer.stride[0] * layer.stride[1])
                 fan_in = round(weight.shape[0] * taps)
             normal_(weight, std=math.sqrt(2 / fan_in), seed=seed, name=name)
+            if is_parametrized(layer, "weight"):
+                with torch.no_grad():
+                    for _ in range(POWER_STEPS):
+                        _ = layer.weight
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
         elif isinstance(layer, nn.modules.batchnorm._BatchNorm):
@@ -80,7 +88,7 @@ def initialize_from_data(
 
     Differences from the paper: patches are whitened within their first 256 principal components.
     """
-    check_choice("data-dependent initialisation", kind, ("gaussian", "pca", "kmeans"))
+    check_choice("data-dependent initialisation", kind, DATA_KINDS)
     blocks = {name: block for name, block in backbone.named_children() if isinstance(block, ConvBlock)}
     if not blocks:
         raise InputError(

@@ -13,6 +13,7 @@ from pretext.backbones.checkpoint import build, layers_of, parse_name, read_head
 from pretext.command_line import ensure_toyworld
 from pretext.config import data_path, load_config, plain
 from pretext.errors import InputError
+from pretext.initializers import DATA_KINDS
 from transfer.protocols import load_stage_config, run_length
 from transfer.results import RESULTS_NAME
 from transfer.stage import STAGES
@@ -136,7 +137,7 @@ def _maker(row: str, entry: Any, seed: int, work_dir: Path) -> Task | None:
         identity = [plain(config), data]
     else:
         values = _values(f"backbone {row!r}", entry, INITIALIZED)
-        check_choice("data-dependent initialisation", values["initialize"], ("gaussian", "pca", "kmeans"))
+        check_choice("data-dependent initialisation", values["initialize"], DATA_KINDS)
         check_at_least("size", values["size"], 1)
         check_at_least("count", values["count"], 2)
         words = ["initialize", values["initialize"], _data(values["photos"])]

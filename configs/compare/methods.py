@@ -12,6 +12,8 @@ backbones = {
     "gaussian_lab": dict(initialize="gaussian", photos="imagenette128/train", backbone="alexnet:lab"),
     "gaussian_rgb": dict(initialize="gaussian", photos="imagenette128/train", backbone="alexnet:rgb"),
     "kmeans": dict(initialize="kmeans", photos="imagenette128/train"),
+    "kmeans_lab": dict(initialize="kmeans", photos="imagenette128/train", backbone="alexnet:lab"),
+    "kmeans_rgb": dict(initialize="kmeans", photos="imagenette128/train", backbone="alexnet:rgb"),
     **{
         name: dict(train=f"pretext/{name}_alexnet_imagenette128")
         for name in (

@@ -10,7 +10,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.adversarial import ADVERSARIAL_LOSSES, Discriminator, adversarial_losses
+from pretext.adversarial import ADVERSARIAL_LOSSES, STRIDE, Discriminator, adversarial_losses
 from pretext.backbones.base import Backbone, check_at_least, check_choice
 from pretext.heads import Decoder, MapHead
 from pretext.methods.base import Method
@@ -47,10 +47,12 @@ class BiGAN(Method):
     code has 100 numbers by default, theirs 200; the backbone has ReLUs, theirs leaky ones. Generator and discriminator
     are smaller, the discriminator has spectral norm in place of batch norm and sees the code in its fully connected
     layers alone, and the generator doubles its map by upsampling and convolving. The encoder's photos have the view's
-    size, where the paper has 112 pixels.
+    size, where the paper has 112 pixels; the configs generate photos of 16 pixels and the discriminator sees no more,
+    where the paper has 64, for a generator needs many epochs to learn those.
     """
 
     name = "bigan"
+    least_batch = 2
 
     def __init__(
         self,
@@ -73,6 +75,7 @@ class BiGAN(Method):
         check_at_least("generator_channels", generator_channels, 32)
         check_at_least("doublings", doublings, 2)
         check_at_least("discriminator_rate", discriminator_rate, 0.0)
+        check_at_least("discriminator_norm", discriminator_norm, 0.1)
         self.layer = backbone.layer(layer)
         self.code_length = code_length
         self.side = MAP_SIDE * 2**doublings
@@ -86,7 +89,10 @@ class BiGAN(Method):
             Decoder(generator_channels, 3, doublings=doublings, channels=generator_channels // 2),
         )
         self.discriminator = Discriminator(
-            channels=discriminator_channels, code_length=code_length, weight_norm=discriminator_norm
+            channels=discriminator_channels,
+            code_length=code_length,
+            cells=min(self.side // STRIDE, MAP_SIDE),
+            weight_norm=discriminator_norm,
         )
         self.rate_factors = {"discriminator.": discriminator_rate}
 

@@ -56,6 +56,7 @@ class Counting(Method):
     """
 
     name = "counting"
+    least_batch = 2
     whole_photos = False
 
     def __init__(

@@ -50,6 +50,7 @@ class Egomotion(Method):
     """
 
     name = "egomotion"
+    least_batch = 2
     takes_pairs = True
     edges: Tensor
     motions: Tensor

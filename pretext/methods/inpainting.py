@@ -54,6 +54,7 @@ class Inpainting(Method):
         adversarial_loss: ``nonsaturating`` or ``least_squares``.
         discriminator_rate: The discriminator's learning rate, relative to the config's.
         discriminator_channels: Of the discriminator's first convolution.
+        discriminator_norm: Spectral norm of the discriminator's weights: the higher, the stronger it is.
 
     Raises:
         InputError: An argument is none of the allowed values.
@@ -85,6 +86,7 @@ class Inpainting(Method):
         adversarial_loss: str = "nonsaturating",
         discriminator_rate: float = 0.1,
         discriminator_channels: int = 32,
+        discriminator_norm: float = 1.0,
     ):
         super().__init__(backbone)
         check_choice("inpainting input_space", backbone.input_space, ("rgb",))
@@ -93,6 +95,7 @@ class Inpainting(Method):
         check_at_least("map_size", map_size, 1)
         check_at_least("overlap_weight", overlap_weight, 0.0)
         check_at_least("discriminator_rate", discriminator_rate, 0.0)
+        check_at_least("discriminator_norm", discriminator_norm, 0.1)
         if not (0 <= adversarial_weight < 1 and 0 <= dropout < 1):
             raise InputError(
                 f"adversarial_weight and dropout are shares: received {adversarial_weight} and {dropout}, allowed are"
@@ -107,7 +110,9 @@ class Inpainting(Method):
         self.decoder = Decoder(self.layer.channels, 3, doublings=doublings, channels=decoder_channels)
         self.discriminator = None
         if adversarial_weight:
-            self.discriminator = Discriminator(channels=discriminator_channels, hidden=256)
+            self.discriminator = Discriminator(
+                channels=discriminator_channels, hidden=256, weight_norm=discriminator_norm
+            )
             self.rate_factors = {"discriminator.": discriminator_rate}
 
     def forward(

@@ -52,6 +52,7 @@ class Jigsaw(Method):
     """
 
     name = "jigsaw"
+    least_batch = 2
     whole_photos = False
     table: Tensor
 

@@ -39,6 +39,7 @@ class Supervised(Method):
     """
 
     name = "supervised"
+    least_batch = 2
     labels: Tensor
 
     def __init__(
@@ -62,9 +63,18 @@ class Supervised(Method):
         """Number the photos' folders in the order of their names.
 
         Raises:
-            InputError: A photo lies in no folder, all lie in one, or there are not ``num_classes`` of them.
+            InputError: A photo lies in no folder or above those of others, all lie in one, or there are not
+                ``num_classes`` of them.
         """
-        names, labels = np.unique([_folder(photos.name(i)) for i in range(len(photos))], return_inverse=True)
+        folders = [_folder(photos.name(i)) for i in range(len(photos))]
+        above = {parent for folder in set(folders) for parent in folder.parents}
+        stray = [photos.name(i) for i, folder in enumerate(folders) if folder in above]
+        if stray:
+            raise InputError(
+                f"{len(stray)} photos without a label, which lie above the folders of others: received {stray[0]};"
+                " expected all in CLASS/PHOTO"
+            )
+        names, labels = np.unique([folder.name for folder in folders], return_inverse=True)
         found = ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
         if len(names) < 2:
             raise InputError(
@@ -87,10 +97,10 @@ class Supervised(Method):
         return {"loss_class": F.cross_entropy(logits, labels), "accuracy": accuracy(logits, labels)}
 
 
-def _folder(name: str) -> str:
-    """Name of the folder right above a photo of that name."""
-    folder = PurePosixPath(name).parent.name
-    if folder.endswith(".tar"):
+def _folder(name: str) -> PurePosixPath:
+    """The folder right above a photo of that name."""
+    folder = PurePosixPath(name).parent
+    if folder.name.endswith(".tar"):
         raise InputError(
             f"a photo without a label: received {name}, which lies in no folder of its shard; expected"
             " SHARD.tar/CLASS/PHOTO"

@@ -54,6 +54,7 @@ class Tracking(Method):
     """
 
     name = "tracking"
+    least_batch = 2
     takes_pairs = True
     epoch: Tensor
 

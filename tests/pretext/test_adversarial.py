@@ -130,6 +130,40 @@ def test_every_weight_of_the_discriminator_keeps_its_spectral_norm(one_thread, w
         assert norm == pytest.approx(weight_norm, rel=0.05)
 
 
+@pytest.mark.parametrize("arguments", [{"cells": 2}, {"code_length": 3, "weight_norm": 1.5}])
+def test_weights_that_are_drawn_anew_have_the_norm_at_once(one_thread, arguments):
+    discriminator = Discriminator(channels=8, hidden=16, **arguments)
+    he_normal_(discriminator, 0)
+    for layer in discriminator.eval().modules():
+        if isinstance(layer, nn.Conv2d | nn.Linear):
+            norm = torch.linalg.matrix_norm(layer.weight.detach().flatten(1), 2)
+            assert norm == pytest.approx(arguments.get("weight_norm", 1.0), rel=0.1)
+
+
+@pytest.mark.parametrize("doublings", [2, 3, 4])
+def test_the_discriminators_last_map_is_as_large_as_it_is_taken_to_be(one_thread, doublings):
+    method = BiGAN(AlexNet("rgb"), doublings=doublings, discriminator_norm=2.0).eval()
+    shapes = []
+    for layer in method.discriminator.photo:
+        layer.register_forward_hook(lambda module, inputs, output: shapes.append(tuple(output.shape[2:])))
+    method.discriminator(torch.zeros(1, 3, method.side, method.side), torch.zeros(1, 100))
+    pooled = next(i for i, m in enumerate(method.discriminator.photo) if isinstance(m, nn.AdaptiveAvgPool2d))
+    assert shapes[pooled] == shapes[pooled - 1] == (method.side // 16, method.side // 16)
+
+
+def test_the_methods_hand_the_norm_on(one_thread):
+    for kind in (BiGAN, Inpainting):
+        method = kind(AlexNet("rgb"), discriminator_norm=2.0)
+        he_normal_(method, 0)
+        last = method.discriminator.eval().get_submodule("head.2").weight
+        assert torch.linalg.matrix_norm(last.detach(), 2) == pytest.approx(2.0, rel=0.01)
+
+
+def test_small_photos_are_refused():
+    with pytest.raises(InputError, match="too small for the discriminator: received 15 x 20 pixels, allowed"):
+        Discriminator(channels=8)(torch.zeros(1, 3, 15, 20))
+
+
 METHODS = [(BiGAN, {}), (Inpainting, {"mask": "central"}), (Inpainting, {"mask": "random"})]
 
 

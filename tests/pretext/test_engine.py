@@ -63,10 +63,12 @@ def test_training_learns_and_leaves_a_whole_folder(small_config, photo_folder, t
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
 
 
+# BiGAN has two players, and weights whose norm is known a little better after each pass.
+@pytest.mark.parametrize("method", ["colorization", "bigan"])
 def test_a_run_resumed_in_mid_epoch_ends_with_the_same_weights(
-    small_config, photo_folder, tmp_path, interrupt_at, monkeypatch
+    method, small_config, photo_folder, tmp_path, interrupt_at, monkeypatch
 ):
-    config = small_config("pretext/colorization_alexnet_toyworld", "steps=14", "checkpoint_interval=5")
+    config = small_config(f"pretext/{method}_alexnet_toyworld", "steps=14", "checkpoint_interval=5")
     whole = pretrain(config, work_dir=tmp_path / "whole", data=str(photo_folder))
     interrupt_at(8)
     with pytest.raises(KeyboardInterrupt):
@@ -371,6 +373,16 @@ def test_bad_settings_are_named(small_config, photo_folder, tmp_path, override, 
             work_dir=tmp_path / "run",
             data=str(photo_folder),
         )
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("method", ["bigan", "counting", "egomotion", "jigsaw", "supervised", "tracking"])
+def test_a_batch_of_one_photo_is_refused_where_photos_are_compared(
+    method, small_config, photo_folder, tmp_path
+):
+    config = small_config(f"pretext/{method}_alexnet_toyworld", "batch_size=1")
+    with pytest.raises(InputError, match=f"batch_size of {method} is too small: received 1, allowed are 2"):
+        pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
     assert not (tmp_path / "run").exists()
 
 

@@ -147,8 +147,8 @@ def test_the_channelwise_layer_connects_all_positions_of_a_channel_and_no_channe
     with torch.no_grad():
         # Nothing is mixed or cut off.
         bottleneck.within.weight.abs_()
-        bottleneck.within.bias.zero_()
-        bottleneck.across.bias.zero_()
+        bottleneck.within.bias.abs_()
+        bottleneck.across.bias.abs_()
         bottleneck.across.weight.copy_(torch.eye(3).view(3, 3, 1, 1))
     features = torch.rand(1, 3, 2, 2)
     changed = features.clone()
@@ -172,6 +172,22 @@ def test_it_learns_to_paint_the_colour_around_the_hole(train_method):
     )
     logged = train_method(method, image, steps=25)
     assert logged[-1]["loss_l2"] < 0.25 * logged[0]["loss_l2"]
+
+
+def test_the_discriminator_learns_to_tell_photos_while_the_painter_stands_still(build, image):
+    method = build(mask="central", discriminator_channels=8)
+    judge = method.discriminator
+    optimizer = torch.optim.Adam(judge.parameters(), 1e-3)
+    logged = []
+    for _ in range(30):
+        losses = method(image, torch.arange(4))
+        judge.zero_grad()
+        losses["loss_discriminator"].backward()
+        optimizer.step()
+        logged.append({name: float(value.detach()) for name, value in losses.items()})
+    assert logged[-1]["discriminator_accuracy"] == 1
+    assert logged[-1]["loss_discriminator"] < 0.2 * logged[0]["loss_discriminator"]
+    assert logged[-1]["loss_adversarial"] > logged[0]["loss_adversarial"]
 
 
 def test_a_preview_keeps_what_was_seen(build, image):

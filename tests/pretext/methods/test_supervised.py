@@ -61,6 +61,10 @@ def test_folders_lists_and_shards_give_the_same_labels(photo_folders, tmp_path):
             "num_classes does not fit the photos: received 3, but there are 2 folders",
         ),
         (["/a/1.jpg", "/b/1.jpg"], "set method.num_classes=2"),
+        (
+            ["/a/x/1.jpg", "/a/y/1.jpg", "/a/2.jpg", "/a/3.jpg"],
+            "2 photos without a label, which lie above the folders of others: received /a/2.jpg",
+        ),
         (["/x.tar/a/1.jpg", "/x.tar/1.jpg"], "a photo without a label: received /x.tar/1.jpg"),
     ],
 )
