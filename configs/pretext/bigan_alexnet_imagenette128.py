@@ -18,7 +18,7 @@ method = dict(
     adversarial_loss="nonsaturating",
     discriminator_rate=1.0,
     discriminator_channels=32,
-    discriminator_norm=2.0,
+    discriminator_norm=3.0,
 )
 backbone.update(input_space="rgb")
 # Momentum of the authors' code, whose rate for many more epochs is 2e-4.
