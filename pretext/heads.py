@@ -7,8 +7,26 @@ from torch.nn import functional as F
 from pretext.backbones.base import check_at_least
 
 
+def perceptron(in_features: int, out_features: int, *, hidden: int) -> nn.Sequential:
+    """From a vector to a vector: a hidden layer with batch norm and ReLU, then a linear layer.
+
+    Args:
+        in_features: Length of the vector.
+        out_features: Length of what comes out.
+        hidden: Length of the hidden layer; 0 for none.
+
+    Raises:
+        InputError: ``hidden`` is below 0.
+    """
+    check_at_least("head hidden", hidden, 0)
+    layers: list[nn.Module] = []
+    if hidden:
+        layers = [nn.Linear(in_features, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
+    return nn.Sequential(*layers, nn.Linear(hidden or in_features, out_features))
+
+
 class MapHead(nn.Module):
-    """From a feature map to a vector: max pooling to a fixed size, a hidden layer with batch norm, a linear layer.
+    """From a feature map to a vector: max pooling to a fixed size, then a `perceptron`.
 
     Args:
         in_channels: Of the map.
@@ -23,13 +41,8 @@ class MapHead(nn.Module):
     def __init__(self, in_channels: int, out_features: int, *, size: int = 3, hidden: int = 512):
         super().__init__()
         check_at_least("head size", size, 1)
-        check_at_least("head hidden", hidden, 0)
         self.size = size
-        length = in_channels * size * size
-        layers: list[nn.Module] = []
-        if hidden:
-            layers = [nn.Linear(length, hidden, bias=False), nn.BatchNorm1d(hidden), nn.ReLU(inplace=True)]
-        self.layers = nn.Sequential(*layers, nn.Linear(hidden or length, out_features))
+        self.layers = perceptron(in_channels * size * size, out_features, hidden=hidden)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out"]:
         """The vector of each map."""

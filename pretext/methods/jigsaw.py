@@ -9,12 +9,12 @@ from typing import Literal
 
 import torch
 from jaxtyping import Int, Shaped, UInt8
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone, check_at_least
 from pretext.errors import InputError
-from pretext.heads import MapHead, accuracy
+from pretext.heads import MapHead, accuracy, perceptron
 from pretext.methods.base import Method
 from pretext.patches import gray_at_random, normalize_each, tiles_of_cells
 from pretext.permutations import PermutationSet, distant_permutations
@@ -81,12 +81,7 @@ class Jigsaw(Method):
         chosen = _permutations(permutations)
         self.register_buffer("table", torch.tensor(chosen.permutations))
         self.tile_head = MapHead(self.layer.channels, tile_features, size=head_size, hidden=0)
-        self.head = nn.Sequential(
-            nn.Linear(GRID * GRID * tile_features, head_hidden, bias=False),
-            nn.BatchNorm1d(head_hidden),
-            nn.ReLU(inplace=True),
-            nn.Linear(head_hidden, len(self.table)),
-        )
+        self.head = perceptron(GRID * GRID * tile_features, len(self.table), hidden=head_hidden)
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"

@@ -157,6 +157,7 @@ def test_permutations_come_from_a_number_or_a_file(tmp_path):
         ({"gray": 1.5}, "received tile=0.85 and gray=1.5, allowed are 0 to 1"),
         ({"channel_shift": -1}, "channel_shift is too small: received -1"),
         ({"permutations": 1}, "count of permutations is too small"),
+        ({"head_hidden": -1}, "head hidden is too small: received -1"),
     ],
 )
 def test_bad_arguments_are_refused(arguments, message):
