@@ -29,5 +29,7 @@ rm -f "$stamp"
 [[ -x .venv/bin/python ]] || "$PYTHON" -m venv --clear .venv
 # uv resolves and installs the same packages as pip, several times faster and sharing files between environments.
 .venv/bin/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt uv
-.venv/bin/uv pip install --quiet --python .venv/bin/python --constraint constraints.txt --editable ".[dev]"
+# Where Python may not write bytecode, as in many containers, each command would compile all that it imports.
+.venv/bin/uv pip install --quiet ${PYTHONDONTWRITEBYTECODE:+--compile-bytecode} \
+    --python .venv/bin/python --constraint constraints.txt --editable ".[dev]"
 printf '%s\n' "$state" >"$stamp"

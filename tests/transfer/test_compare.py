@@ -152,7 +152,11 @@ class TestPlan:
             plan(grid, tmp_path / "work")
 
     @pytest.mark.parametrize(
-        ("name", "rows"), [("small", {"colorization"}), ("methods", COMPARED), ("toyworld", COMPARED)]
+        ("name", "rows"),
+        [
+            ("small", {"colorization"}),
+            *((name, COMPARED) for name in ("methods", "methods_short", "toyworld")),
+        ],
     )
     def test_the_grids_that_come_with_the_project_are_ones(self, name, rows, tmp_path, monkeypatch):
         # Their data are not needed for it.
