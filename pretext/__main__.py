@@ -7,7 +7,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pretext.backbones.base import check_choice
+from pretext.checks import check_choice
 from pretext.color.bins import BIN_RULES
 from pretext.color.prior import FROM_DATA
 from pretext.command_line import (

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 from torch.nn.utils.parametrizations import spectral_norm
 from torch.nn.utils.parametrize import register_parametrization
 
-from pretext.backbones.base import check_at_least
+from pretext.checks import check_at_least
 from pretext.errors import InputError
 
 #: Of Goodfellow et al. (NIPS 2014), and of Mao et al. (ICCV 2017).

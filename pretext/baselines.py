@@ -3,8 +3,9 @@
 import numpy as np
 import torch
 
-from pretext.backbones.base import Backbone, check_at_least, check_choice
+from pretext.backbones.base import Backbone
 from pretext.backbones.checkpoint import Provenance, build, parse_name
+from pretext.checks import check_at_least, check_choice
 from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint
 from pretext.data.views import center_crop
 from pretext.errors import InputError

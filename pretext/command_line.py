@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from pretext.data.toyworld import render_toyworld
-from pretext.errors import InputError
-from pretext.hooks import TrainingDivergedError
+from pretext.errors import InputError, TrainingDivergedError
 
 #: Where runs and the toy data go, relative to the current folder.
 WORK_DIRS = Path("work_dirs")

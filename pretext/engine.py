@@ -16,9 +16,9 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.utils.data import DataLoader
 
-from pretext.backbones.base import check_at_least
 from pretext.backbones.checkpoint import Provenance, save_backbone
 from pretext.backbones.checkpoint import build as build_backbone
+from pretext.checks import check_at_least
 from pretext.claim import claim
 from pretext.config import build, data_path, plain
 from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint, open_photos

@@ -4,7 +4,7 @@ from jaxtyping import Float, Int
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.backbones.base import check_at_least
+from pretext.checks import check_at_least
 
 
 def perceptron(in_features: int, out_features: int, *, hidden: int) -> nn.Sequential:

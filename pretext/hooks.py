@@ -14,16 +14,12 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from pretext.errors import InputError
+from pretext.errors import InputError, TrainingDivergedError
 from pretext.files import write_whole
 from pretext.progress import ProgressDisplay
 
 #: More unreadable photos than this share of all of them stop a run.
 MAX_UNREADABLE = 0.01
-
-
-class TrainingDivergedError(RuntimeError):
-    """The loss or the weights are no longer finite."""
 
 
 class PinRandomNumbers(Hook):  # type: ignore[misc]  # mmengine is not typed

@@ -10,7 +10,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.nn.utils.parametrize import is_parametrized
 
-from pretext.backbones.base import Backbone, ConvBlock, check_at_least, check_choice
+from pretext.backbones.base import Backbone, ConvBlock
+from pretext.checks import check_at_least, check_choice
 from pretext.errors import InputError
 
 #: Patches for each filter, from which filters are made, and the principal components that are clustered.

@@ -5,7 +5,8 @@ from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 from torchvision.transforms.v2.functional import rgb_to_grayscale
 
-from pretext.backbones.base import INPUT_STATISTICS, check_at_least
+from pretext.backbones.base import INPUT_STATISTICS
+from pretext.checks import check_at_least
 from pretext.errors import InputError
 
 #: Mean and standard deviation of a normalised tile: three deviations reach to 0 and to 255.

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from pretext.backbones.base import check_at_least
+from pretext.checks import check_at_least
 from pretext.errors import InputError
 from pretext.files import write_whole
 

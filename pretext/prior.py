@@ -3,7 +3,7 @@
 import numpy as np
 import torch
 
-from pretext.backbones.base import check_at_least
+from pretext.checks import check_at_least
 from pretext.color.bins import AB_LIMIT, bins_from_counts
 from pretext.color.lab import rgb_to_lab
 from pretext.color.prior import FROM_DATA, ColorPrior, count_ab, estimate_prior

@@ -18,8 +18,7 @@ from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
 from pretext.distributed import rank_and_world_size
-from pretext.errors import InputError
-from pretext.hooks import TrainingDivergedError
+from pretext.errors import InputError, TrainingDivergedError
 from pretext.precision import mixed_precision
 from pretext.schedules import schedulers
 

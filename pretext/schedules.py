@@ -5,7 +5,7 @@ from typing import Any
 
 from mmengine.optim import CosineAnnealingLR, LinearLR, MultiStepLR, PolyLR
 
-from pretext.backbones.base import check_at_least, check_choice
+from pretext.checks import check_at_least, check_choice
 from pretext.errors import InputError
 
 

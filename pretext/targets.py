@@ -7,7 +7,8 @@ from jaxtyping import Float
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretext.backbones.base import Layer, check_at_least
+from pretext.backbones.base import Layer
+from pretext.checks import check_at_least
 from pretext.errors import InputError
 
 

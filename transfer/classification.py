@@ -14,7 +14,8 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.utils.data import Dataset
 
-from pretext.backbones.base import Backbone, check_at_least, room_for
+from pretext.backbones.base import Backbone
+from pretext.checks import check_at_least, room_for
 from pretext.config import build
 from pretext.data.views import Draw, RandomCrop, RandomResizedCrop, RandomScaleCrop, center_crop, draw_rng
 from pretext.distributed import rank_and_world_size

@@ -16,7 +16,8 @@ from torch.utils.data import Dataset
 from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 
-from pretext.backbones.base import Backbone, check_at_least, check_choice
+from pretext.backbones.base import Backbone
+from pretext.checks import check_at_least, check_choice
 from pretext.data.views import Draw, draw_rng, to_tensor
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError

@@ -13,12 +13,11 @@ from torch import distributed as dist
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
-from pretext.backbones.base import check_at_least, check_choice
+from pretext.checks import check_at_least, check_choice
 from pretext.config import build
 from pretext.data.views import EpochSampler
 from pretext.distributed import rank_and_world_size
-from pretext.errors import InputError
-from pretext.hooks import TrainingDivergedError
+from pretext.errors import InputError, TrainingDivergedError
 from pretext.progress import ProgressDisplay
 from pretext.schedules import check_schedule, total_steps
 from transfer.protocols import run_length

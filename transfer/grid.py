@@ -8,8 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pretext.backbones.base import check_at_least, check_choice
 from pretext.backbones.checkpoint import build, layers_of, parse_name, read_header
+from pretext.checks import check_at_least, check_choice
 from pretext.command_line import ensure_toyworld
 from pretext.config import data_path, load_config, plain
 from pretext.errors import InputError

@@ -18,7 +18,8 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.optim.lr_scheduler import LambdaLR, LRScheduler
 from torch.utils.data import DataLoader
 
-from pretext.backbones.base import Backbone, Layer, check_at_least, check_choice, room_for
+from pretext.backbones.base import Backbone, Layer
+from pretext.checks import check_at_least, check_choice, room_for
 from pretext.config import build
 from pretext.data.views import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size

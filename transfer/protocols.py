@@ -11,7 +11,7 @@ from typing import Any
 
 from mmengine.config import ConfigDict
 
-from pretext.backbones.base import check_at_least, check_choice
+from pretext.checks import check_at_least, check_choice
 from pretext.config import apply_overrides, load_config, plain
 from pretext.errors import InputError
 from transfer.stage import FREE_KEYS, STAGES

@@ -12,7 +12,7 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import distributed as dist
 
-from pretext.backbones.base import check_at_least
+from pretext.checks import check_at_least
 from pretext.config import plain
 from pretext.distributed import rank_and_world_size
 from pretext.files import write_whole

@@ -30,7 +30,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.utils.data import DataLoader
 
-from pretext.backbones.base import Backbone, check_at_least, check_choice
+from pretext.backbones.base import Backbone
+from pretext.checks import check_at_least, check_choice
 from pretext.config import build, plain
 from pretext.data.views import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size

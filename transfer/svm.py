@@ -20,7 +20,8 @@ from sklearn.svm import LinearSVC
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
-from pretext.backbones.base import Backbone, check_at_least, room_for
+from pretext.backbones.base import Backbone
+from pretext.checks import check_at_least, room_for
 from pretext.config import build
 from pretext.data.views import to_tensor
 from pretext.distributed import rank_and_world_size

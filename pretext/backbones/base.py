@@ -1,7 +1,6 @@
 """The contract of a backbone: RGB photos in, features by layer name out."""
 
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -9,6 +8,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
 
+from pretext.checks import check_choice
 from pretext.color.lab import rgb_to_lab, rgb_to_lightness
 from pretext.errors import InputError
 
@@ -36,38 +36,6 @@ class Layer:
     channels: int
     stride: int
     offset: float = 0.0
-
-
-def check_choice(what: str, received: str, allowed: Iterable[str]) -> None:
-    """Raise InputError unless ``received`` is one of ``allowed``."""
-    allowed = list(allowed)
-    if received not in allowed:
-        raise InputError(f"unknown {what}: received {received!r}, allowed are {', '.join(allowed)}")
-
-
-def check_at_least(name: str, received: Any, least: int | float) -> None:
-    """Raise InputError unless ``received`` is a number from ``least`` up; a whole one if ``least`` is an int."""
-    if not isinstance(received, (int, type(least))):
-        kind = "whole number" if isinstance(least, int) else "number"
-        raise InputError(f"{name} is of a wrong type: received {received!r}, expected a {kind}")
-    if not received >= least:
-        raise InputError(f"{name} is too small: received {received}, allowed are {least} and above")
-
-
-@contextmanager
-def room_for(network: str, size: str) -> Iterator[None]:
-    """Say in InputError that photos are too small where torch would say it of some layer's map.
-
-    Args:
-        network: What looks at the photos.
-        size: Their side as the user gave it, for instance ``view.size=20``.
-    """
-    try:
-        yield
-    except RuntimeError as error:
-        raise InputError(
-            f"{network} cannot look at photos of {size}: {error}; choose a larger one"
-        ) from error
 
 
 class ConvBlock(nn.Module):

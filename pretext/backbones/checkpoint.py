@@ -13,7 +13,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pretext.backbones import ARCHITECTURES
-from pretext.backbones.base import Backbone, ConvBlock, check_choice
+from pretext.backbones.base import Backbone, ConvBlock
+from pretext.checks import check_choice
 from pretext.errors import InputError
 from pretext.files import write_whole
 from pretext.initializers import he_normal_

@@ -9,8 +9,9 @@ import torch
 from safetensors.torch import save
 from torch import Tensor, nn
 
-from pretext.backbones.base import Backbone, ConvBlock, check_at_least, check_choice, room_for
+from pretext.backbones.base import Backbone, ConvBlock
 from pretext.backbones.checkpoint import absorb_batch_norm
+from pretext.checks import check_at_least, check_choice, room_for
 from pretext.errors import InputError
 from pretext.files import write_whole
 

@@ -13,10 +13,11 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from pretext.backbones.base import Backbone, check_choice
+from pretext.backbones.base import Backbone
 from pretext.backbones.caffe import read_caffemodel
 from pretext.backbones.checkpoint import build
 from pretext.backbones.exports import torchvision_blocks
+from pretext.checks import check_choice
 from pretext.errors import InputError
 
 #: torchvision's AlexNet has other channels and another padding than the papers'.

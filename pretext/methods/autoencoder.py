@@ -13,7 +13,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone, check_at_least, check_choice
+from pretext.backbones.base import Backbone
+from pretext.checks import check_at_least, check_choice
 from pretext.color.lab import lab_to_rgb, rgb_to_lab
 from pretext.color.rebalance import l2_loss
 from pretext.errors import InputError

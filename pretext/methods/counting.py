@@ -11,7 +11,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone, check_at_least
+from pretext.backbones.base import Backbone
+from pretext.checks import check_at_least
 from pretext.errors import InputError
 from pretext.heads import MapHead
 from pretext.methods.base import Method

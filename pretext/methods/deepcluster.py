@@ -15,7 +15,8 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone, check_at_least
+from pretext.backbones.base import Backbone
+from pretext.checks import check_at_least
 from pretext.data.photos import Photos
 from pretext.distributed import rank_and_world_size
 from pretext.heads import MapHead, accuracy

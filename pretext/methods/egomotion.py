@@ -12,7 +12,8 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone, check_at_least
+from pretext.backbones.base import Backbone
+from pretext.checks import check_at_least
 from pretext.data.frame_pairs import MOTION, FramePairs
 from pretext.data.photos import Photos
 from pretext.data.side_by_side import PairList, halves

@@ -12,7 +12,8 @@ from jaxtyping import Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone, check_at_least
+from pretext.backbones.base import Backbone
+from pretext.checks import check_at_least
 from pretext.errors import InputError
 from pretext.heads import MapHead, accuracy, perceptron
 from pretext.methods.base import Method

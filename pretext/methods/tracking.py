@@ -12,7 +12,8 @@ from jaxtyping import Bool, Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone, check_at_least
+from pretext.backbones.base import Backbone
+from pretext.checks import check_at_least
 from pretext.data.photos import Photos
 from pretext.data.side_by_side import PairList, halves
 from pretext.data.tracks import Tracks

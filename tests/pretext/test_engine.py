@@ -16,8 +16,7 @@ from pretext.backbones.checkpoint import load_backbone
 from pretext.config import load_config
 from pretext.data.photos import open_photos
 from pretext.engine import pretrain
-from pretext.errors import InputError
-from pretext.hooks import TrainingDivergedError
+from pretext.errors import InputError, TrainingDivergedError
 from pretext.runner import WholeCheckpointRunner, latest_checkpoint
 
 

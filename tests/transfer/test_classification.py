@@ -9,8 +9,7 @@ from pretext.backbones.checkpoint import LoadedBackbone, Provenance, load_backbo
 from pretext.backbones.checkpoint import build as build_backbone
 from pretext.config import build, load_config
 from pretext.data.views import Draw
-from pretext.errors import InputError
-from pretext.hooks import TrainingDivergedError
+from pretext.errors import InputError, TrainingDivergedError
 from pretext.initializers import he_normal_
 from transfer.classification import (
     ClassificationViews,

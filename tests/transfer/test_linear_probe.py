@@ -12,8 +12,7 @@ from torch.nn import functional as F
 from pretext.backbones.base import Layer
 from pretext.backbones.checkpoint import load_backbone
 from pretext.config import build, load_config
-from pretext.errors import InputError
-from pretext.hooks import TrainingDivergedError
+from pretext.errors import InputError, TrainingDivergedError
 from transfer import linear_probe as stage
 from transfer.linear_probe import LayerProbe, linear_probe
 from transfer.outcomes import load_outcomes
