@@ -1,13 +1,18 @@
-"""What both command lines share: options, overrides, exit codes, toy data, several processes."""
+"""What all command lines share: commands by name, options, overrides, exit codes, toy data.
+
+Nothing heavy is imported here or at the top of a command's file: ``--help`` and a wrong word are answered at once.
+"""
 
 import argparse
-import logging
 import os
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 
-from pretext.data.toyworld import render_toyworld
+from pretext import __version__
+from pretext.config import config_names
 from pretext.errors import InputError, TrainingDivergedError
 
 #: Where runs and the toy data go, relative to the current folder.
@@ -16,12 +21,54 @@ WORK_DIRS = Path("work_dirs")
 LAST_BACKBONE = WORK_DIRS / "last_backbone"
 
 
+@dataclass(frozen=True)
+class Command:
+    """One command of a command line.
+
+    Attributes:
+        module: Has ``add_options(parser, name)`` and ``run(options, arguments)``; imported when the command is called.
+        help: One line on what the command does.
+    """
+
+    module: str
+    help: str
+
+
+def run_commands(
+    program: str, about: str, commands: Mapping[str, Command], arguments: Sequence[str] | None = None
+) -> int:
+    """Run the command that the arguments name.
+
+    Args:
+        program: What the user calls the program.
+        about: What it does, for ``--help``.
+        commands: By their names.
+        arguments: The words after the program's name; None takes those of this process.
+
+    Returns:
+        The exit code, see :func:`run_command`.
+    """
+    arguments = sys.argv[1:] if arguments is None else list(arguments)
+    parser = argparse.ArgumentParser(prog=program, description=about)
+    parser.add_argument("--version", action="version", version=f"pretext-transfer {__version__}")
+    choices = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
+    for name, command in commands.items():
+        below = choices.add_parser(
+            name, help=command.help, description=f"{command.help[0].upper()}{command.help[1:]}."
+        )
+        if arguments[:1] == [name]:
+            import_module(command.module).add_options(below, name)
+    options = parse(parser, arguments)
+    module = import_module(commands[options.command].module)
+    return run_command(lambda: module.run(options, arguments))
+
+
 def run_command(command: Callable[[], None]) -> int:
     """Run a command and turn what it raises into an exit code.
 
     Returns:
-        0; 2 for bad input; 1 for a run that diverged; 130 when interrupted. The messages go to stderr; of several
-        processes' messages the one that started them prints the first.
+        0; 2 for bad input; 1 for a run that diverged; 130 when interrupted. The messages go to stderr; with several
+        processes, the one that started them prints the first message.
     """
     try:
         command()
@@ -52,9 +99,13 @@ def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse
 def add_run_options(parser: argparse.ArgumentParser) -> None:
     """Add --data, --work-dir and --seed."""
     parser.add_argument(
-        "--data", help="the data, in place of the config's: a path, or a name below PRETEXT_DATA"
+        "--data", help="where the data are, in place of the config's: a path, or a name below PRETEXT_DATA"
     )
-    parser.add_argument("--work-dir", type=Path, help="folder of the run (default: work_dirs/<config name>)")
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        help="folder of the run (default: one below work_dirs, named after the config)",
+    )
     parser.add_argument(
         "--seed", type=seed_number, default=0, help="seed of the weights and of every draw (default: 0)"
     )
@@ -68,16 +119,21 @@ def seed_number(text: str) -> int:
 
 
 def split_overrides(words: Sequence[str], most: int, expected: str) -> tuple[list[str], list[str]]:
-    """Part positional words into names and ``key=value`` overrides; what is a file is a name.
+    """Part positional words into names and ``key=value`` overrides; the path of a file is a name.
 
     Raises:
-        InputError: More than ``most`` words are no overrides.
+        InputError: More than ``most`` words are names.
     """
     names = [word for word in words if "=" not in word or _is_file(word.removeprefix("random:"))]
     overrides = [word for word in words if word not in names]
     if len(names) > most:
-        raise InputError(f"too many arguments: received {' '.join(names)}, expected {expected}")
+        raise InputError("too many words", received=" ".join(names), allowed=f"allowed are {expected}")
     return names, overrides
+
+
+def take_data(names: list[str]) -> str | None:
+    """Take the name of a data set's config out of positional words, if the last of them is one."""
+    return names.pop() if names and names[-1] in config_names("data") else None
 
 
 def _is_file(word: str) -> bool:
@@ -101,58 +157,9 @@ def ensure_toyworld(data: str) -> str:
         return data
     toyworld = WORK_DIRS / "toyworld"
     if not toyworld.is_dir():
+        # Imported here: it brings NumPy and Pillow.
+        from pretext.data.toyworld import render_toyworld
+
         print(f"rendering the toy data into {toyworld} (once)", file=sys.stderr)
         render_toyworld(toyworld)
     return str(toyworld / below)
-
-
-def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
-    """Start this command once on each of GPUS devices (and of NNODES machines), as torchrun does.
-
-    Returns:
-        The exit code, or None if this process is to do the work itself: GPUS and NNODES are 1 or not set, or
-        torchrun has started it already.
-
-    Raises:
-        InputError: GPUS, NNODES, NODE_RANK or MASTER_PORT is no whole number.
-    """
-    gpus, nodes = _environment_number("GPUS", 1), _environment_number("NNODES", 1)
-    if "LOCAL_RANK" in os.environ or gpus * nodes == 1:
-        return None
-    # Imported here: it takes a second that no other command needs.
-    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
-    from torch.distributed.run import get_args_parser, run
-
-    # Their own errors say what torch's log would say around them.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
-    options = [f"--nproc-per-node={gpus}", f"--nnodes={nodes}"]
-    if nodes == 1:
-        options.append("--standalone")
-    else:
-        options += [
-            f"--node-rank={_environment_number('NODE_RANK', 0)}",
-            f"--master-addr={os.environ.get('MASTER_ADDR', '127.0.0.1')}",
-            f"--master-port={_environment_number('MASTER_PORT', 29500)}",
-        ]
-    try:
-        run(  # type: ignore[no-untyped-call]
-            get_args_parser().parse_args([*options, "--module", module, *arguments])
-        )
-    except ChildFailedError as error:
-        # An error on one process makes the others fail too, of which only the first has told why.
-        failures = list(error.failures.values())
-        told = [one for one in failures if isinstance(one.error_file_data["message"], dict)]
-        failure = min(told or failures, key=lambda one: one.timestamp)
-        reason = f"process {failure.local_rank} ended with exit code {failure.exitcode}"
-        if told:
-            reason = failure.error_file_data["message"]["message"].partition(": ")[2]
-        print(f"error: {reason}", file=sys.stderr)
-        return int(failure.exitcode)
-    return 0
-
-
-def _environment_number(name: str, default: int) -> int:
-    text = os.environ.get(name) or str(default)
-    if not text.isdecimal():
-        raise InputError(f"{name} must be a whole number: received {text!r}")
-    return int(text)

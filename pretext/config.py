@@ -1,20 +1,31 @@
-"""Configs: finding them by name, overriding them key by key, and writing down what was resolved."""
+"""Configs: finding them by name, putting them together, overriding them key by key, and writing down the result.
+
+A config is a Python file of plain assignments. ``base = "_alexnet"`` at its top runs that file first, so that its
+names can be changed (``view.update(size=64)``). The base is a file beside it, or a config of the project such as
+``pretext/rotation``. Names that begin with an underscore are private.
+
+What is trained or scored is one config, and on what another one: ``configs/data/<name>.py`` holds what a data set
+changes, in a dict for all of ``pretext`` and in dicts for single configs such as ``egomotion`` or ``linear_probe``.
+"""
 
 import ast
+import copy
 import difflib
 import importlib
+import json
 import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]  # not exported
-from mmengine.config import Config, ConfigDict
 
 from pretext.errors import InputError
-from pretext.old_names import NAMES, renamed
+from pretext.old_names import NAMES, new_spelling, renamed
 
 PACKAGE = Path(__file__).resolve().parent
+#: The data set of a config that names none.
+DEFAULT_DATA = "toyworld"
 
 
 def config_folder() -> Path:
@@ -23,38 +34,125 @@ def config_folder() -> Path:
     return checkout if checkout.is_dir() else PACKAGE / "configs"
 
 
-def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """Load a config and apply ``key=value`` overrides.
+def config_names(folder: str) -> tuple[str, ...]:
+    """Names of the project's configs in one of its folders, such as ``pretext`` or ``data``."""
+    files = sorted((config_folder() / folder).glob("*.py"))
+    return tuple(file.stem for file in files if not file.stem.startswith("_"))
 
-    What a config builds is named by a short name from a table (``type="RandomCrop"``), or by the dotted path of a class
-    outside the project; :func:`build` finds both.
 
-    Args:
-        name: Path of a config, or its path below the project's configs, with or without ``.py``.
-        overrides: ``key=value`` or ``key.subkey=value``; values are Python literals, or else strings.
+def find_config(folder: str, name: str) -> Path:
+    """Find a config: a name in one of the project's folders, or the path of a file (.py, or .json as it was recorded).
 
     Raises:
-        InputError: No such config; it cannot be read; an unknown key; or a value of another type.
+        InputError: There is no such config.
     """
-    path = _find(name)
-    try:
-        loaded = Config.fromfile(str(path), lazy_import=True if path.suffix == ".py" else None)
-    except Exception as error:
-        raise InputError(f"the config {path} cannot be read: {type(error).__name__}: {error}") from error
-    config = ConfigDict(renamed(loaded.to_dict()))
+    own = config_folder() / folder / f"{name}.py"
+    if name in config_names(folder):
+        return own
+    path = Path(name)
+    if path.suffix in (".py", ".json") and path.is_file():
+        return path
+    if spelling := new_spelling(name):
+        raise InputError("configs are named otherwise now", received=name, allowed=f"write {spelling}")
+    names = config_names(folder)
+    close = difflib.get_close_matches(name, names, 1)
+    raise InputError(
+        f"unknown config of {folder}",
+        received=name,
+        allowed=f"{_did_you_mean(close)}allowed are {', '.join(names)}, or the path of a .py or .json file",
+    )
+
+
+def load_config(
+    folder: str, name: str, data: str | None = None, overrides: Sequence[str] = ()
+) -> dict[str, Any]:
+    """Put a config together: its file, what the data set changes, and the overrides.
+
+    Args:
+        folder: ``pretext`` or ``transfer``.
+        name: See :func:`find_config`.
+        data: A config of ``data`` likewise. None leaves the config as it is if it names its data, and else takes
+            `DEFAULT_DATA`.
+        overrides: See :func:`apply_overrides`.
+
+    Raises:
+        InputError: A config cannot be found or read, the data set has nothing for it, or an override is wrong.
+    """
+    path = find_config(folder, name)
+    config = read_config(path)
+    data = data or default_data(config)
+    if data is not None:
+        changes = read_config(find_config("data", data))
+        sections = [section for section in (folder, path.stem) if section in changes]
+        if not sections:
+            raise InputError(
+                f"the data set says nothing about {path.stem}",
+                received=data,
+                allowed=f"allowed are {', '.join(changes)}",
+            )
+        for section in sections:
+            config = merge(config, changes[section])
     apply_overrides(config, overrides)
     return config
 
 
-def apply_overrides(config: ConfigDict, overrides: Sequence[str]) -> None:
-    """Apply ``key=value`` overrides to a config in place; values and errors as for :func:`load_config`."""
+def default_data(config: Mapping[str, Any]) -> str | None:
+    """The data set of a config for which none is given: `DEFAULT_DATA`, or None if it names its data itself."""
+    return DEFAULT_DATA if "data" in config and config["data"] is None else None
+
+
+def read_config(path: Path) -> dict[str, Any]:
+    """The values of one config file, those of its base included.
+
+    Raises:
+        InputError: It cannot be read.
+    """
+    try:
+        if path.suffix == ".json":
+            values = json.loads(path.read_text(encoding="utf-8"))
+        elif _imports(tree := ast.parse(path.read_text(encoding="utf-8"), str(path))):
+            values = _read_lazily(path)
+        else:
+            values = _run(tree, path)
+    except InputError:
+        raise
+    except Exception as error:
+        raise InputError(
+            f"the config {path} cannot be read ({type(error).__name__}: {error})",
+            allowed="allowed are Python files of plain assignments, or JSON",
+        ) from error
+    if not isinstance(values, dict):
+        raise InputError(
+            f"{path} is not a config", received=type(values).__name__, allowed="an object of JSON"
+        )
+    kept: dict[str, Any] = renamed({key: value for key, value in values.items() if not key.startswith("_")})
+    return kept
+
+
+def merge(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
+    """``config`` with ``changes``; a dict with a ``type`` replaces one, a dict without changes entries of it."""
+    merged = copy.deepcopy(config)
+    for key, value in changes.items():
+        old = merged.get(key)
+        if isinstance(old, dict) and isinstance(value, Mapping) and "type" not in value:
+            merged[key] = old | copy.deepcopy(dict(value))
+        else:
+            merged[key] = copy.deepcopy(value)
+    return merged
+
+
+def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
+    """Apply overrides to a config in place.
+
+    Args:
+        config: Nested dicts.
+        overrides: ``key=value`` or ``key.subkey=value``; values are Python literals, or else strings.
+
+    Raises:
+        InputError: An unknown key, or a value of another type.
+    """
     for override in overrides:
         _apply(config, override)
-
-
-def config_name(name: str) -> str:
-    """The name a config's runs are filed under: its file name without ending."""
-    return Path(name).stem
 
 
 def build(spec: Mapping[str, Any], table: Mapping[str, Callable[..., Any]], *args: Any, **kwargs: Any) -> Any:
@@ -77,7 +175,7 @@ def build(spec: Mapping[str, Any], table: Mapping[str, Callable[..., Any]], *arg
     except InputError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{name} does not take the config's arguments: {error}") from error
+        raise InputError(f"{name} does not take the config's arguments ({error})") from error
 
 
 def plain(value: Any) -> Any:
@@ -102,9 +200,9 @@ def data_path(name: str) -> str:
     root = os.environ.get("PRETEXT_DATA")
     if root and _exists(Path(root) / name):
         return str(Path(root) / name)
-    below = f"below PRETEXT_DATA={root}" if root else "and PRETEXT_DATA is not set"
+    below = f"PRETEXT_DATA is {root}" if root else "PRETEXT_DATA is not set"
     raise InputError(
-        f"no such data: received {name}, which is no path {below}; give a path, or a name below PRETEXT_DATA"
+        f"no such data ({below})", received=name, allowed="allowed are a path, or a name below PRETEXT_DATA"
     )
 
 
@@ -114,34 +212,62 @@ def _exists(path: Path) -> bool:
     try:
         return any(Path(file).exists() for file in braceexpand(str(path)))
     except UnbalancedBracesError as error:
-        raise InputError(f"the pattern {path} has unbalanced braces: {error}") from error
+        raise InputError(f"the pattern has unbalanced braces ({error})", received=str(path)) from error
 
 
-def _find(name: str) -> Path:
-    folder = config_folder()
-    # The project's own first: its configs are called like its modules, which a checkout's root shows too.
-    places = [folder / name, folder.parent / name, Path(name)]
-    for place in places:
-        for path in (place, place.with_name(f"{place.name}.py")):
-            if path.is_file():
-                return path
-    known = sorted(str(p.relative_to(folder)) for p in folder.glob("*/*.py") if p.parent.name[0] != "_")
-    raise InputError(f"no such config: received {name}, allowed are a path or one of {', '.join(known)}")
+def _imports(tree: ast.Module) -> bool:
+    return any(isinstance(node, (ast.Import, ast.ImportFrom)) for node in ast.walk(tree))
 
 
-def _apply(config: ConfigDict, override: str) -> None:
+def _run(tree: ast.Module, path: Path) -> dict[str, Any]:
+    """The names that a config without imports assigns, those of its base first."""
+    values: dict[str, Any] = {}
+    for node in tree.body:
+        if isinstance(node, ast.Assign) and [ast.unparse(target) for target in node.targets] == ["base"]:
+            name = ast.literal_eval(node.value)
+            file = next((f for f in _places(path.parent, name) if f.is_file()), None)
+            if file is None:
+                raise InputError(
+                    f"the base of {path} does not exist",
+                    received=name,
+                    allowed="allowed are a file beside it, or a config of the project such as pretext/rotation",
+                )
+            values = _run(ast.parse(file.read_text(encoding="utf-8"), str(file)), file)
+    exec(compile(tree, str(path), "exec"), values)
+    for name in ("__builtins__", "base"):
+        values.pop(name, None)
+    return values
+
+
+def _places(folder: Path, name: str) -> list[Path]:
+    return [folder / f"{name}.py", config_folder() / f"{name}.py"]
+
+
+def _read_lazily(path: Path) -> dict[str, Any]:
+    """The values of a config that imports classes, or reads a base as mmengine's do; classes by their dotted names."""
+    # Imported here: it takes seconds, and configs of the project have no imports.
+    from mmengine.config import Config
+
+    values: dict[str, Any] = Config.fromfile(str(path), lazy_import=True).to_dict()
+    return values
+
+
+def _did_you_mean(close: Sequence[str]) -> str:
+    return f"did you mean {' or '.join(close)}? " if close else ""
+
+
+def _apply(config: dict[str, Any], override: str) -> None:
     key, separator, text = override.partition("=")
     if not separator or not key:
-        raise InputError(f"an override must read key=value: received {override!r}")
+        raise InputError("an override must read key=value", received=override)
     *parents, leaf = key.split(".")
     node: Any = config
     for parent in parents:
         node = node.get(parent) if isinstance(node, dict) else None
     if not isinstance(node, dict) or leaf not in node:
         known = _keys(config)
-        close = difflib.get_close_matches(key, known, 3)
-        hint = f"did you mean {' or '.join(close)}? " if close else ""
-        raise InputError(f"unknown config key: received {key}; {hint}allowed are {', '.join(known)}")
+        hint = _did_you_mean(difflib.get_close_matches(key, known, 3))
+        raise InputError("unknown config key", received=key, allowed=f"{hint}allowed are {', '.join(known)}")
     node[leaf] = _parse(key, text, node[leaf])
 
 
@@ -161,8 +287,9 @@ def _parse(key: str, text: str, current: Any) -> Any:
     if isinstance(current, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(current)(value)
     raise InputError(
-        f"a wrong type for the config key {key}: received {text!r}, expected {type(current).__name__}"
-        f" like {current!r}"
+        f"{key} has a wrong type",
+        received=text,
+        allowed=f"allowed is a {type(current).__name__}, such as {current!r}",
     )
 
 

@@ -4,6 +4,7 @@ Configs, headers, scores and work folders say ``SGD``. What was written before i
 files hold are still those of new ones: `spelled_for_hash` gives the spelling that they were taken over.
 """
 
+import re
 from collections.abc import Mapping
 from typing import Any
 
@@ -34,6 +35,23 @@ NAMES: Mapping[str, str] = {
     **{f"transfer.reductions.{name}": name for name in _REDUCTIONS},
     **{f"torch.optim.{name}": name for name in _OPTIMIZERS},
 }
+#: What is written today for a config whose name held method, architecture and data, or stage and protocol.
+_SPELLINGS = (
+    (r"egomotion_alexnet_frames128", "egomotion_frames"),
+    (r"tracking_alexnet_videos128", "tracking_videos"),
+    (r"colorization_vgg16_imagenette128", "colorization_vgg16 imagenette128"),
+    (r"(\w+)_alexnet_(toyworld|imagenette128)", r"\1 \2"),
+    (r"(zhang2016_\w+)", r"\1"),
+    (r"(?:linear_probe|voc_classification|voc_detection|voc_segmentation)_(imagenette128|voc256)", r"\1"),
+    (
+        r"(?:linear_probe|voc_classification|voc_svm|voc_detection|voc_segmentation)_([\w-]+)",
+        r"--protocol \1",
+    ),
+    (
+        r"(linear_probe|voc_classification|voc_svm|voc_detection|voc_segmentation)",
+        "no --config: it is the default",
+    ),
+)
 _ADDRESSES = {name: address for address, name in NAMES.items()}
 
 
@@ -45,6 +63,15 @@ def renamed(config: Any) -> Any:
 def spelled_for_hash(config: Any) -> Any:
     """``config`` as it was spelled when the first identities were hashed; for hashes alone, never to be shown."""
     return _mapped(config, _ADDRESSES)
+
+
+def new_spelling(config: str) -> str | None:
+    """What is written today in place of the old name of a config (``pretext/rotation_alexnet_toyworld``), or None."""
+    name = config.removeprefix("configs/").removesuffix(".py")
+    for old, new in _SPELLINGS:
+        if found := re.fullmatch(f"(?:pretext|transfer)/{old}", name):
+            return found.expand(new)
+    return None
 
 
 def _mapped(value: Any, names: Mapping[str, str]) -> Any:

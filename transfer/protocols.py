@@ -9,12 +9,10 @@ from dataclasses import dataclass
 from types import MappingProxyType
 from typing import Any
 
-from mmengine.config import ConfigDict
-
 from pretext.checks import check_at_least, check_choice
-from pretext.config import apply_overrides, load_config, plain
+from pretext.config import apply_overrides, find_config, load_config, merge, plain, read_config
 from pretext.errors import InputError
-from transfer.stage import FREE_KEYS, STAGES
+from transfer.stage import FREE_KEYS
 
 
 @dataclass(frozen=True)
@@ -27,6 +25,7 @@ class Protocol:
         metric: What the paper reports, as the stage calls it.
         source: Where the numbers were read.
         settings: Keys of the stage's config with their values; read only.
+        choices: The config's other keys, which are the user's choice, with what they are if nothing is chosen.
     """
 
     id: str
@@ -34,39 +33,84 @@ class Protocol:
     metric: str
     source: str
     settings: Mapping[str, Any]
+    choices: Mapping[str, Any]
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "settings", _frozen(self.settings))
+        object.__setattr__(self, "choices", _frozen(self.choices))
+
+    def config(self) -> dict[str, Any]:
+        """A config of the stage that follows the protocol."""
+        values: dict[str, Any] = _thawed({**self.choices, **self.settings})
+        return values | {"protocol": self.id}
 
 
-def load_stage_config(stage: str, name: str, overrides: Sequence[str] = ()) -> ConfigDict:
-    """A stage's config: what its protocol fixes, then what the file says, then the overrides.
+def load_stage_config(
+    stage: str,
+    data: str | None = None,
+    overrides: Sequence[str] = (),
+    *,
+    protocol: str | None = None,
+    file: str | None = None,
+) -> dict[str, Any]:
+    """A stage's config: short settings for small data sets, a paper's protocol, or a file of the user's.
 
     Args:
         stage: One of `transfer.stage.STAGES`.
-        name: As `pretext.config.load_config` takes it. Its ``protocol`` is one of `PROTOCOLS`, or another name for
-            what the file itself defines whole.
-        overrides: ``key=value``; the protocol is not overridden, but chosen by another file.
+        data: A config of ``data``, as `pretext.config.load_config` takes it; not with a protocol or a file.
+        overrides: ``key=value``; the protocol is not overridden.
+        protocol: One of `PROTOCOLS`.
+        file: A config file. Its ``protocol`` is one of `PROTOCOLS`, which it changes, or another name for what the
+            file itself defines whole.
 
     Raises:
-        InputError: As `load_config`; the config is of another stage or lacks a key, or the protocol is overridden.
+        InputError: As `load_config`; the file or protocol is of another stage or lacks a key; two of protocol, file
+            and data are given; or the protocol is overridden.
     """
-    config = load_config(name)
+    _check_words(data, overrides, protocol, file)
+    name = stage.replace("-", "_")
+    if protocol is not None:
+        check_choice(f"protocol of {stage}", protocol, [p.id for p in PROTOCOLS.values() if p.stage == stage])
+        config = PROTOCOLS[protocol].config()
+    elif file is not None:
+        config = _file_config(stage, name, file)
+    else:
+        return load_config("transfer", name, data, overrides)
+    apply_overrides(config, overrides)
+    return config
+
+
+def _check_words(data: str | None, overrides: Sequence[str], protocol: str | None, file: str | None) -> None:
     if any(override.partition("=")[0] == "protocol" for override in overrides):
         raise InputError(
-            "a protocol is not a key to override, since it fixes others: received"
-            f" {' '.join(overrides)}; choose the config of that protocol, as --config transfer/STAGE_PROTOCOL"
+            "a protocol is not a key to override, since it fixes others",
+            received=" ".join(overrides),
+            allowed="choose it by --protocol ID",
         )
-    protocol = PROTOCOLS.get(config.get("protocol", ""))
-    if protocol is not None:
-        config = ConfigDict(_merge(plain(protocol.settings), config))
-    missing = sorted(load_config(STAGES[stage][0]).keys() - config.keys())
-    if (protocol is not None and protocol.stage != stage) or missing:
-        lacking = f"it lacks {', '.join(missing)}" if missing else f"its protocol is of {protocol.stage}"  # type: ignore[union-attr]
+    given = {"--protocol": protocol, "--config": file, "a data set": data}
+    named = [f"{option} {value}" for option, value in given.items() if value is not None]
+    if len(named) > 1:
         raise InputError(
-            f"{name} is no config of {stage}: {lacking}; allowed are configs like {STAGES[stage][0]}"
+            "the settings of a stage come from one place",
+            received=", ".join(named),
+            allowed="give one of --protocol, --config and a data set; --data says where the photos are",
         )
-    apply_overrides(config, overrides)
+
+
+def _file_config(stage: str, name: str, file: str) -> dict[str, Any]:
+    config = read_config(find_config("transfer", file))
+    protocol = PROTOCOLS.get(config.get("protocol", ""))
+    if protocol is not None and protocol.stage != stage:
+        raise InputError(f"{file} is not a config of {stage}", received=f"a protocol of {protocol.stage}")
+    if protocol is not None:
+        config = merge(protocol.config(), config)
+    missing = sorted(load_config("transfer", name).keys() - config.keys())
+    if missing:
+        raise InputError(
+            f"{file} is not a config of {stage}",
+            received=f"one without {', '.join(missing)}",
+            allowed=f"configs like {find_config('transfer', name)}",
+        )
     return config
 
 
@@ -123,17 +167,6 @@ def run_length(config: Mapping[str, Any], steps: int) -> int:
     return max(1, round(scale * steps))
 
 
-def _merge(settings: dict[str, Any], file: Mapping[str, Any]) -> dict[str, Any]:
-    for key, value in file.items():
-        old = settings.get(key)
-        # A dict with a type of its own replaces the protocol's; one without changes some of its entries.
-        if isinstance(old, Mapping) and isinstance(value, Mapping) and "type" not in value:
-            settings[key] = {**old, **value}
-        else:
-            settings[key] = value
-    return settings
-
-
 def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
     flat: dict[str, Any] = {}
     for key, value in settings.items():
@@ -149,6 +182,11 @@ def _frozen(value: Any) -> Any:
     if isinstance(value, Mapping):
         return MappingProxyType({key: _frozen(entry) for key, entry in value.items()})
     return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value
+
+
+def _thawed(value: Any) -> Any:
+    """A copy that can be changed; sequences stay tuples."""
+    return {k: _thawed(v) for k, v in value.items()} if isinstance(value, Mapping) else value
 
 
 def get_protocol(name: str) -> Protocol:
@@ -199,6 +237,19 @@ _CAFFE_PROBE = _PROBE | {
 }
 
 
+#: What is the user's choice in every protocol on PASCAL VOC.
+_VOC = {"data": "VOC", "color": False, "checkpoint_interval": 1000, "workers": 8}
+#: What is the user's choice in every linear probe.
+_IMAGENET = {
+    "data": "imagenet",
+    "train_split": "train",
+    "test_split": "val",
+    "layers": "all",
+    "checkpoint_interval": 1000,
+    "workers": 8,
+}
+
+
 def _windows(pooling: str, **windows: tuple[int, int, int]) -> dict[str, Any]:
     return {"type": f"{pooling}", **windows}
 
@@ -219,6 +270,7 @@ _PROBES = (
         "Zhang et al., Split-Brain Autoencoders, CVPR 2017; feature_learning_tests/linear/train_val.prototxt of"
         " richzhang/colorization (8 taps, zero classifiers, biases at twice the rate without decay)",
         _CAFFE_PROBE | {"bias_lr_factor": 2.0, "classifier_std": 0.0},
+        _IMAGENET,
     ),
     Protocol(
         "zhang2016",
@@ -232,6 +284,7 @@ _PROBES = (
             "classifier_std": 0.0,
             "reduction": {"type": "AdaptiveAveragePool"},
         },
+        _IMAGENET,
     ),
     Protocol(
         "goyal2019",
@@ -244,6 +297,7 @@ _PROBES = (
             "reduction": _windows("AveragePool", **_GOYAL_WINDOWS),
             "optimizer": _PROBE["optimizer"] | {"nesterov": True},
         },
+        _IMAGENET,
     ),
     Protocol(
         "rotnet2018",
@@ -266,6 +320,7 @@ _PROBES = (
                 "factors": (0.2, 0.04, 0.008),
             },
         },
+        _IMAGENET,
     ),
     Protocol(
         "deepcluster2018",
@@ -287,6 +342,7 @@ _PROBES = (
             "decay_biases": True,
             "schedule": {"name": "bottou", "milestones": (), "factors": ()},
         },
+        _IMAGENET,
     ),
     Protocol(
         "asano2020",
@@ -315,6 +371,7 @@ _PROBES = (
                 "factors": (0.1, 0.01, 0.001),
             },
         },
+        _IMAGENET,
     ),
 )
 
@@ -361,6 +418,7 @@ _CLASSIFICATIONS = (
         "Kraehenbuehl et al., Data-dependent Initializations of Convolutional Neural Networks, ICLR 2016, as Zhang et"
         " al. 2016 use it; src/train_cls.py of philkr/voc-classification",
         _CLASSIFICATION,
+        _VOC | {"train": "all"},
     ),
     Protocol(
         "deepcluster2018_fc6-8",
@@ -376,6 +434,7 @@ _CLASSIFICATIONS = (
             "optimizer": _CLASSIFICATION["optimizer"] | {"lr": 0.003},
             "schedule": _CLASSIFICATION["schedule"] | {"stages": 30},
         },
+        _VOC,
     ),
     Protocol(
         "deepcluster2018_all",
@@ -391,6 +450,7 @@ _CLASSIFICATIONS = (
             # The rate is halved every 20,000 steps.
             "schedule": _CLASSIFICATION["schedule"] | {"stages": 7.5},
         },
+        _VOC,
     ),
 )
 
@@ -416,6 +476,7 @@ _SVM = Protocol(
         "batch_size": 32,
         "mixed_precision": False,
     },
+    {"data": "VOC", "layers": "all", "workers": 8},
 )
 
 #: Fast R-CNN of AlexNet: 128 RoIs of two photos a step, the rate falls by 10 twice.
@@ -467,6 +528,11 @@ _DETECTIONS = (
         "Girshick, Fast R-CNN, ICCV 2015, with the schedule and scales of Kraehenbuehl et al., ICLR 2016, whom Zhang et"
         " al. 2016 follow; nothing frozen",
         _DETECTION,
+        _VOC
+        | {
+            "train_proposals": "selective_search_msra_voc_2007_trainval.pkl",
+            "test_proposals": "selective_search_msra_voc_2007_test.pkl",
+        },
     ),
     Protocol(
         "fasterrcnn",
@@ -475,6 +541,7 @@ _DETECTIONS = (
         "Ren et al., Faster R-CNN, NIPS 2015: as fastrcnn_krahenbuhl2016, with a region proposal network trained along"
         " in place of the file of proposals",
         _DETECTION | {"max_test_proposals": 300, "train_proposals": None, "test_proposals": None},
+        _VOC,
     ),
 )
 
@@ -528,6 +595,7 @@ _SEGMENTATIONS = (
                 "milestones": ((1_000_000, 0.1), (2_000_000, 0.1)),
             },
         },
+        _VOC | {"checkpoint_interval": 20_000},
     ),
     Protocol(
         "voc12_modern",
@@ -566,6 +634,7 @@ _SEGMENTATIONS = (
             "rescale": False,
             "schedule": {"name": "poly", "warmup": 0.0, "power": 0.9, "milestones": ()},
         },
+        _VOC,
     ),
 )
 

@@ -5,10 +5,7 @@ pixels, the rate 3e-5, lowered in three steps; the rest is as for the colorizati
 docs/deviations.md for what differs.
 """
 
-from mmengine.config import read_base
-
-with read_base():
-    from .zhang2016_vgg import *
+base = "zhang2016_vgg"
 
 view.update(size=180)
 backbone.update(architecture="alexnet", groups=2, fully_connected=True)

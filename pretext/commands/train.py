@@ -1,0 +1,79 @@
+"""``train``: pretrain a backbone."""
+
+import argparse
+import os
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from pretext.command_line import (
+    LAST_BACKBONE,
+    WORK_DIRS,
+    add_run_options,
+    ensure_toyworld,
+    split_overrides,
+    take_data,
+)
+from pretext.config import (
+    DEFAULT_DATA,
+    config_names,
+    data_path,
+    default_data,
+    find_config,
+    load_config,
+    read_config,
+)
+from pretext.files import write_whole
+from pretext.launch import spawn_processes
+
+#: What is trained if nothing is named.
+DEFAULT_METHOD = "colorization"
+
+
+def add_options(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="METHOD DATA key=value",
+        help=f"what is trained ({', '.join(config_names('pretext'))}, or the path of a config; default:"
+        f" {DEFAULT_METHOD}), on which data set ({', '.join(config_names('data'))}; default: {DEFAULT_DATA}), and"
+        " overrides of the config's keys",
+    )
+    add_run_options(parser)
+    parser.add_argument(
+        "--fresh", action="store_true", help="delete what an earlier run left in the work dir"
+    )
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    """Pretrain, and print the path of the backbone file."""
+    names, overrides = split_overrides(options.words, 2, "METHOD, DATA and key=value overrides")
+    data_set = names.pop() if len(names) == 2 else take_data(names)
+    method = names[0] if names else DEFAULT_METHOD
+    config = load_config("pretext", method, data_set, overrides)
+    data = ensure_toyworld(options.data or config["data"])
+    data_path(data)
+    exit_code = spawn_processes("pretext", arguments)
+    if exit_code is not None:
+        sys.exit(exit_code)
+    # Imported here: it takes seconds, and everything above is told before.
+    from pretext.engine import pretrain
+
+    suffix = f"-seed{options.seed}" if options.seed else ""
+    work_dir = options.work_dir or WORK_DIRS / f"{_run_name(method, data_set, config)}{suffix}"
+    backbone = pretrain(config, work_dir=work_dir, seed=options.seed, data=data, fresh=options.fresh)
+    if os.environ.get("RANK", "0") == "0":
+        write_whole(LAST_BACKBONE, f"{backbone.absolute()}\n")
+    print(backbone)
+
+
+def _run_name(method: str, data_set: str | None, config: Mapping[str, Any]) -> str:
+    """The folder of a run: method, architecture and data set, as in ``rotation_alexnet_toyworld``."""
+    data_set = data_set or default_data(read_config(find_config("pretext", method)))
+    parts = [Path(method).stem]
+    if data_set is not None:
+        architecture = config["backbone"]["architecture"]
+        parts += [*([] if architecture in parts[0] else [architecture]), Path(data_set).stem]
+    return "_".join(parts)

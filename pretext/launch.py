@@ -1,0 +1,64 @@
+"""Several processes for one command, as torchrun starts them."""
+
+import logging
+import os
+import sys
+from collections.abc import Sequence
+
+from pretext.errors import InputError
+
+
+def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
+    """Start this command once on each of GPUS devices (and of NNODES machines), as torchrun does.
+
+    Args:
+        module: What ``python -m`` runs: ``pretext`` or ``transfer``.
+        arguments: Its arguments, the command's name first.
+
+    Returns:
+        The exit code, or None if this process is to do the work itself: GPUS and NNODES are 1 or not set, or
+        torchrun has started it already.
+
+    Raises:
+        InputError: GPUS, NNODES, NODE_RANK or MASTER_PORT is not a whole number.
+    """
+    gpus, nodes = _environment_number("GPUS", 1), _environment_number("NNODES", 1)
+    if "LOCAL_RANK" in os.environ or gpus * nodes == 1:
+        return None
+    # Imported here: it takes a second that a single process does not need.
+    from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
+    from torch.distributed.run import get_args_parser, run
+
+    # The processes' own errors say what torch's log would say around them.
+    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    options = [f"--nproc-per-node={gpus}", f"--nnodes={nodes}"]
+    if nodes == 1:
+        options.append("--standalone")
+    else:
+        options += [
+            f"--node-rank={_environment_number('NODE_RANK', 0)}",
+            f"--master-addr={os.environ.get('MASTER_ADDR', '127.0.0.1')}",
+            f"--master-port={_environment_number('MASTER_PORT', 29500)}",
+        ]
+    try:
+        run(  # type: ignore[no-untyped-call]
+            get_args_parser().parse_args([*options, "--module", module, *arguments])
+        )
+    except ChildFailedError as error:
+        # An error on one process makes the others fail too, of which only the first has told why.
+        failures = list(error.failures.values())
+        told = [one for one in failures if isinstance(one.error_file_data["message"], dict)]
+        failure = min(told or failures, key=lambda one: one.timestamp)
+        reason = f"process {failure.local_rank} ended with exit code {failure.exitcode}"
+        if told:
+            reason = failure.error_file_data["message"]["message"].partition(": ")[2]
+        print(f"error: {reason}", file=sys.stderr)
+        return int(failure.exitcode)
+    return 0
+
+
+def _environment_number(name: str, default: int) -> int:
+    text = os.environ.get(name) or str(default)
+    if not text.isdecimal():
+        raise InputError(f"{name} must be a whole number", received=text)
+    return int(text)
