@@ -1,6 +1,6 @@
 """Colorization by one-hot classification: L -> ab of Split-Brain Autoencoders (Zhang et al., CVPR 2017).
 
-As the paper's appendix B says. The stride of conv5, at which the paper predicts, is target_stride=16. Gray photos add no
+The recipe of the appendix B. The paper predicts at the stride of conv5, which is target_stride=16. Gray photos add no
 loss here; the paper does not mention them.
 """
 
