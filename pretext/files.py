@@ -33,7 +33,7 @@ def write_whole(path: Path, content: bytes | str) -> None:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
         raise InputError(
-            f"cannot write {path} ({error.strerror or error})",
+            f"cannot write {path}: {error.strerror or error}",
             allowed=f"it needs {len(data)} bytes on a writable disk",
         ) from error
 
@@ -50,7 +50,7 @@ def read_lines(path: Path) -> list[str]:
         data = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"cannot read the list {path} ({error.strerror or error})", allowed="name a file that can be read"
+            f"cannot read the list {path}: {error.strerror or error}", allowed="name a file that can be read"
         ) from error
     if b"\0" in data:
         utf16 = data.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE))

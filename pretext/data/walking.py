@@ -138,7 +138,7 @@ def _entries(folder: str) -> list[os.DirEntry[str]]:
             return list(entries)
     except OSError as error:
         raise InputError(
-            f"cannot read the folder {folder} ({error.strerror or error})",
+            f"cannot read the folder {folder}: {error.strerror or error}",
             allowed="make it readable, or take it away from there",
         ) from error
 
