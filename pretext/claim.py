@@ -7,6 +7,7 @@ from typing import Any
 
 from pretext.errors import InputError
 from pretext.files import write_whole
+from pretext.old_names import renamed
 
 #: What a run writes into its folder beside ``config.json``, which comes first and goes last.
 WRITTEN = (
@@ -61,7 +62,7 @@ def claim(folder: Path, identity: dict[str, Any], needed_bytes: int, fresh: bool
 
 def _read(record: Path, identity: dict[str, Any]) -> dict[str, Any]:
     try:
-        earlier = json.loads(record.read_text())
+        earlier = renamed(json.loads(record.read_text()))
     except (OSError, ValueError):
         earlier = None
     if not isinstance(earlier, dict) or not earlier.keys() >= identity.keys():

@@ -4,7 +4,7 @@ import ast
 import difflib
 import importlib
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-
 from mmengine.config import Config, ConfigDict
 
 from pretext.errors import InputError
+from pretext.old_names import NAMES, renamed
 
 PACKAGE = Path(__file__).resolve().parent
 
@@ -25,7 +26,8 @@ def config_folder() -> Path:
 def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
     """Load a config and apply ``key=value`` overrides.
 
-    Classes stand in it by their dotted names, as in a config that was written down; :func:`build` finds them.
+    What a config builds is named by a short name from a table (``type="RandomCrop"``), or by the dotted path of a class
+    outside the project; :func:`build` finds both.
 
     Args:
         name: Path of a config, or its path below the project's configs, with or without ``.py``.
@@ -39,7 +41,7 @@ def load_config(name: str, overrides: Sequence[str] = ()) -> ConfigDict:
         loaded = Config.fromfile(str(path), lazy_import=True if path.suffix == ".py" else None)
     except Exception as error:
         raise InputError(f"the config {path} cannot be read: {type(error).__name__}: {error}") from error
-    config = ConfigDict(loaded.to_dict())
+    config = ConfigDict(renamed(loaded.to_dict()))
     apply_overrides(config, overrides)
     return config
 
@@ -55,30 +57,35 @@ def config_name(name: str) -> str:
     return Path(name).stem
 
 
-def build(spec: Mapping[str, Any], *args: Any, **kwargs: Any) -> Any:
-    """Call the class that ``spec["type"]`` is or names with the other entries as keyword arguments.
+def build(spec: Mapping[str, Any], table: Mapping[str, Callable[..., Any]], *args: Any, **kwargs: Any) -> Any:
+    """Call the class that ``spec["type"]`` names with the other entries as keyword arguments.
+
+    Args:
+        spec: ``type`` and arguments. The type is a name in ``table``, or the dotted path of a class elsewhere.
+        table: Classes by their names.
+        args: Further arguments; they come first.
+        kwargs: Further keyword arguments; they win over those of ``spec``.
 
     Raises:
         InputError: The class cannot be found, or does not take these arguments or their values.
     """
     arguments = {key: value for key, value in spec.items() if key != "type"} | kwargs
-    kind = _import(spec["type"]) if isinstance(spec["type"], str) else spec["type"]
+    name = spec["type"]
+    kind = table[name] if name in table else _import(name, table)
     try:
         return kind(*args, **arguments)
     except InputError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{kind.__name__} does not take the config's arguments: {error}") from error
+        raise InputError(f"{name} does not take the config's arguments: {error}") from error
 
 
 def plain(value: Any) -> Any:
-    """``value`` with tuples as lists and classes by their names: what JSON can hold."""
+    """``value`` with tuples as lists and keys as texts: what JSON can hold."""
     if isinstance(value, Mapping):
         return {str(key): plain(entry) for key, entry in value.items()}
     if isinstance(value, (list, tuple)):
         return [plain(entry) for entry in value]
-    if isinstance(value, type):
-        return f"{value.__module__}.{value.__qualname__}"
     return value
 
 
@@ -140,8 +147,7 @@ def _apply(config: ConfigDict, override: str) -> None:
 
 def _parse(key: str, text: str, current: Any) -> Any:
     if key.split(".")[-1] == "type":
-        _import(text)
-        return text
+        return NAMES.get(text, text)
     try:
         value = ast.literal_eval(text)
     except (ValueError, SyntaxError):
@@ -167,11 +173,13 @@ def _keys(config: dict[str, Any], prefix: str = "") -> list[str]:
     return keys
 
 
-def _import(name: str) -> Any:
+def _import(name: str, table: Iterable[str]) -> Any:
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)
     except (ImportError, AttributeError, ValueError) as error:
         raise InputError(
-            f"no such class: received {name!r}, expected a dotted path like torch.optim.SGD"
+            "unknown type in the config",
+            received=name,
+            allowed=f"allowed are {', '.join(table)}, or the dotted path of a class outside the project",
         ) from error

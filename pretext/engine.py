@@ -23,6 +23,7 @@ from pretext.claim import claim
 from pretext.config import build, data_path, plain
 from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint, open_photos
 from pretext.data.side_by_side import PairCrop, PairList
+from pretext.data.view_table import VIEWS
 from pretext.data.views import CentralViews, EpochSampler, PretrainingViews, View, center_crop, collate
 from pretext.distributed import data_parallel, process_group, rank_and_world_size
 from pretext.errors import InputError
@@ -36,7 +37,9 @@ from pretext.hooks import (
     check_unreadable,
 )
 from pretext.initializers import he_normal_
+from pretext.methods import METHODS
 from pretext.methods.base import Method
+from pretext.optimizers import OPTIMIZERS
 from pretext.precision import has_bfloat16
 from pretext.recalibration import recalibrate_batch_norm
 from pretext.runner import CpuAmpOptimWrapper, WholeCheckpointRunner
@@ -137,7 +140,7 @@ def build_method(config: dict[str, Any], seed: int) -> Method:
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = build_backbone(config["backbone"]["architecture"], arguments)
-        method: Method = build(config["method"], backbone)
+        method: Method = build(config["method"], METHODS, backbone)
     he_normal_(method, seed)
     return method
 
@@ -150,7 +153,7 @@ def _prepare(
     check_at_least(f"batch_size of {method.name}", config["batch_size"], method.least_batch)
     # To be checked only: the run's own is made once the method is on its device.
     _optimizer(method, config)
-    view: View = build(config["view"])
+    view: View = build(config["view"], VIEWS)
     photos = open_photos(data_path(data))
     if isinstance(photos, PairList) and not method.takes_pairs:
         raise InputError(
@@ -294,7 +297,7 @@ def _optimizer(model: nn.Module, config: dict[str, Any]) -> torch.optim.Optimize
         groups.append({"params": [p for p in chosen if p.ndim > 1], "lr": rate})
         groups.append({"params": [p for p in chosen if p.ndim <= 1], "lr": rate, "weight_decay": 0.0})
     # The rate of the first group is what is shown and logged.
-    optimizer: torch.optim.Optimizer = build(config["optimizer"], groups[-2:] + groups[:-2])
+    optimizer: torch.optim.Optimizer = build(config["optimizer"], OPTIMIZERS, groups[-2:] + groups[:-2])
     return optimizer
 
 

@@ -17,6 +17,7 @@ from torch.utils.data import Dataset
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least, room_for
 from pretext.config import build
+from pretext.data.view_table import VIEWS
 from pretext.data.views import Draw, RandomCrop, RandomResizedCrop, RandomScaleCrop, center_crop, draw_rng
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
@@ -149,7 +150,7 @@ def voc_classification(job: Job) -> list[Measurement]:
         check_at_least("crops", config["crops"], 1)
     year = open_voc(job.data, config["year"])
     train, test = year.photos(config["train_split"]), year.photos(config["test_split"])
-    view = build(config["view"])
+    view = build(config["view"], VIEWS)
     views = [
         ClassificationViews(
             photos, classification_labels(photos, len(year.classes)), view, config["crops"], job.seed

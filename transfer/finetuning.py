@@ -18,6 +18,7 @@ from pretext.config import build
 from pretext.data.views import EpochSampler
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError, TrainingDivergedError
+from pretext.optimizers import OPTIMIZERS
 from pretext.progress import ProgressDisplay
 from pretext.schedules import check_schedule, total_steps
 from transfer.protocols import run_length
@@ -176,7 +177,7 @@ def _optimizer(model: nn.Module, config: Mapping[str, Any]) -> torch.optim.Optim
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": others, "lr": rate}]
     if not config["decay_biases"]:
         groups[1]["weight_decay"] = 0.0
-    optimizer: torch.optim.Optimizer = build(config["optimizer"], groups)
+    optimizer: torch.optim.Optimizer = build(config["optimizer"], OPTIMIZERS, groups)
     return optimizer
 
 

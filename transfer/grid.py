@@ -14,6 +14,7 @@ from pretext.command_line import ensure_toyworld
 from pretext.config import data_path, load_config, plain
 from pretext.errors import InputError
 from pretext.initializers import DATA_KINDS
+from pretext.old_names import spelled_for_hash
 from transfer.protocols import load_stage_config, run_length
 from transfer.results import RESULTS_NAME
 from transfer.stage import STAGES
@@ -226,5 +227,6 @@ def _origin(backbone: str) -> str:
 
 
 def _folder(work_dir: Path, row: str, column: str, seed: int, identity: Sequence[Any]) -> Path:
-    digest = hashlib.sha256(json.dumps(identity, sort_keys=True, default=str).encode()).hexdigest()
+    content = json.dumps(spelled_for_hash(identity), sort_keys=True, default=str)
+    digest = hashlib.sha256(content.encode()).hexdigest()
     return work_dir / f"{row}-{column}-seed{seed}-{digest[:8]}"

@@ -21,10 +21,12 @@ from torch.utils.data import DataLoader
 from pretext.backbones.base import Backbone, Layer
 from pretext.checks import check_at_least, check_choice, room_for
 from pretext.config import build
+from pretext.data.view_table import VIEWS
 from pretext.data.views import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.errors import InputError
 from pretext.initializers import normal_
+from pretext.optimizers import OPTIMIZERS
 from pretext.precision import mixed_precision
 from pretext.progress import ProgressDisplay
 from pretext.schedules import total_steps
@@ -33,6 +35,7 @@ from transfer.finetuning import check_finite
 from transfer.metrics import topk_hits
 from transfer.outcomes import Accuracy
 from transfer.protocols import run_length
+from transfer.reductions import REDUCTIONS
 from transfer.resume import Stateful, resumable
 from transfer.stage import Job, Measurement
 
@@ -120,7 +123,7 @@ def linear_probe(job: Job) -> list[Measurement]:
     config = job.config
     _check_config(config)
     train, test, fingerprint = read_splits(job.data, config["train_split"], config["test_split"])
-    view = build(config["view"])
+    view = build(config["view"], VIEWS)
     loaded = job.load_backbone(config["geometry"], "keep")
     backbone = loaded.backbone.requires_grad_(False).to(memory_format=torch.channels_last)
     layers = select_layers(backbone, config["layers"])
@@ -186,7 +189,7 @@ def _evaluation_steps(config: dict[str, Any], steps: int) -> frozenset[int]:
 def _probes(backbone: Backbone, layers: Sequence[str], num_classes: int, side: int, job: Job) -> nn.Module:
     config = job.config
     blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=job.device)
-    reduction = build(config["reduction"])
+    reduction = build(config["reduction"], REDUCTIONS)
     with room_for(backbone.architecture, f"view.size={side}"):
         maps = _features(backbone, blank, layers, config)
         probes = Probes(
@@ -229,7 +232,7 @@ def _optimizer(
     groups: list[dict[str, Any]] = [{"params": weights}, {"params": biases, "lr": bias_lr}]
     if not config["decay_biases"]:
         groups[1]["weight_decay"] = 0.0
-    optimizer: torch.optim.Optimizer = build(config["optimizer"], groups)
+    optimizer: torch.optim.Optimizer = build(config["optimizer"], OPTIMIZERS, groups)
     # No gradient clipping here, ever: a norm over all probes would couple the layers.
     return optimizer, LambdaLR(optimizer, lambda step: _rate_factor(step, steps, config))
 

@@ -158,7 +158,7 @@ def get_protocol(name: str) -> Protocol:
 
 
 _CROP_227 = {
-    "type": "pretext.data.views.RandomCrop",
+    "type": "RandomCrop",
     "size": 227,
     "resize": 256,
     "flip": True,
@@ -173,7 +173,7 @@ _PROBE: dict[str, Any] = {
     "view": _CROP_227,
     "crops": 1,
     "crop_scores": "logits",
-    "reduction": {"type": "transfer.reductions.BilinearResize"},
+    "reduction": {"type": "BilinearResize"},
     "batch_norm": True,
     "classifier_init": "normal",
     "classifier_std": 0.01,
@@ -183,7 +183,7 @@ _PROBE: dict[str, Any] = {
     "epoch_rule": "last",
     "batch_size": 256,
     "optimizer": {
-        "type": "torch.optim.SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False,
+        "type": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4, "nesterov": False,
     },
     "bias_lr_factor": 1.0,
     "decay_biases": False,
@@ -200,7 +200,7 @@ _CAFFE_PROBE = _PROBE | {
 
 
 def _windows(pooling: str, **windows: tuple[int, int, int]) -> dict[str, Any]:
-    return {"type": f"transfer.reductions.{pooling}", **windows}
+    return {"type": f"{pooling}", **windows}
 
 
 #: (size, stride, padding) that take 55, 27, 13, 13, 13 positions to 10, 6, 5, 5, 6.
@@ -230,7 +230,7 @@ _PROBES = (
         | {
             "bias_lr_factor": 2.0,
             "classifier_std": 0.0,
-            "reduction": {"type": "transfer.reductions.AdaptiveAveragePool"},
+            "reduction": {"type": "AdaptiveAveragePool"},
         },
     ),
     Protocol(
@@ -254,7 +254,7 @@ _PROBES = (
         _PROBE
         | {
             "view": _CROP_224,
-            "reduction": {"type": "transfer.reductions.AdaptiveMaxPool"},
+            "reduction": {"type": "AdaptiveMaxPool"},
             "classifier_init": "fan_out",
             "epochs": 35,
             "batch_size": 192,
@@ -297,7 +297,7 @@ _PROBES = (
         _PROBE
         | {
             "view": {
-                "type": "pretext.data.views.RandomResizedCrop",
+                "type": "RandomResizedCrop",
                 "size": 224,
                 "resize": 256,
                 "flip": True,
@@ -334,13 +334,13 @@ _CLASSIFICATION: dict[str, Any] = {
     "new_bias": 0.1,
     "dropout": 0.5,
     "view": {
-        "type": "pretext.data.views.RandomScaleCrop", "size": 227, "resize": 256, "flip": True, "scale": (0.5, 2.0),
+        "type": "RandomScaleCrop", "size": 227, "resize": 256, "flip": True, "scale": (0.5, 2.0),
     },
     "crops": 10,
     "batch_size": 16,
     "steps": 80_000,
     "epochs": None,
-    "optimizer": {"type": "torch.optim.SGD", "lr": 0.001, "momentum": 0.9, "weight_decay": 1e-6},
+    "optimizer": {"type": "SGD", "lr": 0.001, "momentum": 0.9, "weight_decay": 1e-6},
     "bias_lr_factor": 2.0,
     "decay_biases": True,
     "max_grad_norm": 10.0,
@@ -451,7 +451,7 @@ _DETECTION: dict[str, Any] = {
     "batch_size": 2,
     "steps": 150_000,
     "epochs": None,
-    "optimizer": {"type": "torch.optim.SGD", "lr": 0.001, "momentum": 0.9, "weight_decay": 5e-4},
+    "optimizer": {"type": "SGD", "lr": 0.001, "momentum": 0.9, "weight_decay": 5e-4},
     "bias_lr_factor": 2.0,
     "decay_biases": False,
     "max_grad_norm": None,
@@ -517,7 +517,7 @@ _SEGMENTATIONS = (
             "accumulate": 20,
             # 150,000 updates of 20 photos each.
             "steps": 3_000_000,
-            "optimizer": {"type": "torch.optim.SGD", "lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4},
+            "optimizer": {"type": "SGD", "lr": 1e-4, "momentum": 0.9, "weight_decay": 5e-4},
             "head_lr_factor": 1.0,
             "bias_lr_factor": 2.0,
             "max_grad_norm": None,
@@ -558,7 +558,7 @@ _SEGMENTATIONS = (
             "batch_size": 16,
             "accumulate": 1,
             "steps": 40_000,
-            "optimizer": {"type": "torch.optim.SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
+            "optimizer": {"type": "SGD", "lr": 0.01, "momentum": 0.9, "weight_decay": 5e-4},
             "head_lr_factor": 1.0,
             "bias_lr_factor": 1.0,
             "max_grad_norm": None,

@@ -2,6 +2,7 @@
 
 import math
 from collections.abc import Sequence
+from types import MappingProxyType
 
 from jaxtyping import Float
 from torch import Tensor
@@ -80,6 +81,18 @@ class MaxPool(_WindowPool):
     def __call__(self, layer: Layer, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c i j"]:
         """Reduce the map of a layer."""
         return F.max_pool2d(features, *self.window(layer))
+
+
+#: Every reduction by the name that configs and records have.
+REDUCTIONS = MappingProxyType(
+    {
+        "AdaptiveAveragePool": AdaptiveAveragePool,
+        "AdaptiveMaxPool": AdaptiveMaxPool,
+        "AveragePool": AveragePool,
+        "BilinearResize": BilinearResize,
+        "MaxPool": MaxPool,
+    }
+)
 
 
 def _side(layer: Layer) -> int:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from pretext.errors import InputError
+from pretext.old_names import renamed
 
 RESULTS_NAME = "results.jsonl"
 
@@ -262,7 +263,7 @@ def read_scores(paths: Iterable[Path]) -> list[Score]:
 def _parse_line(line: bytes, where: str) -> Score:
     names = [field.name for field in dataclasses.fields(Score)]
     try:
-        values = json.loads(line)
+        values = renamed(json.loads(line))
     except ValueError as error:
         raise InputError(
             f"{where}: not a score: got {line[:80]!r}; allowed is one JSON object a line"

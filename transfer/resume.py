@@ -16,6 +16,7 @@ from pretext.checks import check_at_least
 from pretext.config import plain
 from pretext.distributed import rank_and_world_size
 from pretext.files import write_whole
+from pretext.old_names import spelled_for_hash
 from pretext.progress import LOG
 from transfer.stage import FREE_KEYS, Job
 
@@ -86,7 +87,7 @@ def resumable(job: Job, *identity: str) -> Iterator[Unfinished]:
     check_at_least("checkpoint_interval", job.config["checkpoint_interval"], 1)
     rank, world_size = rank_and_world_size()
     recipe = {key: value for key, value in plain(job.config).items() if key not in FREE_KEYS}
-    content = json.dumps([recipe, job.seed, world_size, *identity], sort_keys=True)
+    content = json.dumps([spelled_for_hash(recipe), job.seed, world_size, *identity], sort_keys=True)
     digest = hashlib.sha256(content.encode()).hexdigest()
     path = job.work_dir / "unfinished" / f"{digest[:16]}.pth"
     yield Unfinished(path, job.config["checkpoint_interval"])

@@ -38,6 +38,8 @@ from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.errors import InputError
 from pretext.hooks import PinRandomNumbers, ShowProgress, StopOnNonFinite
 from pretext.initializers import he_normal_, normal_
+from pretext.old_names import spelled_for_hash
+from pretext.optimizers import OPTIMIZERS
 from pretext.progress import LOG
 from pretext.runner import WholeCheckpointRunner
 from pretext.schedules import check_schedule, total_steps
@@ -243,7 +245,9 @@ def _prepare(job: Job) -> Segmentation:
     loaded = prepare_backbone(job, [entry.path for entry in train.entries])
     model = build_segmentor(loaded.backbone, len(train.metainfo["classes"]), config, job.seed)
     recipe = {key: value for key, value in plain(config).items() if key not in FREE_KEYS}
-    identity = json.dumps([recipe, loaded.sha256, job.seed, fingerprint, world_size], sort_keys=True)
+    identity = json.dumps(
+        spelled_for_hash([recipe, loaded.sha256, job.seed, fingerprint, world_size]), sort_keys=True
+    )
     digest = hashlib.sha256(identity.encode()).hexdigest()
     name = f"{loaded.sha256[:12]}-seed{job.seed}-{digest[:8]}"
     return Segmentation(job, model, train, test, fingerprint, sampler, steps, job.work_dir / name)
@@ -330,7 +334,7 @@ def _optimizer(model: nn.Module, config: Mapping[str, Any]) -> OptimWrapper:
         if not config["decay_biases"]:
             others["weight_decay"] = 0.0
         groups.append(others)
-    optimizer = build(config["optimizer"], [group for group in groups if group["params"]])
+    optimizer = build(config["optimizer"], OPTIMIZERS, [group for group in groups if group["params"]])
     limit = config["max_grad_norm"]
     return OptimWrapper(
         optimizer,

@@ -16,6 +16,7 @@ import torch
 from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
 from pretext.errors import InputError
 from pretext.files import write_whole
+from pretext.old_names import spelled_for_hash
 from pretext.progress import LOG
 from transfer.outcomes import Outcomes
 
@@ -128,7 +129,7 @@ def recipe_id(loaded: LoadedBackbone) -> str:
     arguments = {k: v for k, v in loaded.backbone.arguments.items() if k != "geometry"}
     config = {k: v for k, v in provenance.config.items() if k not in PLACE_KEYS}
     made = [provenance.method, config, provenance.data_fingerprint, provenance.step, provenance.processes]
-    recipe = json.dumps([loaded.backbone.architecture, arguments, *made], sort_keys=True)
+    recipe = json.dumps(spelled_for_hash([loaded.backbone.architecture, arguments, *made]), sort_keys=True)
     return hashlib.sha256(recipe.encode()).hexdigest()
 
 

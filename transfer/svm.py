@@ -32,6 +32,7 @@ from transfer.classification import precision_measurements
 from transfer.data.voc import VocPhoto, classification_labels, open_voc, read_image, split_fingerprint
 from transfer.linear_probe import Reduction, select_layers
 from transfer.protocols import run_length
+from transfer.reductions import REDUCTIONS
 from transfer.stage import Job, Measurement
 
 #: Added to the norm of a photo's features before they are divided by it.
@@ -186,7 +187,7 @@ def _features(
 ) -> dict[str, Float[np.ndarray, "n d"]]:
     """Reduced features of unit norm, by layer."""
     config = job.config
-    reduction: Reduction = build(config["reduction"])
+    reduction: Reduction = build(config["reduction"], REDUCTIONS)
     loader = DataLoader(
         WholePhotos(photos, config["size"]), batch_size=config["batch_size"], num_workers=config["workers"]
     )
@@ -203,7 +204,7 @@ def _features(
 
 
 def _check_size(backbone: Backbone, layers: Sequence[str], job: Job) -> None:
-    size, reduction = job.config["size"], build(job.config["reduction"])
+    size, reduction = job.config["size"], build(job.config["reduction"], REDUCTIONS)
     blank = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=job.device)
     with torch.no_grad(), room_for(backbone.architecture, f"size={size}"):
         for name, maps in backbone(blank, layers).items():

@@ -2,10 +2,10 @@
 
 from mmengine.config import read_base
 
-from pretext.methods.autoencoder import Autoencoder
-
 with read_base():
     from .colorization_alexnet_imagenette128 import *
 
-method = dict(type=Autoencoder, layer="conv5", bottleneck=16, target_stride=4, decoder_channels=128, drop=0.0)
+method = dict(
+    type="autoencoder", layer="conv5", bottleneck=16, target_stride=4, decoder_channels=128, drop=0.0
+)
 backbone.update(input_space="lab")

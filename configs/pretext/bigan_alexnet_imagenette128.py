@@ -2,13 +2,11 @@
 
 from mmengine.config import read_base
 
-from pretext.methods.bigan import BiGAN
-
 with read_base():
     from .colorization_alexnet_imagenette128 import *
 
 method = dict(
-    type=BiGAN,
+    type="bigan",
     layer="conv5",
     code_length=100,
     head_size=3,

@@ -1,20 +1,15 @@
 """Colorization of AlexNet on Imagenette at 128 pixels: 6 epochs, about 4 minutes on 2 CPU cores."""
 
-from torch.optim import AdamW
-
-from pretext.data.views import RandomCrop
-from pretext.methods.colorization import Colorization
-
 name = None  # what tables call the backbone; None: the method's own name
 data = "imagenette128/train"
-view = dict(type=RandomCrop, size=128, resize=128, flip=True, min_scale=1.0)
+view = dict(type="RandomCrop", size=128, resize=128, flip=True, min_scale=1.0)
 held_out = 8
 
 backbone = dict(
     architecture="alexnet", input_space="lightness", groups=2, fully_connected=False, norm="batch"
 )
 method = dict(
-    type=Colorization,
+    type="colorization",
     loss="rebalanced",
     layer="conv5",
     head_channels=0,
@@ -31,7 +26,7 @@ batch_size = 64
 accumulate = 1
 epochs = 6
 steps = None
-optimizer = dict(type=AdamW, lr=1e-3, weight_decay=0.01)
+optimizer = dict(type="AdamW", lr=1e-3, weight_decay=0.01)
 schedule = dict(name="cosine", warmup=0.1, milestones=())
 clip_grad = None
 amp = "bfloat16"

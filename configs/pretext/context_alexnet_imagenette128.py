@@ -2,10 +2,8 @@
 
 from mmengine.config import read_base
 
-from pretext.methods.context import Context
-
 with read_base():
     from .colorization_alexnet_imagenette128 import *
 
-method = dict(type=Context, layer="conv5", gap=0.5, jitter=0.07, color="drop", head_size=3, head_hidden=512)
+method = dict(type="context", layer="conv5", gap=0.5, jitter=0.07, color="drop", head_size=3, head_hidden=512)
 backbone.update(input_space="rgb")

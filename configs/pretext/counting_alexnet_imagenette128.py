@@ -2,13 +2,11 @@
 
 from mmengine.config import read_base
 
-from pretext.methods.counting import Counting
-
 with read_base():
     from .colorization_alexnet_imagenette128 import *
 
 method = dict(
-    type=Counting,
+    type="counting",
     layer="conv5",
     margin=10.0,
     num_features=1000,

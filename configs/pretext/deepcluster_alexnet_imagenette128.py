@@ -2,15 +2,12 @@
 
 from mmengine.config import read_base
 
-from pretext.data.views import RandomResizedCrop
-from pretext.methods.deepcluster import DeepCluster
-
 with read_base():
     from .colorization_alexnet_imagenette128 import *
 
 # Ten clusters a class, as are best in the paper (figure 2c).
 method = dict(
-    type=DeepCluster,
+    type="deepcluster",
     layer="conv5",
     clusters=100,
     feature_size=2,
@@ -19,4 +16,4 @@ method = dict(
     head_hidden=512,
 )
 # Section 4.1: crops of random sizes and shapes.
-view = dict(type=RandomResizedCrop, size=128, resize=128)
+view = dict(type="RandomResizedCrop", size=128, resize=128)

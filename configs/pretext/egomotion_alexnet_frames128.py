@@ -2,10 +2,8 @@
 
 from mmengine.config import read_base
 
-from pretext.data.side_by_side import PairCrop
-
 with read_base():
     from .egomotion_alexnet_imagenette128 import *
 
 data = "frames.pairs"
-view = dict(type=PairCrop, size=128, resize=128)
+view = dict(type="PairCrop", size=128, resize=128)

@@ -2,13 +2,11 @@
 
 from mmengine.config import read_base
 
-from pretext.methods.egomotion import Egomotion
-
 with read_base():
     from .colorization_alexnet_imagenette128 import *
 
 method = dict(
-    type=Egomotion,
+    type="egomotion",
     layer="conv5",
     bins=10,
     window=0.6,

@@ -2,14 +2,12 @@
 
 from mmengine.config import read_base
 
-from pretext.methods.inpainting import Inpainting
-
 with read_base():
     from .colorization_alexnet_imagenette128 import *
 
 # The paper's AlexNet is trained without the adversarial loss; with it, 0.001 is the weight.
 method = dict(
-    type=Inpainting,
+    type="inpainting",
     layer="conv5",
     mask="random",
     map_size=8,

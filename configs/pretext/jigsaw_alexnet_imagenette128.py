@@ -2,13 +2,11 @@
 
 from mmengine.config import read_base
 
-from pretext.methods.jigsaw import Jigsaw
-
 with read_base():
     from .colorization_alexnet_imagenette128 import *
 
 method = dict(
-    type=Jigsaw,
+    type="jigsaw",
     layer="conv5",
     permutations="64",  # how many, or a file of `python -m pretext permutations`
     tile=0.85,

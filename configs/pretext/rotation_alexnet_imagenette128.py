@@ -2,10 +2,8 @@
 
 from mmengine.config import read_base
 
-from pretext.methods.rotation import Rotation
-
 with read_base():
     from .colorization_alexnet_imagenette128 import *
 
-method = dict(type=Rotation, layer="conv5", head_size=3, head_hidden=512)
+method = dict(type="rotation", layer="conv5", head_size=3, head_hidden=512)
 backbone.update(input_space="rgb")

@@ -2,10 +2,8 @@
 
 from mmengine.config import read_base
 
-from pretext.methods.split_brain import SplitBrain
-
 with read_base():
     from .colorization_alexnet_imagenette128 import *
 
-method = dict(type=SplitBrain, loss="classification", layer="conv5", target_stride=8, lightness_bins=50)
+method = dict(type="split_brain", loss="classification", layer="conv5", target_stride=8, lightness_bins=50)
 backbone.update(input_space="lab")

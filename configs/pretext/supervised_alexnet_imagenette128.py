@@ -2,10 +2,8 @@
 
 from mmengine.config import read_base
 
-from pretext.methods.supervised import Supervised
-
 with read_base():
     from .colorization_alexnet_imagenette128 import *
 
-method = dict(type=Supervised, num_classes=10, layer="conv5", head_size=3, head_hidden=512)
+method = dict(type="supervised", num_classes=10, layer="conv5", head_size=3, head_hidden=512)
 backbone.update(input_space="rgb")

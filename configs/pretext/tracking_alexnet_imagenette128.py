@@ -2,14 +2,12 @@
 
 from mmengine.config import read_base
 
-from pretext.methods.tracking import Tracking
-
 with read_base():
     from .colorization_alexnet_imagenette128 import *
 
 # As in the paper hard negatives begin after ten epochs, that is never: after three, all windows became alike.
 method = dict(
-    type=Tracking,
+    type="tracking",
     layer="conv5",
     margin=0.5,
     negatives=4,

@@ -2,12 +2,10 @@
 
 from mmengine.config import read_base
 
-from pretext.data.side_by_side import PairCrop
-
 with read_base():
     from .tracking_alexnet_imagenette128 import *
 
 data = "tracks/list.tracks"
-view = dict(type=PairCrop, size=128, resize=144)
+view = dict(type="PairCrop", size=128, resize=144)
 method.update(window=None)
 epochs = 20

@@ -4,14 +4,9 @@ Numbers from the paper's released training files: crops of 176 from 256 pixels i
 tenth of it from 225,000 steps on.
 """
 
-from torch.optim import Adam
-
-from pretext.data.views import RandomCrop
-from pretext.methods.colorization import Colorization
-
 name = None  # what tables call the backbone; None: the method's own name
 data = "imagenet/train"
-view = dict(type=RandomCrop, size=176, resize=256, flip=True, min_scale=1.0)
+view = dict(type="RandomCrop", size=176, resize=256, flip=True, min_scale=1.0)
 held_out = 8
 
 backbone = dict(
@@ -22,7 +17,7 @@ backbone = dict(
     input_std=(1.0,),
 )
 method = dict(
-    type=Colorization,
+    type="colorization",
     loss="rebalanced",
     layer="conv8",
     head_channels=0,
@@ -39,7 +34,7 @@ batch_size = 40
 accumulate = 1
 epochs = None
 steps = 450_000
-optimizer = dict(type=Adam, lr=3e-5, betas=(0.9, 0.99), weight_decay=1e-3)
+optimizer = dict(type="Adam", lr=3e-5, betas=(0.9, 0.99), weight_decay=1e-3)
 schedule = dict(name="step", warmup=0.0, milestones=((225_000, 0.1),))
 clip_grad = None
 amp = None

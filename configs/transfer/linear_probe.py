@@ -4,20 +4,15 @@ Pooling, batch norm and optimiser are those of Split-Brain Autoencoders (CVPR 20
 Zhang et al. (ECCV 2016); its schedule on ImageNet is 28 epochs at batch 256.
 """
 
-from torch.optim import SGD
-
-from pretext.data.views import RandomCrop
-from transfer.reductions import BilinearResize
-
 protocol = "linear-probe-toyworld"
 data = "toyworld/labeled"
 train_split = "train"
 test_split = "val"
 layers = "conv5"
 
-view = dict(type=RandomCrop, size=96, resize=96, flip=True, min_scale=1.0)
+view = dict(type="RandomCrop", size=96, resize=96, flip=True, min_scale=1.0)
 geometry = "evaluation"
-reduction = dict(type=BilinearResize)
+reduction = dict(type="BilinearResize")
 batch_norm = True
 # Rule of the standard deviation of the classifier's first weights: normal (classifier_std), fan_out or xavier.
 classifier_init = "normal"
@@ -37,7 +32,7 @@ crops = 1
 crop_scores = "logits"
 # On ImageNet 0.01 at batch 256. 0.001 was best of 0.0001 to 0.03 on a held-out part of Imagenette's train
 # split, for an untrained AlexNet and a pretrained one alike.
-optimizer = dict(type=SGD, lr=0.001, momentum=0.9, weight_decay=5e-4)
+optimizer = dict(type="SGD", lr=0.001, momentum=0.9, weight_decay=5e-4)
 bias_lr_factor = 2.0
 decay_biases = False
 # From which share of all steps on the rate is multiplied by which factor.

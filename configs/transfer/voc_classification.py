@@ -4,10 +4,6 @@ Kraehenbuehl et al. (ICLR 2016) train 80,000 steps of 16 photos of 227 pixels at
 in 8 equal parts, and Zhang et al. (ECCV 2016, table 2) follow them.
 """
 
-from torch.optim import AdamW
-
-from pretext.data.views import RandomCrop
-
 protocol = "voc-classification-short"
 data = "toyworld/VOCdevkit"
 year = 2007
@@ -33,7 +29,7 @@ new_std = None
 new_bias = 0.0
 dropout = 0.5
 
-view = dict(type=RandomCrop, size=128, resize=128, flip=True, min_scale=0.8)
+view = dict(type="RandomCrop", size=128, resize=128, flip=True, min_scale=0.8)
 # None: the central crop; a number: as many random crops, whose logits are added up (the papers: 10).
 crops = None
 
@@ -43,7 +39,7 @@ epochs = 10
 steps = None
 scale = 1.0
 # AdamW learns in short schedules what the papers' SGD takes 80,000 steps and more for.
-optimizer = dict(type=AdamW, lr=3e-4, weight_decay=0.01)
+optimizer = dict(type="AdamW", lr=3e-4, weight_decay=0.01)
 bias_lr_factor = 1.0
 decay_biases = False
 max_grad_norm = 10.0

@@ -4,8 +4,6 @@ The recipe behind Zhang et al. (ECCV 2016, table 2) is Fast R-CNN as Kraehenbueh
 150,000 steps of 2 photos of 480 to 1,200 pixels, 128 RoIs, a rate of 0.001 that falls by 10 every 50,000 steps.
 """
 
-from torch.optim import AdamW
-
 protocol = "voc-detection-short"
 data = "toyworld/VOCdevkit"
 year = 2007
@@ -58,7 +56,7 @@ batch_size = 4
 epochs = 4
 steps = None
 scale = 1.0
-optimizer = dict(type=AdamW, lr=3e-4, weight_decay=0.01)
+optimizer = dict(type="AdamW", lr=3e-4, weight_decay=0.01)
 bias_lr_factor = 1.0
 decay_biases = False
 max_grad_norm = 10.0

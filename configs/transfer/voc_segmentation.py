@@ -1,7 +1,5 @@
 """VOC segmentation by a small fully convolutional head on conv5, a short schedule for small data sets."""
 
-from torch.optim import AdamW
-
 protocol = "voc12-seg-short"
 data = "toyworld/VOCdevkit"
 year = 2012
@@ -44,7 +42,7 @@ steps = 400
 scale = 1.0
 # The weights are updated after so many batches.
 accumulate = 1
-optimizer = dict(type=AdamW, lr=3e-4, weight_decay=0.01)
+optimizer = dict(type="AdamW", lr=3e-4, weight_decay=0.01)
 head_lr_factor = 3.0
 bias_lr_factor = 1.0
 decay_biases = False

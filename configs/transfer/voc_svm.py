@@ -3,8 +3,6 @@
 Goyal et al. (ICCV 2019) resize photos to 227 pixels and try 26 costs.
 """
 
-from transfer.reductions import AdaptiveAveragePool
-
 protocol = "voc-svm-short"
 data = "toyworld/VOCdevkit"
 year = 2007
@@ -15,7 +13,7 @@ layers = "all"
 geometry = "evaluation"
 # Photos are resized whole to a square of this side, in pixels.
 size = 128
-reduction = dict(type=AdaptiveAveragePool)
+reduction = dict(type="AdaptiveAveragePool")
 
 # For each class the cost is that of the best average precision in cross-validation on the training split.
 costs = (0.01, 0.1, 1.0)

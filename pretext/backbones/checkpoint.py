@@ -18,6 +18,7 @@ from pretext.checks import check_choice
 from pretext.errors import InputError
 from pretext.files import write_whole
 from pretext.initializers import he_normal_
+from pretext.old_names import renamed
 
 FORMAT_VERSION = 1
 HEADER_KEY = "pretext_transfer"
@@ -306,7 +307,7 @@ def _read(path: Path, *, with_weights: bool) -> tuple[dict[str, Any], dict[str, 
         with safe_open(path, framework="pt") as file:
             metadata = file.metadata() or {}
             weights = {key: file.get_tensor(key) for key in file.keys()} if with_weights else {}  # noqa: SIM118
-        header = json.loads(metadata[HEADER_KEY])
+        header = renamed(json.loads(metadata[HEADER_KEY]))
         version = header["format_version"]
     except (SafetensorError, struct.error, json.JSONDecodeError, KeyError, TypeError, OSError) as error:
         raise InputError(

@@ -203,7 +203,7 @@ def test_accumulated_steps_count_as_one_large_step(small_config, photo_folder, t
         "method.loss=classification",
         "backbone.norm=none",
         "amp=None",
-        "optimizer.type=torch.optim.SGD",
+        "optimizer.type=SGD",
         "schedule.name=constant",
         "schedule.warmup=0.0",
     ]
@@ -499,7 +499,7 @@ def test_two_processes_compute_what_one_does(method, rate, photo_folder, tmp_pat
         subprocess.run(
             command(
                 f"pretext/{method}_alexnet_toyworld", *words, f"batch_size={batch_size}", "steps=12",
-                "optimizer.type=torch.optim.SGD", f"optimizer.lr={rate}",
+                "optimizer.type=SGD", f"optimizer.lr={rate}",
                 work_dir=work_dir, data=photo_folder,
             ),
             check=True,

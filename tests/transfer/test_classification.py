@@ -8,6 +8,7 @@ from pretext.backbones.base import ConvBlock, Layer
 from pretext.backbones.checkpoint import LoadedBackbone, Provenance, load_backbone
 from pretext.backbones.checkpoint import build as build_backbone
 from pretext.config import build, load_config
+from pretext.data.view_table import VIEWS
 from pretext.data.views import Draw
 from pretext.errors import InputError, TrainingDivergedError
 from pretext.initializers import he_normal_
@@ -40,7 +41,7 @@ def job(voc_tree, tmp_path):
 @pytest.fixture
 def views(voc_tree):
     photos = open_voc(voc_tree, 2007).photos("val")
-    view = build(load_config("transfer/voc_classification", SMALL)["view"])
+    view = build(load_config("transfer/voc_classification", SMALL)["view"], VIEWS)
     return lambda crops=None, seed=0: ClassificationViews(
         photos, classification_labels(photos, 2), view, crops, seed
     )

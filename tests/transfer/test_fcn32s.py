@@ -203,7 +203,7 @@ def test_fcn32s_learns(job):
         "dropout=0.0",
         "new_std=None",
     ]
-    words += ["new_bias=0.0", "optimizer.type=torch.optim.Adam", "bias_lr_factor=1.0"]
+    words += ["new_bias=0.0", "optimizer.type=Adam", "bias_lr_factor=1.0"]
     config_job = job("fcn32s_zhang2016", *words)
     del config_job.config["optimizer"]["momentum"]
     scores = {m.metric: m.value for m in voc_segmentation(config_job)}

@@ -17,7 +17,7 @@ from transfer import linear_probe as stage
 from transfer.linear_probe import LayerProbe, linear_probe
 from transfer.outcomes import load_outcomes
 from transfer.protocols import PROTOCOLS, load_stage_config, protocol_label
-from transfer.reductions import AdaptiveAveragePool, AdaptiveMaxPool, AveragePool, BilinearResize
+from transfer.reductions import REDUCTIONS, AdaptiveAveragePool, AdaptiveMaxPool, AveragePool, BilinearResize
 from transfer.stage import Job
 
 PROBES = [p for p in PROTOCOLS.values() if p.stage == "linear-probe"]
@@ -118,7 +118,7 @@ def test_every_protocol_reduces_the_published_maps_to_the_published_sizes(protoc
     side = protocol.settings["view"]["size"]
     # RotNet, DeepCluster and Asano have another conv1, padded by 2, which gives 224 pixels the same 55 positions.
     side = 227 if side == 224 else side
-    reduction = build(protocol.settings["reduction"])
+    reduction = build(protocol.settings["reduction"], REDUCTIONS)
     features = load_backbone("random:alexnet", geometry="evaluation").backbone(
         torch.zeros(1, 3, side, side, dtype=torch.uint8), list(CHANNELS)
     )
@@ -234,7 +234,7 @@ def test_ten_crops_are_scored_by_their_mean_probability_or_logit(probe, monkeypa
             "unknown classifier_init: received 'zeros', allowed are normal, fan_out, xavier",
         ),
         (
-            ["reduction.type=transfer.reductions.MaxPool"],
+            ["reduction.type=MaxPool"],
             "MaxPool has no window for conv5: allowed are none, since the config gives no windows",
         ),
         (["scale=0.0"], "scale shortens a schedule: received 0.0"),
