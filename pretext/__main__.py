@@ -12,17 +12,15 @@ from pretext.color.bins import BIN_RULES
 from pretext.color.prior import FROM_DATA
 from pretext.command_line import (
     LAST_BACKBONE,
-    WORK_DIRS,
     add_run_options,
-    ensure_toyworld,
     parse,
     run_command,
     seed_number,
     spawn_processes,
     split_overrides,
 )
-from pretext.config import config_name, data_path, load_config
-from pretext.files import write_whole
+from pretext.config import config_name, load_config
+from pretext.files import WORK_DIRS, write_whole
 
 DEFAULT_CONFIG = "pretext/colorization_alexnet_toyworld.py"
 
@@ -125,6 +123,7 @@ def _parser() -> argparse.ArgumentParser:
 
 
 def _train(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    from pretext.data.sources import ensure_toyworld
     from pretext.engine import pretrain
 
     names, overrides = split_overrides(options.words, 1, "one CONFIG and key=value overrides")
@@ -143,7 +142,7 @@ def _train(options: argparse.Namespace, arguments: Sequence[str]) -> None:
 
 
 def _prior(options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    from pretext.data.photos import open_photos
+    from pretext.data.sources import data_path, ensure_toyworld, open_photos
     from pretext.prior import prior_of_photos
 
     check_choice("rule of ab bins", options.bins, [*BIN_RULES, FROM_DATA])
@@ -165,7 +164,7 @@ def _prior(options: argparse.Namespace, arguments: Sequence[str]) -> None:
 def _initialize(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from pretext.backbones.checkpoint import save_backbone
     from pretext.baselines import initialize_backbone
-    from pretext.data.photos import open_photos
+    from pretext.data.sources import data_path, ensure_toyworld, open_photos
 
     data = ensure_toyworld(options.photos)
     photos = open_photos(data_path(data))
@@ -195,7 +194,8 @@ def _permutations(options: argparse.Namespace, arguments: Sequence[str]) -> None
 
 
 def _tracks(options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    from pretext.data.video_tracks import LIST_NAME, track_videos
+    from pretext.data.pairs.videos import LIST_NAME, track_videos
+    from pretext.data.sources import data_path
 
     count, left_out = track_videos(
         Path(data_path(options.videos)),

@@ -6,8 +6,10 @@ import torch
 from pretext.backbones.base import Backbone
 from pretext.backbones.checkpoint import Provenance, build, parse_name
 from pretext.checks import check_at_least, check_choice
-from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint
-from pretext.data.views import center_crop
+from pretext.data.crops import center_crop
+from pretext.data.decoding import UnreadablePhotoError, decode_rgb
+from pretext.data.photos import Photos
+from pretext.data.sources import fingerprint
 from pretext.errors import InputError
 from pretext.initializers import DATA_KINDS, he_normal_, initialize_from_data
 from pretext.versions import versions

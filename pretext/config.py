@@ -3,12 +3,10 @@
 import ast
 import difflib
 import importlib
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]  # not exported
 from mmengine.config import Config, ConfigDict
 
 from pretext.errors import InputError
@@ -87,34 +85,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(entry) for entry in value]
     return value
-
-
-def data_path(name: str) -> str:
-    """Find a data set: an existing path or a URL as it is, else a name below the folder PRETEXT_DATA.
-
-    A brace pattern is where at least one of its files is.
-
-    Raises:
-        InputError: It is in neither place.
-    """
-    if "://" in name or _exists(Path(name)):
-        return name
-    root = os.environ.get("PRETEXT_DATA")
-    if root and _exists(Path(root) / name):
-        return str(Path(root) / name)
-    below = f"below PRETEXT_DATA={root}" if root else "and PRETEXT_DATA is not set"
-    raise InputError(
-        f"no such data: received {name}, which is no path {below}; give a path, or a name below PRETEXT_DATA"
-    )
-
-
-def _exists(path: Path) -> bool:
-    if path.exists():
-        return True
-    try:
-        return any(Path(file).exists() for file in braceexpand(str(path)))
-    except UnbalancedBracesError as error:
-        raise InputError(f"the pattern {path} has unbalanced braces: {error}") from error
 
 
 def _find(name: str) -> Path:

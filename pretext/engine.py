@@ -20,11 +20,15 @@ from pretext.backbones.checkpoint import Provenance, save_backbone
 from pretext.backbones.checkpoint import build as build_backbone
 from pretext.checks import check_at_least
 from pretext.claim import claim
-from pretext.config import build, data_path, plain
-from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint, open_photos
-from pretext.data.side_by_side import PairCrop, PairList
+from pretext.config import build, plain
+from pretext.data.crops import PairCrop, View, center_crop
+from pretext.data.decoding import UnreadablePhotoError, decode_rgb
+from pretext.data.pairs.pair_list import PairList
+from pretext.data.photos import Photos
+from pretext.data.sampling import EpochSampler
+from pretext.data.sources import data_path, fingerprint, open_photos
 from pretext.data.view_table import VIEWS
-from pretext.data.views import CentralViews, EpochSampler, PretrainingViews, View, center_crop, collate
+from pretext.data.views import CentralViews, PretrainingViews, collate
 from pretext.distributed import data_parallel, process_group, rank_and_world_size
 from pretext.errors import InputError
 from pretext.hooks import (

@@ -7,6 +7,9 @@ from pathlib import Path
 
 from pretext.errors import InputError
 
+#: Where runs, copies of shards and the toy data go, relative to the current folder.
+WORK_DIRS = Path("work_dirs")
+
 
 def write_whole(path: Path, content: bytes | str) -> None:
     """Write ``content`` to ``path`` so that a reader, or a kill at any moment, finds the old file or the new.

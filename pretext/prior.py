@@ -8,8 +8,9 @@ from pretext.color.bins import AB_LIMIT, bins_from_counts
 from pretext.color.lab import rgb_to_lab
 from pretext.color.prior import FROM_DATA, ColorPrior, count_ab, estimate_prior
 from pretext.color.rebalance import gray_mask
-from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb
-from pretext.data.views import to_tensor
+from pretext.data.crops import to_tensor
+from pretext.data.decoding import UnreadablePhotoError, decode_rgb
+from pretext.data.photos import Photos
 from pretext.errors import InputError
 
 #: Pixels taken from a photo at the most, on a regular grid.

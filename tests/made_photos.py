@@ -1,7 +1,11 @@
 """Photos made on the spot, and photos that must not be read."""
 
+import io
+
+import numpy as np
 import pytest
 import torch
+from PIL import Image
 from torch.nn import functional as F
 
 
@@ -10,6 +14,23 @@ def smooth_photos(count, cells=8, side=64):
     generator = torch.Generator().manual_seed(0)
     colors = torch.rand(count, 3, cells, cells, generator=generator)
     return (F.interpolate(colors, size=side, mode="bilinear") * 255).to(torch.uint8)
+
+
+def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
+    """The picture as the bytes of a file."""
+    buffer = io.BytesIO()
+    image.save(buffer, format=kind, **options)
+    return buffer.getvalue()
+
+
+def gradient(side: int = 16) -> Image.Image:
+    """A picture in which red goes up from left to right, and green from the top down."""
+    rows = np.linspace(0, 255, side).astype(np.uint8)
+    return Image.fromarray(
+        np.stack(
+            [np.tile(rows, (side, 1)), np.tile(rows[:, None], side), np.full((side, side), 90)], 2
+        ).astype(np.uint8)
+    )
 
 
 class UnreadPhotos:

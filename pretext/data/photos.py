@@ -1,7 +1,6 @@
 """Photos to pretrain on: a folder, a list file, or tar shards, all with random access by index."""
 
 import hashlib
-import io
 import os
 import tarfile
 from collections.abc import Sequence
@@ -10,31 +9,12 @@ from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import numpy as np
-import numpy.typing as npt
 import webdataset
-from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]  # not exported
-from PIL import ExifTags, Image
 
+from pretext.data.decoding import PHOTO_SUFFIXES
 from pretext.errors import InputError
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-PAIR_LISTS = (".pairs", ".tracks")
 URL_SCHEMES = ("file", "http", "https", "gs", "s3", "hf")
-
-#: What turns a photo upright, by its EXIF orientation.
-TO_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
-}
-
-
-class UnreadablePhotoError(Exception):
-    """A photo's bytes could not be decoded."""
 
 
 @runtime_checkable
@@ -123,132 +103,6 @@ class PhotoShards:
         with self._files[shard].open("rb") as file:
             file.seek(offset)
             return file.read(size)
-
-
-def open_photos(source: str | Path, cache: Path = Path("work_dirs/shards")) -> Photos:
-    """Open photos by path, pattern or URL.
-
-    Args:
-        source: A folder (searched through all its subfolders for .jpg, .jpeg, .png and .webp; if it holds
-            none, for .tar shards), a list file (.txt, one path a line, relative to the file's folder), a list of
-            pairs (.pairs, :class:`pretext.data.frame_pairs.FramePairs`; .tracks,
-            :class:`pretext.data.tracks.Tracks`), a .tar shard, or shards as a brace pattern or URL
-            (``https://host/photos-{000..127}.tar``).
-        cache: Folder for copies of shards that are URLs.
-
-    Raises:
-        InputError: Nothing is there, or it holds no photos.
-    """
-    source = str(source)
-    path = Path(source)
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
-        shards = [] if files else sorted(str(p) for p in path.rglob("*.tar"))
-        photos: Photos = PhotoShards(shards, cache) if shards else PhotoFiles(files)
-    elif path.suffix == ".txt" and path.is_file():
-        photos = PhotoFiles(_read_list(path))
-    elif path.suffix in PAIR_LISTS and path.is_file():
-        photos = _open_pairs(path)
-    elif source.endswith(".tar"):
-        try:
-            photos = PhotoShards(list(braceexpand(source)), cache)
-        except UnbalancedBracesError as error:
-            raise InputError(f"the pattern {source} has unbalanced braces: {error}") from error
-    else:
-        raise InputError(
-            f"no photos: received {source}, which is neither a folder, a list file (.txt, .pairs, .tracks)"
-            " nor a shard (.tar)"
-        )
-    if len(photos) == 0:
-        raise InputError(
-            f"no photos in {source}: allowed are files ending in {', '.join(sorted(PHOTO_SUFFIXES))},"
-            " in subfolders too, or tar shards of such files"
-        )
-    return photos
-
-
-def _open_pairs(path: Path) -> Photos:
-    # Imported here: both modules import this one.
-    from pretext.data.frame_pairs import FramePairs
-    from pretext.data.tracks import Tracks
-
-    return {".pairs": FramePairs, ".tracks": Tracks}[path.suffix](path)
-
-
-def fingerprint(photos: Photos) -> str:
-    """SHA-256 over the number and the names of the photos (folders above the last two left out).
-
-    Of a list of pairs the lines count as they are.
-    """
-    # Imported here: the module imports this one.
-    from pretext.data.side_by_side import PairList
-
-    digest = hashlib.sha256(str(len(photos)).encode())
-    for index in range(len(photos)):
-        name = photos.line(index) if isinstance(photos, PairList) else _last_two(photos.name(index))
-        digest.update(name.encode() + b"\n")
-    return digest.hexdigest()
-
-
-def _last_two(name: str) -> str:
-    return "/".join(name.split("/")[-2:])
-
-
-def decode_rgb(data: bytes) -> Image.Image:
-    """Decode a photo of any mode to upright 8-bit RGB.
-
-    16-bit values are scaled to 8 bits, gray and CMYK are converted, what is transparent is laid over white,
-    and the EXIF orientation is applied; a photo whose EXIF data are damaged stays as it is.
-
-    Raises:
-        UnreadablePhotoError: The bytes are no photo, or it is cut short or damaged.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            opened.load()
-            return _to_rgb(_upright(opened))
-    # Damaged files raise nearly anything in Pillow: OSError, SyntaxError, EOFError, TypeError, struct.error, ...
-    except Exception as error:
-        raise UnreadablePhotoError(str(error) or type(error).__name__) from error
-
-
-def _upright(image: Image.Image) -> Image.Image:
-    # ImageOps.exif_transpose also writes the EXIF data anew, which fails where any entry of them is damaged.
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        return image
-    return image.transpose(TO_UPRIGHT[orientation]) if orientation in TO_UPRIGHT else image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        values: npt.NDArray[np.float64] = np.asarray(image, dtype=np.float64)
-        # 16-bit PNGs come as "I;16" or "I"; a float image is taken to be 0..255.
-        scale = 1.0 if image.mode == "F" else 257.0
-        image = Image.fromarray(np.clip(np.round(values / scale), 0, 255).astype(np.uint8))
-    if "A" in image.mode or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _read_list(path: Path) -> list[Path]:
-    try:
-        lines = path.read_text().splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a list of photos: it is no text in UTF-8 ({error})") from error
-    files = [path.parent / line.strip() for line in lines if line.strip()]
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing:
-        raise InputError(
-            f"{path} lists {len(missing)} files that do not exist, first {', '.join(missing[:3])};"
-            " write one path a line, relative to the list's own folder"
-        )
-    return files
 
 
 def _local_shard(shard: str, cache: Path) -> Path:

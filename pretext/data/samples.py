@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb
+from pretext.data.decoding import UnreadablePhotoError, decode_rgb
+from pretext.data.photos import Photos
 
 
 def spread(num_photos: int, count: int) -> Int[np.ndarray, " n"]:

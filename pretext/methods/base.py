@@ -26,7 +26,7 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
     """
 
     name: ClassVar[str]
-    #: Whether the photos may be pairs of pictures (`pretext.data.side_by_side`).
+    #: Whether the photos may be pairs of pictures (`pretext.data.pairs.pair_list`).
     takes_pairs: ClassVar[bool] = False
     #: Least number of photos in a batch: batch norm of a head, or a comparison of photos, needs two.
     least_batch: ClassVar[int] = 1

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least
-from pretext.data.frame_pairs import MOTION, FramePairs
+from pretext.data.pairs.frames import MOTION, FramePairs
+from pretext.data.pairs.pair_list import PairList, halves
 from pretext.data.photos import Photos
-from pretext.data.side_by_side import PairList, halves
 from pretext.errors import InputError
 from pretext.heads import MapHead, accuracy
 from pretext.methods.base import Method
@@ -27,7 +27,7 @@ class Egomotion(Method):
 
     The views are either two windows of one photo, which lie apart and are turned against each other by a motion drawn
     for each photo; or, where the photos are a list of pairs with known motion
-    (:class:`pretext.data.frame_pairs.FramePairs`), the two frames of a pair. Both go through the same backbone, whose
+    (:class:`pretext.data.pairs.frames.FramePairs`), the two frames of a pair. Both go through the same backbone, whose
     maps are concatenated for a classifier of each of the three.
 
     Args:

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least
+from pretext.data.pairs.pair_list import PairList, halves
+from pretext.data.pairs.tracks import Tracks
 from pretext.data.photos import Photos
-from pretext.data.side_by_side import PairList, halves
-from pretext.data.tracks import Tracks
 from pretext.errors import InputError
 from pretext.heads import MapHead
 from pretext.methods.base import Method

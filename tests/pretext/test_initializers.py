@@ -12,8 +12,9 @@ from pretext.backbones.checkpoint import absorb_batch_norm
 from pretext.backbones.colornet import ColorNet
 from pretext.backbones.vgg import VGG16
 from pretext.baselines import initialize_backbone
-from pretext.data.photos import decode_rgb, open_photos
-from pretext.data.views import center_crop
+from pretext.data.crops import center_crop
+from pretext.data.decoding import decode_rgb
+from pretext.data.sources import open_photos
 from pretext.errors import InputError
 from pretext.initializers import he_normal_, initialize_from_data, rescale_between_layers
 

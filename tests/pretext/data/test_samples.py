@@ -1,7 +1,7 @@
 import shutil
 
-from pretext.data.photos import open_photos
 from pretext.data.samples import some_photos, spread
+from pretext.data.sources import open_photos
 
 
 def test_some_photos_are_spread_over_all():

@@ -6,18 +6,10 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader
 
-from pretext.data.photos import decode_rgb
-from pretext.data.views import (
-    CentralViews,
-    Draw,
-    EpochSampler,
-    PretrainingViews,
-    RandomCrop,
-    RandomResizedCrop,
-    RandomScaleCrop,
-    center_crop,
-    collate,
-)
+from pretext.data.crops import RandomCrop, center_crop
+from pretext.data.decoding import decode_rgb
+from pretext.data.sampling import Draw, EpochSampler
+from pretext.data.views import CentralViews, PretrainingViews, collate
 from pretext.errors import InputError
 
 
@@ -116,35 +108,7 @@ def test_only_unreadable_photos_end_in_an_error():
         views(broken=range(24))[Draw(0, 3)]
 
 
-def test_crops_come_from_everywhere_and_half_are_mirrored():
-    image = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8), (40, 1))[..., None].repeat(3, 2))
-    crop = RandomCrop(size=32, resize=40)
-    seen = [crop(image, np.random.default_rng(i))[0, 0].int() for i in range(300)]
-    mirrored = [bool(row[0] > row[-1]) for row in seen]
-    assert 0.4 < np.mean(mirrored) < 0.6
-    assert {int(row.min()) for row in seen} == set(range(9))
-
-
-def test_scaled_crops_keep_the_aspect_ratio_and_the_range_of_scales():
-    crop = RandomCrop(size=16, resize=16, flip=False, min_scale=0.5)
-    ramp = np.tile(np.arange(100, dtype=np.uint8), (100, 1))
-    image = Image.fromarray(np.stack([ramp, ramp.T, ramp], 2))
-    for seed in range(50):
-        view = crop(image, np.random.default_rng(seed)).float()
-        width = (view[0, 0, -1] - view[0, 0, 0]) * 16 / 15
-        height = (view[1, -1, 0] - view[1, 0, 0]) * 16 / 15
-        assert 48 < width < 104
-        assert abs(width - height) < 4
-
-
-def test_the_central_crop_is_central():
-    image = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8), (20, 1))[..., None].repeat(3, 2))
-    assert center_crop(image, 10, 20)[0, 0].tolist() == list(range(15, 25))
-
-
-def test_impossible_crops_and_batches_are_refused():
-    with pytest.raises(InputError, match="0 < size <= resize"):
-        RandomCrop(size=64, resize=32)
+def test_batches_that_photos_do_not_fill_are_refused():
     with pytest.raises(InputError, match="24 photos do not fill one batch of 16 on each of 2 processes"):
         EpochSampler(24, 16, 0, 0, 2)
 
@@ -155,79 +119,3 @@ def test_an_error_in_a_worker_says_no_more_than_its_own_message():
         next(iter(DataLoader(views, sampler=[Draw(0, 0)], num_workers=1)))
     assert str(caught.value).startswith("1 photos in a row are unreadable, first ")
     assert str(caught.value).endswith("allowed are whole JPEG, PNG and WebP files")
-
-
-def ramp(width=120, height=80):
-    """A photo whose red is its column and whose green is its row."""
-    x, y = np.meshgrid(np.arange(width), np.arange(height))
-    return Image.fromarray(np.stack([x, y, 0 * x], axis=2).astype(np.uint8))
-
-
-def test_a_crop_of_the_square_stays_in_it():
-    crop = RandomCrop(size=60, resize=80, flip=False, square=True)
-    views = [crop(ramp(), np.random.default_rng(seed)) for seed in range(50)]
-    columns = torch.stack([view[0] for view in views])
-    assert columns.min() >= 20
-    assert columns.max() < 100
-    assert {int(view[0].min()) for view in views} >= {20, 39}
-
-
-@pytest.mark.parametrize("size", [40, 100])
-def test_a_scaled_crop_shows_as_much_as_its_scale_says(size):
-    crop = RandomScaleCrop(size=size, resize=size, flip=False, scale=(0.5, 2.0))
-    widths = []
-    for seed in range(200):
-        view = crop(ramp(), np.random.default_rng(seed)).float()
-        assert view.shape == (3, size, size)
-        # Columns of the photo between the middles of the first and the last column of the view.
-        widths.append(float(view[0, 0, -1] - view[0, 0, 0]) * size / (size - 1))
-    least, most = size / 2, min(2 * size, 80)
-    assert min(widths) == pytest.approx(least, rel=0.1)
-    assert max(widths) == pytest.approx(most, rel=0.05)
-    # The factor is uniform: three in four are between 0.875 and 2 (unless the photo is too small).
-    share = np.mean([width < size / 0.875 + 1.5 for width in widths])
-    assert share == pytest.approx(0.75 if size == 40 else 1.0, abs=0.08)
-
-
-def test_a_resized_crop_covers_the_areas_and_shapes_it_says():
-    crop = RandomResizedCrop(size=32, resize=36, flip=False, scale=(0.1, 0.5), ratio=(0.5, 2.0))
-    areas, ratios = [], []
-    for seed in range(300):
-        left, top, right, bottom = crop._box(ramp(), np.random.default_rng(seed))
-        assert 0 <= left < right <= 120
-        assert 0 <= top < bottom <= 80
-        areas.append((right - left) * (bottom - top) / (120 * 80))
-        ratios.append((right - left) / (bottom - top))
-    assert 0.09 < min(areas) < 0.13
-    assert 0.45 < max(areas) < 0.52
-    assert 0.47 < min(ratios) < 0.6
-    assert 1.7 < max(ratios) < 2.1
-    assert np.median(np.log(ratios)) == pytest.approx(0, abs=0.15)
-
-
-def test_a_part_that_fits_nowhere_becomes_the_central_square():
-    crop = RandomResizedCrop(size=32, resize=36, scale=(1.0, 1.0), ratio=(1.0, 1.0))
-    assert crop._box(ramp(), np.random.default_rng(0)) == (20, 0, 100, 80)
-
-
-@pytest.mark.parametrize("kind", [RandomScaleCrop, RandomResizedCrop])
-def test_half_of_the_views_are_mirrored(kind):
-    crop = kind(size=32, resize=36)
-    mirrored = [
-        bool(v[0, 0, 0] > v[0, 0, -1]) for v in (crop(ramp(), np.random.default_rng(s)) for s in range(100))
-    ]
-    assert 35 <= sum(mirrored) <= 65
-
-
-@pytest.mark.parametrize(
-    ("make", "message"),
-    [
-        (lambda: RandomScaleCrop(size=32, resize=30), "0 < size <= resize"),
-        (lambda: RandomScaleCrop(size=32, resize=32, scale=(2.0, 0.5)), "from the least to the greatest"),
-        (lambda: RandomResizedCrop(size=32, resize=32, scale=(0.0, 1.0)), "0 < scale <= 1"),
-        (lambda: RandomResizedCrop(size=32, resize=32, ratio=(2.0, 1.0)), "0 < ratio"),
-    ],
-)
-def test_impossible_crops_are_refused(make, message):
-    with pytest.raises(InputError, match=message):
-        make()

@@ -8,9 +8,10 @@ from torch import nn
 from torch.nn import functional as F
 
 from pretext.backbones import AlexNet
-from pretext.data.photos import decode_rgb, open_photos
-from pretext.data.side_by_side import PairCrop
-from pretext.data.views import Draw, draw_rng
+from pretext.data.crops import PairCrop
+from pretext.data.decoding import decode_rgb
+from pretext.data.sampling import Draw, draw_rng
+from pretext.data.sources import open_photos
 from pretext.errors import InputError
 from pretext.initializers import he_normal_
 from pretext.methods import Egomotion

@@ -1,32 +1,16 @@
 import io
-import struct
 import tarfile
-import zlib
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from threading import Thread
 
-import numpy as np
 import pytest
+from made_photos import encoded, gradient
 from PIL import Image
 
-from pretext.data.photos import UnreadablePhotoError, decode_rgb, fingerprint, open_photos
+from pretext.data.decoding import decode_rgb
+from pretext.data.sources import data_path, fingerprint, open_photos
 from pretext.errors import InputError
-
-
-def encoded(image: Image.Image, kind: str = "PNG", **options) -> bytes:
-    buffer = io.BytesIO()
-    image.save(buffer, format=kind, **options)
-    return buffer.getvalue()
-
-
-def gradient(side: int = 16) -> Image.Image:
-    rows = np.linspace(0, 255, side).astype(np.uint8)
-    return Image.fromarray(
-        np.stack(
-            [np.tile(rows, (side, 1)), np.tile(rows[:, None], side), np.full((side, side), 90)], 2
-        ).astype(np.uint8)
-    )
 
 
 @pytest.fixture
@@ -38,74 +22,6 @@ def folder(tmp_path):
     gradient().save(root / "deep" / "er" / "c.webp")
     (root / "notes.txt").write_text("no photo")
     return root
-
-
-@pytest.mark.parametrize("kind", ["PNG", "WEBP"])
-def test_lossless_kinds_come_back_as_they_were(kind):
-    options = {"lossless": True} if kind == "WEBP" else {}
-    assert np.array_equal(
-        np.asarray(decode_rgb(encoded(gradient(), kind, **options))), np.asarray(gradient())
-    )
-
-
-@pytest.mark.parametrize("mode", ["L", "LA", "RGBA", "P", "1", "CMYK"])
-def test_every_mode_becomes_rgb(mode):
-    kind = "TIFF" if mode == "CMYK" else "PNG"
-    image = decode_rgb(encoded(gradient().convert(mode), kind))
-    assert image.mode == "RGB"
-    assert (
-        np.abs(
-            np.asarray(image, dtype=int) - np.asarray(gradient().convert(mode).convert("RGB"), dtype=int)
-        ).max()
-        <= 1
-    )
-
-
-def test_sixteen_bits_are_scaled_not_clipped():
-    values = np.array([[0, 257, 32896, 65535]], dtype=np.uint16)
-    gray = np.asarray(decode_rgb(encoded(Image.fromarray(values))))
-    assert gray[0, :, 0].tolist() == [0, 1, 128, 255]
-
-
-def test_what_is_transparent_is_white():
-    clear = Image.new("RGBA", (2, 2), (200, 10, 10, 0))
-    assert np.asarray(decode_rgb(encoded(clear))).min() == 255
-
-
-def test_the_exif_orientation_is_applied():
-    image = gradient(8).resize((8, 4))
-    exif = Image.Exif()
-    exif[0x0112] = 6  # the camera was turned: to be shown rotated by 270 degrees counter-clockwise
-    assert decode_rgb(encoded(image, "JPEG", exif=exif)).size == (4, 8)
-
-
-def test_damaged_exif_does_not_spoil_a_photo():
-    image = gradient(8).resize((8, 4))
-    exif = Image.Exif()
-    exif[0x0112], exif[0x011A] = 6, 72.0  # orientation and resolution
-    data = encoded(image, "JPEG", exif=exif)
-    # A resolution that claims to be text hides no orientation; without TIFF's header nothing can be read.
-    text = data.replace(b"\x01\x1a\x00\x05", b"\x01\x1a\x00\x02")
-    headless = encoded(image, "PNG", exif=exif.tobytes().replace(b"MM\0*", b"XX\0*"))
-    assert text != data
-    assert np.array_equal(np.asarray(decode_rgb(text)), np.asarray(decode_rgb(data)))
-    assert np.array_equal(np.asarray(decode_rgb(headless)), np.asarray(image))
-
-
-def empty_profile() -> bytes:
-    """A PNG with an empty colour profile behind its pixels, over which Pillow stumbles with an IndexError."""
-    data, chunk = encoded(gradient()), b"iCCP"
-    return data[:-12] + struct.pack(">I", 0) + chunk + struct.pack(">I", zlib.crc32(chunk)) + data[-12:]
-
-
-@pytest.mark.parametrize(
-    "data",
-    [b"", b"text", encoded(gradient(64), "JPEG")[:-200], empty_profile()],
-    ids=["empty", "text", "truncated", "empty profile"],
-)
-def test_what_is_no_photo_is_unreadable(data):
-    with pytest.raises(UnreadablePhotoError):
-        decode_rgb(data)
 
 
 def test_a_folder_is_searched_through_in_order(folder):
@@ -197,3 +113,26 @@ def test_what_holds_no_photos_is_refused(tmp_path, folder):
     (tmp_path / "bad.tar").write_bytes(b"no tar" * 200)
     with pytest.raises(InputError, match="expected an uncompressed tar file"):
         open_photos(tmp_path / "bad.tar")
+
+
+def test_data_is_found_below_pretext_data(tmp_path, monkeypatch):
+    monkeypatch.delenv("PRETEXT_DATA", raising=False)
+    with pytest.raises(InputError, match="no such data: received faces, .* PRETEXT_DATA is not set"):
+        data_path("faces")
+    (tmp_path / "faces").mkdir()
+    monkeypatch.setenv("PRETEXT_DATA", str(tmp_path))
+    assert data_path("faces") == str(tmp_path / "faces")
+
+
+def test_a_brace_pattern_is_found_below_pretext_data(tmp_path, monkeypatch):
+    (tmp_path / "s-000001.tar").touch()
+    monkeypatch.setenv("PRETEXT_DATA", str(tmp_path))
+    pattern = "s-{000000..000001}.tar"
+    assert data_path(pattern) == str(tmp_path / pattern)
+    assert data_path(str(tmp_path / pattern)) == str(tmp_path / pattern)
+    with pytest.raises(
+        InputError, match=r"no such data: received t-\{0..1\}.tar, which is no path below PRETEXT"
+    ):
+        data_path("t-{0..1}.tar")
+    with pytest.raises(InputError, match=r"the pattern s-\{0..1.tar has unbalanced braces"):
+        data_path("s-{0..1.tar")

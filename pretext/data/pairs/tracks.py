@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 from PIL import Image
 
-from pretext.data.side_by_side import PairList
+from pretext.data.pairs.pair_list import PairList
 from pretext.errors import InputError
 
 #: The side in pixels to which patches are resized; Wang and Gupta's have 227.

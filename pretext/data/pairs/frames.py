@@ -6,7 +6,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
 
-from pretext.data.side_by_side import PairList
+from pretext.data.pairs.pair_list import PairList
 from pretext.errors import InputError
 
 #: The camera's motion from the first frame to the second, in the order in which a line has it.

@@ -3,9 +3,10 @@ import numpy as np
 import pytest
 
 from pretext.__main__ import main
-from pretext.data.photos import decode_rgb, open_photos
-from pretext.data.tracks import Tracks
-from pretext.data.video_tracks import CAMERA, LOST, NO_ROOM, STILL, follow, moving_points, track_videos
+from pretext.data.decoding import decode_rgb
+from pretext.data.pairs.tracks import Tracks
+from pretext.data.pairs.videos import CAMERA, LOST, NO_ROOM, STILL, follow, moving_points, track_videos
+from pretext.data.sources import open_photos
 from pretext.errors import InputError
 
 HEIGHT, WIDTH, SIDE = 120, 160, 44

@@ -1,4 +1,4 @@
-"""Finds tracks of moving objects in videos, and writes the list that `pretext.data.tracks` reads.
+"""Finds tracks of moving objects in videos, and writes the list that `pretext.data.pairs.tracks` reads.
 
 Wang and Gupta (ICCV 2015, section 4): points that move where most others do not, the window that holds most of them,
 and a tracker that follows it for some frames.

@@ -3,10 +3,12 @@ import pytest
 import torch
 from PIL import Image
 
-from pretext.data.frame_pairs import FramePairs
-from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint, open_photos
-from pretext.data.side_by_side import PairCrop, halves, side_by_side
-from pretext.data.tracks import PATCH_SIDE, Tracks
+from pretext.data.decoding import UnreadablePhotoError, decode_rgb
+from pretext.data.pairs.frames import FramePairs
+from pretext.data.pairs.pair_list import halves
+from pretext.data.pairs.tracks import PATCH_SIDE, Tracks
+from pretext.data.photos import Photos
+from pretext.data.sources import fingerprint, open_photos
 from pretext.errors import InputError
 
 
@@ -154,38 +156,7 @@ def test_the_fingerprint_follows_the_boxes(folder):
         assert before != fingerprint(listed(folder, ".tracks", other))
 
 
-def test_both_pictures_are_cropped_at_the_same_place():
-    first = noise(48, 40, 0)
-    second = Image.fromarray(255 - np.asarray(first))
-    joined = decode_rgb(side_by_side(first, second))
-    view = PairCrop(size=32, resize=40)
-    seen = set()
-    for seed in range(40):
-        cropped = view(joined, np.random.default_rng(seed))
-        left, right = halves(cropped[None])
-        assert left.shape == (1, 3, 32, 32)
-        assert torch.equal(left, 255 - right)
-        places = [
-            (x, y)
-            for x in range(17)
-            for y in range(9)
-            if np.array_equal(left[0].permute(1, 2, 0), np.asarray(first)[y : y + 32, x : x + 32])
-        ]
-        assert len(places) == 1
-        seen |= set(places)
-    assert len(seen) > 20
-
-
-def test_pictures_are_resized_first():
-    joined = decode_rgb(side_by_side(Image.new("RGB", (80, 60), "red"), Image.new("RGB", (80, 60), "blue")))
-    left, right = halves(PairCrop(size=24, resize=30)(joined, np.random.default_rng(0))[None])
-    assert (left == torch.tensor([255, 0, 0]).view(3, 1, 1)).all()
-    assert (right == torch.tensor([0, 0, 255]).view(3, 1, 1)).all()
-
-
-def test_bad_crops_are_refused():
-    with pytest.raises(InputError, match="0 < size <= resize: received size=40, resize=32"):
-        PairCrop(size=40, resize=32)
+def test_batches_that_another_view_has_cut_are_refused():
     with pytest.raises(
         InputError, match="received 8x9 pixels, expected twice as wide as high; configure view="
     ):

@@ -5,7 +5,6 @@ So a pair goes through the workers and the engine like any photo. What cuts it m
 """
 
 import io
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
 
@@ -14,47 +13,8 @@ from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 
-from pretext.data.photos import decode_rgb
-from pretext.data.views import resize_shorter_side, to_tensor
+from pretext.data.decoding import decode_rgb
 from pretext.errors import InputError
-
-
-@dataclass(frozen=True)
-class PairCrop:
-    """Resize both pictures of a pair and crop both at the same random place.
-
-    There is no mirroring: it would change the direction of a motion. A method for which that is no matter mirrors
-    itself.
-
-    Attributes:
-        size: Side of the square crops in pixels.
-        resize: Length of each picture's shorter side before cropping, in pixels; at least ``size``.
-    """
-
-    size: int
-    resize: int
-
-    def __post_init__(self) -> None:
-        if not 0 < self.size <= self.resize:
-            raise InputError(
-                f"a crop needs 0 < size <= resize: received size={self.size}, resize={self.resize}"
-            )
-
-    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
-        """A view (3, size, 2 size) uint8 of a pair."""
-        middle = image.width // 2
-        pictures = [
-            resize_shorter_side(image.crop(box), self.resize)
-            for box in ((0, 0, middle, image.height), (middle, 0, 2 * middle, image.height))
-        ]
-        left, top = (
-            int(draw * (side - self.size + 1))
-            for draw, side in zip(rng.random(2), pictures[0].size, strict=True)
-        )
-        view = Image.new("RGB", (2 * self.size, self.size))
-        for number, picture in enumerate(pictures):
-            view.paste(picture.crop((left, top, left + self.size, top + self.size)), (number * self.size, 0))
-        return to_tensor(view)
 
 
 def halves(
