@@ -36,11 +36,16 @@ def gradient(side: int = 16) -> Image.Image:
 class UnreadPhotos:
     """Photos that must not be looked at."""
 
+    kind = "photos"
+
     def __len__(self):
         pytest.fail("photos were counted")
 
     def name(self, index):
         pytest.fail("a photo was named")
 
-    def read(self, index):
+    def key(self, index):
+        pytest.fail("a photo was named")
+
+    def image(self, index):
         pytest.fail("a photo was read")

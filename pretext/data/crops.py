@@ -1,4 +1,4 @@
-"""From a photo to a view: what is cut out of it, and how that becomes a tensor."""
+"""From a photo in RGB to a tensor: random crops for training, the central one for tests."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,6 +10,9 @@ from PIL import Image
 from torch import Tensor
 
 from pretext.errors import InputError
+
+#: A photo is resized to so many pixels at the most: 100 MB in RGB.
+MAX_RESIZED = 1 << 25
 
 
 @runtime_checkable
@@ -27,7 +30,7 @@ class View(Protocol):
         ...
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
-        """A view (3, size, width) uint8 of an RGB photo; the width is the same for all photos."""
+        """Return a view (3, size, width) uint8 of an RGB photo; the width is the same for all photos."""
         ...
 
 
@@ -53,12 +56,13 @@ class RandomCrop:
     def __post_init__(self) -> None:
         if not 0 < self.size <= self.resize or not 0 < self.min_scale <= 1:
             raise InputError(
-                f"a crop needs 0 < size <= resize and 0 < min_scale <= 1: received size={self.size},"
-                f" resize={self.resize}, min_scale={self.min_scale}"
+                "RandomCrop cannot cut such crops",
+                received=f"size={self.size}, resize={self.resize}, min_scale={self.min_scale}",
+                allowed="0 < size <= resize and 0 < min_scale <= 1",
             )
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
-        """A view (3, size, size) uint8 of an RGB photo."""
+        """Return a view (3, size, size) uint8 of an RGB photo."""
         where = rng.random(4)
         if self.square:
             side = min(image.size)
@@ -100,12 +104,13 @@ class RandomResizedCrop:
         scale, ratio = self.scale, self.ratio
         if not (0 < self.size <= self.resize and 0 < scale[0] <= scale[1] <= 1 and 0 < ratio[0] <= ratio[1]):
             raise InputError(
-                "a crop needs 0 < size <= resize, 0 < scale <= 1 and 0 < ratio, from the least to the greatest:"
-                f" received size={self.size}, resize={self.resize}, scale={scale}, ratio={ratio}"
+                "RandomResizedCrop cannot cut such crops",
+                received=f"size={self.size}, resize={self.resize}, scale={scale}, ratio={ratio}",
+                allowed="0 < size <= resize, and from the least to the greatest 0 < scale <= 1 and 0 < ratio",
             )
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
-        """A view (3, size, size) uint8 of an RGB photo."""
+        """Return a view (3, size, size) uint8 of an RGB photo."""
         image = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=self._box(image, rng))
         if self.flip and rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
@@ -143,12 +148,13 @@ class RandomScaleCrop:
     def __post_init__(self) -> None:
         if not (0 < self.size <= self.resize and 0 < self.scale[0] <= self.scale[1]):
             raise InputError(
-                "a crop needs 0 < size <= resize and 0 < scale, from the least to the greatest: received"
-                f" size={self.size}, resize={self.resize}, scale={self.scale}"
+                "RandomScaleCrop cannot cut such crops",
+                received=f"size={self.size}, resize={self.resize}, scale={self.scale}",
+                allowed="0 < size <= resize, and from the least to the greatest 0 < scale",
             )
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
-        """A view (3, size, size) uint8 of an RGB photo."""
+        """Return a view (3, size, size) uint8 of an RGB photo."""
         draws = rng.random(4)
         factor = self.scale[0] + (self.scale[1] - self.scale[0]) * draws[0]
         side = min(self.size / factor, *image.size)
@@ -164,8 +170,7 @@ class RandomScaleCrop:
 class PairCrop:
     """Resize both pictures of a pair and crop both at the same random place.
 
-    There is no mirroring: it would change the direction of a motion. A method for which that is no matter mirrors
-    itself.
+    It does not mirror, which would change the direction of a motion; a method that can bear it mirrors itself.
 
     Attributes:
         size: Side of the square crops in pixels.
@@ -178,11 +183,13 @@ class PairCrop:
     def __post_init__(self) -> None:
         if not 0 < self.size <= self.resize:
             raise InputError(
-                f"a crop needs 0 < size <= resize: received size={self.size}, resize={self.resize}"
+                "PairCrop cannot cut such crops",
+                received=f"size={self.size}, resize={self.resize}",
+                allowed="0 < size <= resize",
             )
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
-        """A view (3, size, 2 size) uint8 of a pair."""
+        """Return a view (3, size, 2 size) uint8 of a pair."""
         middle = image.width // 2
         pictures = [
             resize_shorter_side(image.crop(box), self.resize)
@@ -204,10 +211,18 @@ def _central_box(image: Image.Image, side: int) -> tuple[int, int, int, int]:
 
 
 def resize_shorter_side(image: Image.Image, length: int) -> Image.Image:
-    """Resize so that the shorter side has ``length`` pixels, keeping the aspect ratio."""
+    """Resize so that the shorter side has ``length`` pixels, keeping the aspect ratio.
+
+    Of a photo so long and thin that this would take more than MAX_RESIZED pixels, only the central part is kept.
+    """
     shorter = min(image.size)
     if shorter == length:
         return image
+    longest = max(shorter, int(shorter * MAX_RESIZED / length**2))
+    if shorter < length and longest < max(image.size):
+        width, height = (min(side, longest) for side in image.size)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
     size = (
         max(length, round(image.width * length / shorter)),
         max(length, round(image.height * length / shorter)),
@@ -216,11 +231,11 @@ def resize_shorter_side(image: Image.Image, length: int) -> Image.Image:
 
 
 def center_crop(image: Image.Image, size: int, resize: int) -> Tensor:
-    """The central (3, size, size) uint8 view of a photo whose shorter side is resized to ``resize``."""
+    """Return the central (3, size, size) uint8 view of a photo whose shorter side is resized to ``resize``."""
     image = resize_shorter_side(image, resize)
     return to_tensor(image.crop(_central_box(image, size)))
 
 
 def to_tensor(image: Image.Image) -> Tensor:
-    """An RGB photo as a uint8 tensor (3, H, W)."""
+    """Return an RGB photo as a uint8 tensor (3, H, W)."""
     return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

@@ -6,8 +6,7 @@ import numpy as np
 from jaxtyping import Int
 from PIL import Image
 
-from pretext.data.decoding import UnreadablePhotoError, decode_rgb
-from pretext.data.photos import Photos
+from pretext.data.photos import Photos, try_image
 
 
 def spread(num_photos: int, count: int) -> Int[np.ndarray, " n"]:
@@ -32,10 +31,6 @@ def some_photos(
         The number of each photo that can be read, and the photo in RGB.
     """
     for index in spread(len(photos), count).tolist():
-        try:
-            image = decode_rgb(photos.read(index))
-        except (UnreadablePhotoError, OSError) as error:
-            if unreadable is not None:
-                unreadable[photos.name(index)] = str(error)
-            continue
-        yield index, image
+        image = try_image(photos, index, {} if unreadable is None else unreadable)
+        if image is not None:
+            yield index, image

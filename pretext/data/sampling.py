@@ -1,4 +1,4 @@
-"""Which photo is drawn when.
+"""The order in which photos are drawn.
 
 Every draw is a function of (seed, epoch, index of the photo) alone, so that a run on one process or two, with
 no worker or four, or stopped and resumed in mid-epoch, sees the same crops.
@@ -23,7 +23,7 @@ class Draw:
 
 
 def draw_rng(seed: int, draw: Draw) -> np.random.Generator:
-    """The random numbers of one draw of a run with that seed."""
+    """Return the random numbers of one draw of a run with that seed."""
     return np.random.default_rng((seed, draw.epoch, draw.index))
 
 
@@ -36,7 +36,7 @@ class EpochSampler(Sampler[Draw]):
 
     Args:
         num_samples: Photos in an epoch.
-        batch_size: Samples a process and step.
+        batch_size: Samples per process and step.
         seed: Seed of the permutations.
         rank: Number of this process.
         world_size: Number of processes.
@@ -55,12 +55,13 @@ class EpochSampler(Sampler[Draw]):
         self._skipped_steps = 0
         if self.steps_per_epoch == 0:
             raise InputError(
-                f"{num_samples} photos do not fill one batch of {batch_size} on each of {world_size} processes;"
-                " use more photos or a smaller batch_size"
+                f"the photos do not fill one batch of batch_size={batch_size} on each of {world_size} processes",
+                received=f"{num_samples} photos",
+                allowed="use more photos or a smaller batch_size",
             )
 
     def __len__(self) -> int:
-        """Draws of this process in one epoch; the stream itself does not end."""
+        """Return the draws of this process in one epoch; the stream itself does not end."""
         return self.steps_per_epoch * self.batch_size
 
     def skip(self, num_samples: int) -> None:

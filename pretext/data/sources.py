@@ -3,46 +3,45 @@
 import hashlib
 import os
 import sys
+from collections.abc import Iterable
 from pathlib import Path
 
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]  # not exported
 
 from pretext.data.decoding import PHOTO_SUFFIXES
 from pretext.data.pairs.frames import FramePairs
-from pretext.data.pairs.pair_list import PairList
 from pretext.data.pairs.tracks import Tracks
-from pretext.data.photos import PhotoFiles, Photos, PhotoShards
+from pretext.data.photos import PhotoFiles, Photos, PhotoShards, last_two
 from pretext.data.toyworld import render_toyworld
+from pretext.data.walking import tell_left_out, walk_files
 from pretext.errors import InputError
-from pretext.files import WORK_DIRS
+from pretext.files import WORK_DIRS, read_lines
 
-PAIR_LISTS = (".pairs", ".tracks")
+PAIR_LISTS = {".pairs": FramePairs, ".tracks": Tracks}
 
 
-def open_photos(source: str | Path, cache: Path = Path("work_dirs/shards")) -> Photos:
+def open_photos(source: str | Path, cache: Path = WORK_DIRS / "shards") -> Photos:
     """Open photos by path, pattern or URL.
 
     Args:
-        source: A folder (searched through all its subfolders for .jpg, .jpeg, .png and .webp; if it holds
-            none, for .tar shards), a list file (.txt, one path a line, relative to the file's folder), a list of
-            pairs (.pairs, :class:`pretext.data.pairs.frames.FramePairs`; .tracks,
-            :class:`pretext.data.pairs.tracks.Tracks`), a .tar shard, or shards as a brace pattern or URL
-            (``https://host/photos-{000..127}.tar``).
+        source: A folder (searched by `walk_files` for .jpg, .jpeg, .png and .webp; if it holds none, for .tar shards),
+            a list file (.txt, one path per line, relative to the file's folder), a list of pairs (.pairs,
+            :class:`pretext.data.pairs.frames.FramePairs`; .tracks, :class:`pretext.data.pairs.tracks.Tracks`), a .tar
+            shard, or shards as a brace pattern or URL (``https://host/photos-{000..127}.tar``).
         cache: Folder for copies of shards that are URLs.
 
     Raises:
-        InputError: Nothing is there, or it holds no photos.
+        InputError: Nothing is there, it holds no photos, or it cannot be read.
     """
     source = str(source)
     path = Path(source)
+    photos: Photos
     if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
-        shards = [] if files else sorted(str(p) for p in path.rglob("*.tar"))
-        photos: Photos = PhotoShards(shards, cache) if shards else PhotoFiles(files)
+        photos = _open_folder(path, cache)
     elif path.suffix == ".txt" and path.is_file():
-        photos = PhotoFiles(_read_list(path))
+        photos = PhotoFiles(_listed(path), path.parent)
     elif path.suffix in PAIR_LISTS and path.is_file():
-        photos = _open_pairs(path)
+        photos = PAIR_LISTS[path.suffix](path)
     elif source.endswith(".tar"):
         try:
             photos = PhotoShards(list(braceexpand(source)), cache)
@@ -50,50 +49,64 @@ def open_photos(source: str | Path, cache: Path = Path("work_dirs/shards")) -> P
             raise InputError(f"the pattern {source} has unbalanced braces: {error}") from error
     else:
         raise InputError(
-            f"no photos: received {source}, which is neither a folder, a list file (.txt, .pairs, .tracks)"
-            " nor a shard (.tar)"
+            "no photos",
+            received=source,
+            allowed="name a folder, a list (.txt, .pairs, .tracks) or a shard (.tar)",
         )
     if len(photos) == 0:
+        endings = ", ".join(sorted(PHOTO_SUFFIXES))
         raise InputError(
-            f"no photos in {source}: allowed are files ending in {', '.join(sorted(PHOTO_SUFFIXES))},"
-            " in subfolders too, or tar shards of such files"
+            f"no photos in {source}",
+            allowed=f"photos end in {endings}, in subfolders too, or are in tar shards",
         )
     return photos
 
 
-def _open_pairs(path: Path) -> Photos:
-    return {".pairs": FramePairs, ".tracks": Tracks}[path.suffix](path)
+def _open_folder(folder: Path, cache: Path) -> Photos:
+    walked = walk_files(folder, PHOTO_SUFFIXES | {".tar"})
+    tell_left_out(folder, walked.left_out)
+    shards = [path for path in walked.files if path.suffix.lower() == ".tar"]
+    if len(shards) == len(walked.files):
+        return PhotoShards([str(path) for path in shards], cache)
+    return PhotoFiles([path for path in walked.files if path.suffix.lower() != ".tar"], folder)
 
 
-def _read_list(path: Path) -> list[Path]:
-    try:
-        lines = path.read_text().splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a list of photos: it is no text in UTF-8 ({error})") from error
-    files = [path.parent / line.strip() for line in lines if line.strip()]
+def _listed(path: Path) -> list[Path]:
+    """The files of a list; a name may begin or end with blanks if there is such a file."""
+    files = [
+        path.parent / (line if (path.parent / line).is_file() else line.strip())
+        for line in read_lines(path)
+        if line.strip()
+    ]
     missing = [str(file) for file in files if not file.is_file()]
     if missing:
         raise InputError(
-            f"{path} lists {len(missing)} files that do not exist, first {', '.join(missing[:3])};"
-            " write one path a line, relative to the list's own folder"
+            f"{path} lists {len(missing)} files that do not exist",
+            received=", ".join(missing[:3]),
+            allowed="write one path per line, relative to the list's own folder",
         )
     return files
 
 
 def fingerprint(photos: Photos) -> str:
-    """SHA-256 over the number and the names of the photos (folders above the last two left out).
+    """Return the SHA-256 of the number of photos and their keys, in their order."""
+    return _hashed(photos.key(index) for index in range(len(photos)))
 
-    Of a list of pairs the lines count as they are.
-    """
-    digest = hashlib.sha256(str(len(photos)).encode())
-    for index in range(len(photos)):
-        name = photos.line(index) if isinstance(photos, PairList) else _last_two(photos.name(index))
-        digest.update(name.encode() + b"\n")
+
+def spelled_fingerprint(photos: Photos) -> str:
+    """Return the fingerprint that work folders may hold in which the data's own folder had the name it was given by."""
+    return _hashed(
+        last_two(photos.name(index)) if photos.kind == "photos" else photos.key(index)
+        for index in range(len(photos))
+    )
+
+
+def _hashed(keys: Iterable[str]) -> str:
+    listed = [key.encode(errors="surrogateescape") for key in keys]
+    digest = hashlib.sha256(str(len(listed)).encode())
+    for key in listed:
+        digest.update(key + b"\n")
     return digest.hexdigest()
-
-
-def _last_two(name: str) -> str:
-    return "/".join(name.split("/")[-2:])
 
 
 def data_path(name: str) -> str:
@@ -109,10 +122,8 @@ def data_path(name: str) -> str:
     root = os.environ.get("PRETEXT_DATA")
     if root and _exists(Path(root) / name):
         return str(Path(root) / name)
-    below = f"below PRETEXT_DATA={root}" if root else "and PRETEXT_DATA is not set"
-    raise InputError(
-        f"no such data: received {name}, which is no path {below}; give a path, or a name below PRETEXT_DATA"
-    )
+    below = f"PRETEXT_DATA={root}" if root else "PRETEXT_DATA, which is not set"
+    raise InputError("no such data", received=name, allowed=f"name a path, or a place below {below}")
 
 
 def _exists(path: Path) -> bool:

@@ -1,4 +1,4 @@
-"""What is sampled on CPU workers: the views of photos, as data sets of torch."""
+"""Views of photos as torch data sets, which CPU workers read."""
 
 from typing import Any
 
@@ -9,8 +9,7 @@ from PIL import Image
 from torch.utils.data import Dataset
 
 from pretext.data.crops import View, center_crop
-from pretext.data.decoding import UnreadablePhotoError, decode_rgb
-from pretext.data.photos import Photos
+from pretext.data.photos import Photos, try_image
 from pretext.data.sampling import Draw, draw_rng
 from pretext.errors import InputError
 
@@ -19,7 +18,7 @@ MAX_TRIES = 64
 
 
 class PretrainingViews(Dataset[dict[str, Any]]):
-    """Views of unlabeled photos, one a draw.
+    """Views of unlabeled photos, one per draw.
 
     A photo that cannot be decoded is replaced by the next one that can, and reported in the sample.
 
@@ -40,7 +39,7 @@ class PretrainingViews(Dataset[dict[str, Any]]):
         return len(self.indices)
 
     def __getitem__(self, draw: Draw) -> dict[str, Any]:
-        """The sample of one draw.
+        """Return the sample of one draw.
 
         Returns:
             ``image`` uint8 (3, size, width); ``index`` of the photo shown among all; ``unreadable``, a list of
@@ -50,25 +49,29 @@ class PretrainingViews(Dataset[dict[str, Any]]):
         return {
             "image": self.view(image, draw_rng(self.seed, draw)),
             "index": index,
-            "unreadable": unreadable,
+            "unreadable": list(unreadable.items()),
         }
 
-    def readable(self, position: int) -> tuple[int, Image.Image, list[tuple[str, str]]]:
-        """The first photo from ``position`` on that can be decoded: its number among all, itself, and what was skipped.
+    def readable(self, position: int) -> tuple[int, Image.Image, dict[str, str]]:
+        """Return the first photo from ``position`` on that can be decoded.
+
+        Returns:
+            Its number among all, itself, and the names of those that were skipped, with the reason.
 
         Raises:
             InputError: Many in a row are unreadable.
         """
-        unreadable: list[tuple[str, str]] = []
+        unreadable: dict[str, str] = {}
         for step in range(min(MAX_TRIES, len(self))):
             index = int(self.indices[(position + step) % len(self)])
-            try:
-                return index, decode_rgb(self.photos.read(index)), unreadable
-            except (UnreadablePhotoError, OSError) as error:
-                unreadable.append((self.photos.name(index), str(error)))
+            image = try_image(self.photos, index, unreadable)
+            if image is not None:
+                return index, image, unreadable
+        name, reason = next(iter(unreadable.items()))
         raise InputError(
-            f"{len(unreadable)} photos in a row are unreadable, first {unreadable[0][0]} ({unreadable[0][1]});"
-            " allowed are whole JPEG, PNG and WebP files"
+            f"{len(unreadable)} photos in a row are unreadable",
+            received=f"first {name} ({reason})",
+            allowed="allowed are whole JPEG, PNG and WebP files",
         )
 
 
@@ -85,10 +88,14 @@ class CentralViews(Dataset[dict[str, Any]]):
         return len(self.views)
 
     def __getitem__(self, position: int) -> dict[str, Any]:
-        """The sample at a position; see `PretrainingViews`."""
+        """Return the sample at a position; see `PretrainingViews`."""
         index, image, unreadable = self.views.readable(position)
         view = self.views.view
-        return {"image": center_crop(image, view.size, view.resize), "index": index, "unreadable": unreadable}
+        return {
+            "image": center_crop(image, view.size, view.resize),
+            "index": index,
+            "unreadable": list(unreadable.items()),
+        }
 
 
 def collate(samples: list[dict[str, Any]]) -> dict[str, Any]:

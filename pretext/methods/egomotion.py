@@ -15,7 +15,7 @@ from torch.nn import functional as F
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least
 from pretext.data.pairs.frames import MOTION, FramePairs
-from pretext.data.pairs.pair_list import PairList, halves
+from pretext.data.pairs.pair_list import halves
 from pretext.data.photos import Photos
 from pretext.errors import InputError
 from pretext.heads import MapHead, accuracy
@@ -52,7 +52,7 @@ class Egomotion(Method):
 
     name = "egomotion"
     least_batch = 2
-    takes_pairs = True
+    takes = ("photos", "frames")
     edges: Tensor
     motions: Tensor
 
@@ -96,22 +96,13 @@ class Egomotion(Method):
         )
 
     def setup(self, photos: Photos, folder: Path) -> None:
-        """Take the motions of a list of frame pairs, and cut each component into classes of equal frequency.
-
-        Raises:
-            InputError: The photos are pairs of another kind.
-        """
+        """Take the motions of a list of frame pairs, and cut each component into classes of equal frequency."""
         self.whole_photos = isinstance(photos, FramePairs)
         if isinstance(photos, FramePairs):
             bins = self.edges.shape[1] + 1
             inner = np.arange(1, bins) / bins
             self.edges = torch.from_numpy(np.quantile(photos.motions, inner, axis=0).T.copy()).float()
             self.motions = torch.from_numpy(photos.motions).float()
-        elif isinstance(photos, PairList):
-            raise InputError(
-                f"egomotion needs photos, or frames with the motion between them: received {photos.path}, allowed are"
-                " folders, lists (.txt), shards (.tar) and lists of frame pairs (.pairs)"
-            )
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"

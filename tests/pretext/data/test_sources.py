@@ -28,7 +28,7 @@ def test_a_folder_is_searched_through_in_order(folder):
     photos = open_photos(folder)
     names = [photos.name(i).removeprefix(f"{folder}/") for i in range(len(photos))]
     assert names == ["b.jpg", "deep/a.PNG", "deep/er/c.webp"]
-    assert decode_rgb(photos.read(1)).size == (16, 16)
+    assert photos.image(1).size == (16, 16)
 
 
 def test_a_list_file_gives_its_order(folder):
@@ -73,7 +73,7 @@ def test_shards_are_read_at_random(shards, server, tmp_path, form):
     }
     photos = open_photos(source[form], cache=tmp_path / "cache")
     assert len(photos) == 6
-    assert [decode_rgb(photos.read(i)).getpixel((0, 0)) for i in (4, 0, 5)] == [
+    assert [photos.image(i).getpixel((0, 0)) for i in (4, 0, 5)] == [
         (1, 1, 0),
         (0, 0, 0),
         (1, 2, 0),

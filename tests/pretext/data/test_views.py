@@ -99,7 +99,7 @@ def test_central_views_are_all_photos_in_their_order():
     assert [sample["index"] for sample in samples] == [1, 3, 7, 7, 9, 11]
     assert [name for sample in samples for name, _ in sample["unreadable"]] == ["photo5"]
     for sample in samples:
-        expected = center_crop(decode_rgb(photos.read(sample["index"])), 32, 36)
+        expected = center_crop(photos.image(sample["index"]), 32, 36)
         assert torch.equal(sample["image"], expected)
 
 

@@ -151,7 +151,7 @@ def test_frames_have_the_motions_of_their_list(frame_pairs, tmp_path):
     view = PairCrop(size=16, resize=20)
     index = torch.tensor([7, 31, 12, 39, 0, 22])
     batch = torch.stack(
-        [view(decode_rgb(frame_pairs.read(i)), draw_rng(0, Draw(0, i))) for i in index.tolist()]
+        [view(frame_pairs.image(i), draw_rng(0, Draw(0, i))) for i in index.tolist()]
     )
     scalars = method(batch, index)
     for name in ("dx", "dy", "rotation"):

@@ -42,7 +42,7 @@ def test_a_list_of_frames_gives_both_and_their_motion(folder):
     assert isinstance(photos, Photos)
     assert len(photos) == 2
     assert photos.motions.tolist() == [[1.5, -2, 30], [0, 0, -7]]
-    joined = np.asarray(decode_rgb(photos.read(1)))
+    joined = np.asarray(photos.image(1))
     assert np.array_equal(joined[:, :40], np.asarray(noise(40, 30, 1)))
     assert np.array_equal(joined[:, 40:], np.asarray(noise(40, 30, 0)))
     assert photos.name(1) == f"{folder}/frames/1.png frames/0.png 0 0 -7"
@@ -55,7 +55,7 @@ def test_a_list_of_tracks_gives_both_patches(folder):
     photos = listed(folder, ".tracks", "frames/blue.png 22 12 38 28 frames/blue.png 0 10 40.0 30.0")
     assert isinstance(photos, Tracks)
     assert photos.boxes.tolist() == [[[22, 12, 38, 28], [0, 10, 40, 30]]]
-    joined = np.asarray(decode_rgb(photos.read(0)))
+    joined = np.asarray(photos.image(0))
     assert joined.shape == (PATCH_SIDE, 2 * PATCH_SIDE, 3)
     first, last = joined[:, :PATCH_SIDE], joined[:, PATCH_SIDE:]
     assert (first == [0, 0, 255]).all()
@@ -118,13 +118,13 @@ def test_a_wrong_line_is_named_by_its_number(folder, ending, line, message):
 def test_a_line_that_does_not_fit_its_frames_is_named_when_it_is_read(folder, ending, line, message):
     photos = listed(folder, ending, "", line)
     with pytest.raises(InputError, match=rf"list\{ending}, line 2: .*{message}"):
-        photos.read(0)
+        photos.image(0)
 
 
 def test_frames_that_cannot_be_decoded_are_unreadable_photos(folder):
     photos = listed(folder, ".pairs", "frames/0.png frames/broken.png 0 0 0")
     with pytest.raises(UnreadablePhotoError):
-        photos.read(0)
+        photos.image(0)
 
 
 def test_what_is_no_list_is_refused(folder):

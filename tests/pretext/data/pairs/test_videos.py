@@ -117,7 +117,7 @@ def test_videos_become_a_list_of_tracks(tmp_path, capsys):
         np.testing.assert_allclose(last[:2] - first[:2], [3 * LENGTH, LENGTH], atol=6)
     assert [path.name for path in sorted(out.rglob("*.jpg"))] == [f"{n:06d}.jpg" for n in (0, 10, 11, 21)]
     # What is shown is the same square twice.
-    pair = np.asarray(decode_rgb(photos.read(0)), dtype=float)
+    pair = np.asarray(photos.image(0), dtype=float)
     side = pair.shape[0]
     middle = slice(side // 4, 3 * side // 4)
     a, b = pair[middle, :side][:, middle], pair[middle, side:][:, middle]
