@@ -22,7 +22,7 @@ from torch import Tensor
 
 from pretext import engine
 from pretext.config import load_config
-from pretext.data.photos import open_photos
+from pretext.data.sources import open_photos
 
 ROUNDS, STEPS, LIMIT = 5, 12, 0.85
 

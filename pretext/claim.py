@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -23,7 +24,13 @@ WRITTEN = (
 LOG = "[0-9]" * 8 + "_" + "[0-9]" * 6
 
 
-def claim(folder: Path, identity: dict[str, Any], needed_bytes: int, fresh: bool) -> None:
+def claim(
+    folder: Path,
+    identity: dict[str, Any],
+    needed_bytes: int,
+    fresh: bool,
+    alike: Callable[[dict[str, Any]], dict[str, Any]] = lambda earlier: earlier,
+) -> None:
     """Take a folder for a run, or find that it holds this run already.
 
     Args:
@@ -31,6 +38,7 @@ def claim(folder: Path, identity: dict[str, Any], needed_bytes: int, fresh: bool
         identity: What makes another run the same run, as JSON can hold it; written to ``config.json``.
         needed_bytes: Room that the run takes.
         fresh: Delete the run that the folder holds; what else lies there stays.
+        alike: Gives an earlier identity anew, with what is only spelled otherwise there spelled as in ``identity``.
 
     Raises:
         InputError: The folder holds another run, files of an unknown one, or a ``config.json`` of something
@@ -40,7 +48,7 @@ def claim(folder: Path, identity: dict[str, Any], needed_bytes: int, fresh: bool
     if record.is_file():
         earlier = _read(record, identity)
         if not fresh:
-            differing = _differences(earlier, json.loads(json.dumps(identity)))
+            differing = _differences(alike(earlier), json.loads(json.dumps(identity)))
             if differing:
                 raise InputError(
                     f"{folder} holds another run: it differs in {', '.join(differing)};"

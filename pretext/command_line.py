@@ -1,4 +1,4 @@
-"""What all command lines share: commands by name, options, overrides, exit codes, toy data.
+"""What all command lines share: commands by name, options, overrides, exit codes.
 
 Nothing heavy is imported here or at the top of a command's file: ``--help`` and a wrong word are answered at once.
 """
@@ -14,9 +14,8 @@ from pathlib import Path
 from pretext import __version__
 from pretext.config import config_names
 from pretext.errors import InputError, TrainingDivergedError
+from pretext.files import WORK_DIRS
 
-#: Where runs and the toy data go, relative to the current folder.
-WORK_DIRS = Path("work_dirs")
 #: Holds the absolute path of the backbone that the last run of ``train`` made, or found made.
 LAST_BACKBONE = WORK_DIRS / "last_backbone"
 
@@ -141,25 +140,3 @@ def _is_file(word: str) -> bool:
         return Path(word).is_file()
     except OSError:  # longer than any file name
         return False
-
-
-def ensure_toyworld(data: str) -> str:
-    """Render the toy data below WORK_DIRS if ``data`` names it and it is not there yet.
-
-    Returns:
-        The path of the toy data, or ``data`` as it is.
-    """
-    name, _, below = data.partition("/")
-    if name != "toyworld" or Path(data).exists():
-        return data
-    root = os.environ.get("PRETEXT_DATA")
-    if root and (Path(root) / data).exists():
-        return data
-    toyworld = WORK_DIRS / "toyworld"
-    if not toyworld.is_dir():
-        # Imported here: it brings NumPy and Pillow.
-        from pretext.data.toyworld import render_toyworld
-
-        print(f"rendering the toy data into {toyworld} (once)", file=sys.stderr)
-        render_toyworld(toyworld)
-    return str(toyworld / below)

@@ -13,12 +13,9 @@ import copy
 import difflib
 import importlib
 import json
-import os
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]  # not exported
 
 from pretext.errors import InputError
 from pretext.old_names import NAMES, new_spelling, renamed
@@ -185,34 +182,6 @@ def plain(value: Any) -> Any:
     if isinstance(value, (list, tuple)):
         return [plain(entry) for entry in value]
     return value
-
-
-def data_path(name: str) -> str:
-    """Find a data set: an existing path or a URL as it is, else a name below the folder PRETEXT_DATA.
-
-    A brace pattern is where at least one of its files is.
-
-    Raises:
-        InputError: It is in neither place.
-    """
-    if "://" in name or _exists(Path(name)):
-        return name
-    root = os.environ.get("PRETEXT_DATA")
-    if root and _exists(Path(root) / name):
-        return str(Path(root) / name)
-    below = f"PRETEXT_DATA is {root}" if root else "PRETEXT_DATA is not set"
-    raise InputError(
-        f"no such data ({below})", received=name, allowed="allowed are a path, or a name below PRETEXT_DATA"
-    )
-
-
-def _exists(path: Path) -> bool:
-    if path.exists():
-        return True
-    try:
-        return any(Path(file).exists() for file in braceexpand(str(path)))
-    except UnbalancedBracesError as error:
-        raise InputError(f"the pattern has unbalanced braces ({error})", received=str(path)) from error
 
 
 def _imports(tree: ast.Module) -> bool:

@@ -20,11 +20,15 @@ from pretext.backbones.checkpoint import Provenance, save_backbone
 from pretext.backbones.checkpoint import build as build_backbone
 from pretext.checks import check_at_least
 from pretext.claim import claim
-from pretext.config import build, data_path, plain
-from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb, fingerprint, open_photos
-from pretext.data.side_by_side import PairCrop, PairList
+from pretext.config import build, plain
+from pretext.data.crops import PairCrop, View, center_crop
+from pretext.data.photos import KINDS, Photos
+from pretext.data.places import data_path
+from pretext.data.samples import some_photos, spread
+from pretext.data.sampling import EpochSampler
+from pretext.data.sources import fingerprint, open_photos, spelled_fingerprint
 from pretext.data.view_table import VIEWS
-from pretext.data.views import CentralViews, EpochSampler, PretrainingViews, View, center_crop, collate
+from pretext.data.views import CentralViews, PretrainingViews, collate
 from pretext.distributed import data_parallel, process_group, rank_and_world_size
 from pretext.errors import InputError
 from pretext.hooks import (
@@ -69,7 +73,7 @@ class Pretraining:
     method: Method
     photos: Photos
     views: PretrainingViews
-    held_out: list[int]
+    held_out: int
     sampler: EpochSampler
     steps: int
     device: torch.device
@@ -94,6 +98,20 @@ class Pretraining:
             "processes": self.sampler.world_size,
         }
 
+    def respelled(self, earlier: dict[str, Any]) -> dict[str, Any]:
+        """Return an earlier run's identity, with the same data called as in this one's.
+
+        The fingerprint says whether they are the same, wherever they lie and however their place is spelled.
+        """
+        same = earlier["data_fingerprint"] in (self.data_fingerprint, spelled_fingerprint(self.photos))
+        if not same or not isinstance(earlier["config"], dict):
+            return earlier
+        return earlier | {
+            "data": self.data,
+            "data_fingerprint": self.data_fingerprint,
+            "config": earlier["config"] | {"data": self.config["data"]},
+        }
+
 
 def pretrain(
     config: dict[str, Any], *, work_dir: Path, seed: int = 0, data: str | None = None, fresh: bool = False
@@ -104,7 +122,7 @@ def pretrain(
         config: As ``configs/pretext/*.py`` define it.
         work_dir: Folder of the run: ``config.json``, ``backbone.safetensors``, checkpoints, logs, pictures.
         seed: Seed of the weights and of everything that is drawn.
-        data: Photos; see :func:`open_photos`. None takes the config's.
+        data: Photos; see :func:`pretext.data.sources.open_photos`. None takes the config's.
         fresh: Delete what an earlier run left in ``work_dir``.
 
     Returns:
@@ -120,7 +138,7 @@ def pretrain(
         if run.sampler.rank == 0:
             # Weights and two moments in single precision, three checkpoints at a time, and the backbone file.
             room = 10 * 4 * sum(p.numel() for p in run.method.parameters())
-            claim(run.work_dir, run.identity(), room, fresh)
+            claim(run.work_dir, run.identity(), room, fresh, run.respelled)
         _wait()
         if run.backbone_file.is_file():
             return run.backbone_file
@@ -155,21 +173,22 @@ def _prepare(
     _optimizer(method, config)
     view: View = build(config["view"], VIEWS)
     photos = open_photos(data_path(data))
-    if isinstance(photos, PairList) and not method.takes_pairs:
+    if photos.kind not in method.takes:
         raise InputError(
-            f"{method.name} is not trained on pairs: received {photos.path}, allowed are folders, lists (.txt) and"
-            " shards (.tar) of photos"
+            f"{method.name} is not trained on {photos.kind}",
+            received=data,
+            allowed=f"it takes {' or '.join(KINDS[kind] for kind in method.takes)}",
         )
-    if isinstance(photos, PairList) != isinstance(view, PairCrop):
+    if (photos.kind == "photos") == isinstance(view, PairCrop):
         raise InputError(
-            f"the view {type(view).__name__} does not fit the photos: received {data}; allowed are PairCrop for lists"
-            " of pairs (.pairs, .tracks), and other views for single photos"
+            f"the view {type(view).__name__} does not fit the {photos.kind}",
+            received=data,
+            allowed="PairCrop is for lists of pairs (.pairs, .tracks), the other views are for single photos",
         )
     _check_photos(photos)
     check_schedule(config["schedule"], ("cosine", "step", "constant"))
     held_out = min(config["held_out"], len(photos) // 10)
-    # Spread over the whole list, so that a sorted folder gives photos of every kind.
-    chosen = np.linspace(0, len(photos) - 1, held_out, dtype=np.int64)
+    chosen = spread(len(photos), held_out)
     indices = np.setdiff1d(np.arange(len(photos)), chosen)
     sampler = EpochSampler(len(indices), config["batch_size"], seed, *rank_and_world_size())
     return Pretraining(
@@ -181,7 +200,7 @@ def _prepare(
         method=method,
         photos=photos,
         views=PretrainingViews(photos, indices, view, seed),
-        held_out=chosen.tolist(),
+        held_out=held_out,
         sampler=sampler,
         steps=total_steps(config, sampler.steps_per_epoch),
         device=device,
@@ -217,16 +236,11 @@ def _check_numbers(config: dict[str, Any]) -> None:
 
 def _check_photos(photos: Photos) -> None:
     """Look at some photos spread over all, and raise InputError if clearly too many are unreadable."""
-    unreadable = {}
-    looked_at = np.unique(np.linspace(0, len(photos) - 1, CHECKED_PHOTOS, dtype=np.int64))
-    for index in looked_at:
-        try:
-            decode_rgb(photos.read(int(index)))
-        except (UnreadablePhotoError, OSError) as error:
-            unreadable[photos.name(int(index))] = str(error)
+    unreadable: dict[str, str] = {}
+    readable = sum(1 for _ in some_photos(photos, CHECKED_PHOTOS, unreadable))
     # A few bad photos in the sample say little about a large data set: the run itself counts exactly.
-    if len(unreadable) >= TOO_MANY_OF_CHECKED or len(looked_at) == len(photos):
-        check_unreadable(unreadable, len(looked_at))
+    if len(unreadable) >= TOO_MANY_OF_CHECKED or len(photos) <= CHECKED_PHOTOS:
+        check_unreadable(unreadable, readable + len(unreadable))
 
 
 def _wait() -> None:
@@ -345,16 +359,10 @@ def _some_photos(run: Pretraining) -> Iterator[Tensor]:
 
 
 def _held_out_photos(run: Pretraining) -> tuple[list[Tensor], dict[str, str]]:
-    """The held-out photos, and the names of those that cannot be read, with the reason."""
-    view, photos, unreadable = run.views.view, [], {}
-    for index in run.held_out:
-        try:
-            image = decode_rgb(run.photos.read(index))
-        except (UnreadablePhotoError, OSError) as error:
-            unreadable[run.photos.name(index)] = str(error)
-            continue
-        photos.append(center_crop(image, view.size, view.resize))
-    return photos, unreadable
+    """Return the held-out photos, and the names of those that cannot be read, with the reason."""
+    view, unreadable = run.views.view, dict[str, str]()
+    chosen = some_photos(run.photos, run.held_out, unreadable)
+    return [center_crop(image, view.size, view.resize) for _, image in chosen], unreadable
 
 
 def _save(run: Pretraining) -> None:

@@ -3,6 +3,8 @@
 import hashlib
 import io
 import math
+import os
+import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
@@ -15,11 +17,13 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from pretext.errors import InputError, TrainingDivergedError
-from pretext.files import write_whole
+from pretext.files import read_lines, write_whole
 from pretext.progress import ProgressDisplay
 
 #: More unreadable photos than this share of all of them stop a run.
 MAX_UNREADABLE = 0.01
+#: What would break a line of a list, or its columns.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class PinRandomNumbers(Hook):  # type: ignore[misc]  # mmengine is not typed
@@ -37,10 +41,10 @@ class PinRandomNumbers(Hook):  # type: ignore[misc]  # mmengine is not typed
 
 
 class SkipUnreadable(Hook):  # type: ignore[misc]
-    """Counts the photos that could not be read and lists them; too many stop the run.
+    """Count the photos that could not be read and list them; too many stop the run.
 
-    The list (``unreadable.txt``, one photo and the reason a line) is the count: all processes append to it,
-    and a resumed run goes on with it.
+    The list (``unreadable.txt``, one line per photo: its name, a tab, the reason) is the count: all processes append to
+    it, and a resumed run goes on with it. A name with a line break or another control character is written escaped.
 
     Args:
         path: The list.
@@ -66,18 +70,24 @@ class SkipUnreadable(Hook):  # type: ignore[misc]
         self._list(runner, dict(data_batch.pop("unreadable")))
 
     def _list(self, runner: Any, unreadable: dict[str, str]) -> None:
-        new = {name: why for name, why in unreadable.items() if name not in self._known}
+        named = {_one_line(name): why for name, why in unreadable.items()}
+        new = {name: why for name, why in named.items() if name not in self._known}
         if not new:
             return
-        with self.path.open("a") as file:
-            file.write("".join(f"{name}\t{' '.join(why.split())}\n" for name, why in new.items()))
+        with self.path.open("ab") as file:
+            file.write(b"".join(os.fsencode(f"{name}\t{_one_line(why)}\n") for name, why in new.items()))
         self._known = self._listed()
         runner.logger.warning(f"{len(self._known)} unreadable photos so far, listed in {self.path}")
         check_unreadable(self._known, self.num_photos)
 
     def _listed(self) -> dict[str, str]:
-        lines = self.path.read_text().splitlines() if self.path.is_file() else []
+        lines = read_lines(self.path) if self.path.is_file() else []
         return dict(line.partition("\t")[::2] for line in lines)
+
+
+def _one_line(text: str) -> str:
+    """Return a text that has no control characters: as it is, or escaped."""
+    return text.encode("unicode_escape").decode() if CONTROL.search(text) else text
 
 
 def check_unreadable(unreadable: dict[str, str], num_photos: int) -> None:
@@ -85,8 +95,9 @@ def check_unreadable(unreadable: dict[str, str], num_photos: int) -> None:
     if len(unreadable) > MAX_UNREADABLE * num_photos:
         first = "; ".join(f"{name} ({why})" for name, why in list(unreadable.items())[:3])
         raise InputError(
-            f"too many unreadable photos: {len(unreadable)} of {num_photos}, first {first};"
-            f" at most {MAX_UNREADABLE:.0%} are skipped: mend or remove them"
+            "too many unreadable photos",
+            received=f"{len(unreadable)} of {num_photos}, first {first}",
+            allowed=f"at most {MAX_UNREADABLE:.0%} are skipped: mend or remove them",
         )
 
 

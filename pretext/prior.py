@@ -1,6 +1,5 @@
 """The colour prior of a user's own photos."""
 
-import numpy as np
 import torch
 
 from pretext.checks import check_at_least
@@ -8,8 +7,9 @@ from pretext.color.bins import AB_LIMIT, bins_from_counts
 from pretext.color.lab import rgb_to_lab
 from pretext.color.prior import FROM_DATA, ColorPrior, count_ab, estimate_prior
 from pretext.color.rebalance import gray_mask
-from pretext.data.photos import Photos, UnreadablePhotoError, decode_rgb
-from pretext.data.views import to_tensor
+from pretext.data.crops import to_tensor
+from pretext.data.photos import Photos
+from pretext.data.samples import some_photos
 from pretext.errors import InputError
 
 #: Pixels taken from a photo at the most, on a regular grid.
@@ -45,11 +45,8 @@ def prior_of_photos(
     count = len(photos) if max_photos is None else min(max_photos, len(photos))
     counts = torch.zeros(2 * AB_LIMIT, 2 * AB_LIMIT, dtype=torch.int64)
     counted = 0
-    for index in np.linspace(0, len(photos) - 1, count, dtype=np.int64):
-        try:
-            pixels = to_tensor(decode_rgb(photos.read(int(index))))
-        except (UnreadablePhotoError, OSError):
-            continue
+    for _, image in some_photos(photos, count):
+        pixels = to_tensor(image)
         step = max(1, round((pixels[0].numel() / PIXELS_PER_PHOTO) ** 0.5))
         ab = rgb_to_lab(pixels[None, :, ::step, ::step].contiguous())[:, 1:]
         if gray_mask(ab, gray_threshold).item():
@@ -57,7 +54,9 @@ def prior_of_photos(
             counted += 1
     if counted == 0:
         raise InputError(
-            f"no colour prior: all of {count} photos are gray or unreadable; name photos in colour"
+            "no colour prior",
+            received=f"{count} photos, all gray or unreadable",
+            allowed="name photos in colour",
         )
     try:
         centers = bins_from_counts(counts) if bins == FROM_DATA else bins

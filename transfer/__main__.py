@@ -14,18 +14,18 @@ from pathlib import Path
 from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
 from pretext.command_line import (
     LAST_BACKBONE,
-    WORK_DIRS,
     add_run_options,
-    ensure_toyworld,
     parse,
     run_command,
     seed_number,
     spawn_processes,
     split_overrides,
 )
-from pretext.config import config_name, data_path, plain
+from pretext.config import config_name, plain
+from pretext.data.places import data_path, ensure_toyworld
 from pretext.distributed import process_group, rank_and_world_size
 from pretext.errors import InputError
+from pretext.files import WORK_DIRS
 from pretext.progress import LOG
 from pretext.versions import versions
 from transfer.outcomes import OUTCOMES_NAME, save_outcomes

@@ -17,8 +17,9 @@ from torch.utils.data import Dataset
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least, room_for
 from pretext.config import build
+from pretext.data.crops import RandomCrop, RandomResizedCrop, RandomScaleCrop, center_crop
+from pretext.data.sampling import Draw, draw_rng
 from pretext.data.view_table import VIEWS
-from pretext.data.views import Draw, RandomCrop, RandomResizedCrop, RandomScaleCrop, center_crop, draw_rng
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.initializers import normal_

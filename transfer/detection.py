@@ -18,7 +18,8 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least, check_choice
-from pretext.data.views import Draw, draw_rng, to_tensor
+from pretext.data.crops import to_tensor
+from pretext.data.sampling import Draw, draw_rng
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.initializers import normal_

@@ -15,7 +15,7 @@ from torch.utils.data import DataLoader, Dataset
 
 from pretext.checks import check_at_least, check_choice
 from pretext.config import build
-from pretext.data.views import EpochSampler
+from pretext.data.sampling import EpochSampler
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError, TrainingDivergedError
 from pretext.optimizers import OPTIMIZERS
@@ -78,7 +78,7 @@ def fine_tune(
 
     Args:
         model: On the job's device.
-        samples: Training samples by :class:`pretext.data.views.Draw`; their number is ``len(samples)``.
+        samples: Training samples by :class:`pretext.data.sampling.Draw`; their number is ``len(samples)``.
         loss_of: From a batch to the loss that is minimised.
         job: Its config has ``epochs`` or ``steps`` with their ``scale``, ``batch_size``, ``workers``,
             ``optimizer``, ``bias_lr_factor``, ``decay_biases``, ``max_grad_norm`` (None for no limit) and

@@ -10,8 +10,8 @@ from typing import Any
 
 from pretext.backbones.checkpoint import build, layers_of, parse_name, read_header
 from pretext.checks import check_at_least, check_choice
-from pretext.command_line import ensure_toyworld
-from pretext.config import data_path, load_config, plain
+from pretext.config import load_config, plain
+from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
 from pretext.initializers import DATA_KINDS
 from pretext.old_names import spelled_for_hash

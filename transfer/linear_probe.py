@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader
 from pretext.backbones.base import Backbone, Layer
 from pretext.checks import check_at_least, check_choice, room_for
 from pretext.config import build
+from pretext.data.sampling import EpochSampler
 from pretext.data.view_table import VIEWS
-from pretext.data.views import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.errors import InputError
 from pretext.initializers import normal_

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 
 from pretext.backbones.checkpoint import LoadedBackbone, add_color_channels, drop_fully_connected
-from pretext.data.views import center_crop
+from pretext.data.crops import center_crop
 from pretext.errors import InputError
 from pretext.initializers import rescale_between_layers
 from transfer.data.voc import read_image

@@ -33,7 +33,7 @@ from torch.utils.data import DataLoader
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least, check_choice
 from pretext.config import build, plain
-from pretext.data.views import EpochSampler
+from pretext.data.sampling import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.errors import InputError
 from pretext.hooks import PinRandomNumbers, ShowProgress, StopOnNonFinite

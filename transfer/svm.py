@@ -23,7 +23,7 @@ from torch.utils.data import DataLoader, Dataset
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least, room_for
 from pretext.config import build
-from pretext.data.views import to_tensor
+from pretext.data.crops import to_tensor
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.precision import mixed_precision

@@ -4,8 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from pretext.command_line import ensure_toyworld, seed_number
-from pretext.config import data_path
+from pretext.command_line import seed_number
+from pretext.data.places import data_path, ensure_toyworld
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -28,7 +28,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Make the backbone, and print the path of its file."""
     from pretext.backbones.checkpoint import save_backbone
     from pretext.baselines import initialize_backbone
-    from pretext.data.photos import open_photos
+    from pretext.data.sources import open_photos
 
     data = ensure_toyworld(options.photos)
     photos = open_photos(data_path(data))

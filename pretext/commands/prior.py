@@ -5,8 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pretext.checks import check_choice
-from pretext.command_line import ensure_toyworld
-from pretext.config import data_path
+from pretext.data.places import data_path, ensure_toyworld
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -26,7 +25,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Estimate the prior, and print what is commonest."""
     from pretext.color.bins import BIN_RULES
     from pretext.color.prior import FROM_DATA
-    from pretext.data.photos import open_photos
+    from pretext.data.sources import open_photos
     from pretext.prior import prior_of_photos
 
     check_choice("rule of ab bins", options.bins, [*BIN_RULES, FROM_DATA])

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from pretext.config import data_path
+from pretext.data.places import data_path
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:

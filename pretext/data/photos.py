@@ -1,56 +1,59 @@
-"""Photos to pretrain on: a folder, a list file, or tar shards, all with random access by index."""
+"""Photos with random access by index: in files of their own, or in tar shards."""
 
 import hashlib
-import io
 import os
 import tarfile
+from collections import Counter
 from collections.abc import Sequence
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
 
 import numpy as np
-import numpy.typing as npt
 import webdataset
-from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]  # not exported
-from PIL import ExifTags, Image
+from PIL import Image
 
+from pretext.data.decoding import PHOTO_SUFFIXES, UnreadablePhotoError, decode_rgb, kind_of_file, read_rgb
+from pretext.data.walking import HIDDEN, is_hidden, tell_left_out
 from pretext.errors import InputError
 
-PHOTO_SUFFIXES = frozenset({".jpg", ".jpeg", ".png", ".webp"})
-PAIR_LISTS = (".pairs", ".tracks")
 URL_SCHEMES = ("file", "http", "https", "gs", "s3", "hf")
 
-#: What turns a photo upright, by its EXIF orientation.
-TO_UPRIGHT = {
-    2: Image.Transpose.FLIP_LEFT_RIGHT,
-    3: Image.Transpose.ROTATE_180,
-    4: Image.Transpose.FLIP_TOP_BOTTOM,
-    5: Image.Transpose.TRANSPOSE,
-    6: Image.Transpose.ROTATE_270,
-    7: Image.Transpose.TRANSVERSE,
-    8: Image.Transpose.ROTATE_90,
+#: The kinds of photos, and what gives them; a method says which it takes.
+KINDS = {
+    "photos": "single photos: a folder, a list (.txt) or shards (.tar)",
+    "frames": "pairs of frames and the motion between them: a list (.pairs)",
+    "tracks": "tracks of objects: a list (.tracks), which `python -m pretext tracks` makes of videos",
 }
-
-
-class UnreadablePhotoError(Exception):
-    """A photo's bytes could not be decoded."""
 
 
 @runtime_checkable
 class Photos(Protocol):
     """What every source of photos offers."""
 
+    @property
+    def kind(self) -> str:
+        """One of KINDS."""
+        ...
+
     def __len__(self) -> int:
-        """How many photos there are."""
+        """Return how many photos there are."""
         ...
 
     def name(self, index: int) -> str:
-        """A name that finds the photo again: its path, or shard and member."""
+        """Return a name that finds the photo again: its path, or its shard and member."""
         ...
 
-    def read(self, index: int) -> bytes:
-        """The photo's bytes; OSError if they cannot be read."""
+    def key(self, index: int) -> str:
+        """Return what stands for the photo in the fingerprint of all, wherever the data lie."""
+        ...
+
+    def image(self, index: int) -> Image.Image:
+        """Return the photo in RGB and upright.
+
+        Raises:
+            UnreadablePhotoError: It cannot be read or decoded.
+        """
         ...
 
 
@@ -59,218 +62,173 @@ class PhotoFiles:
 
     Args:
         paths: The files, in the order that gives each its index.
+        root: The folder that they were found in; however it is spelled, the keys of the photos are the same.
     """
 
-    def __init__(self, paths: Sequence[Path]):
+    kind = "photos"
+
+    def __init__(self, paths: Sequence[Path], root: Path):
         # One array of bytes instead of a list of objects: worker processes share it without copying.
         self._names = np.array([os.fsencode(path) for path in paths], dtype=np.bytes_)
+        self._root = str(root)
+        self._real_root = os.path.realpath(root)
 
     def __len__(self) -> int:
         return len(self._names)
 
     def name(self, index: int) -> str:
-        """The photo's path."""
+        """Return the photo's path."""
         return os.fsdecode(bytes(self._names[index]))
 
-    def read(self, index: int) -> bytes:
-        """The photo's bytes; OSError if they cannot be read."""
-        return Path(self.name(index)).read_bytes()
+    def key(self, index: int) -> str:
+        """Return the last two parts of the photo's path."""
+        path = self.name(index)
+        folder, _, name = path.rpartition("/")
+        return last_two(f"{self._real_root}/{name}" if (folder or ".") == self._root else path)
+
+    def image(self, index: int) -> Image.Image:
+        """Return the photo in RGB; UnreadablePhotoError if it cannot be read."""
+        return read_rgb(Path(self.name(index)))
 
 
 class PhotoShards:
-    """Photos in tar shards as WebDataset writes them, one photo a member, read at their offsets.
+    """Photos in tar shards as WebDataset writes them, one photo per member, read at their offsets.
 
     A shard given as a URL is copied into ``cache`` once, by WebDataset's own opener, and then read like a
-    local one, so that order, resuming and speed are the same.
+    local one, so that order, resuming and speed are the same. Hidden members (`is_hidden`) are left out.
 
     Args:
         shards: Paths or URLs of uncompressed tar files.
         cache: Folder for copies of shards that are URLs.
 
     Raises:
-        InputError: A shard is missing, cannot be fetched, or is no uncompressed tar file.
+        InputError: A shard is missing, cannot be fetched, or is not an uncompressed tar file.
     """
 
-    def __init__(self, shards: Sequence[str], cache: Path):
-        self._files = [_local_shard(shard, cache) for shard in shards]
+    kind = "photos"
+
+    def __init__(self, shards: list[str], cache: Path):
+        self._files: list[Path] = []
         members: list[tuple[int, int, int]] = []
         names: list[bytes] = []
-        for number, path in enumerate(self._files):
-            try:
-                with tarfile.open(path, "r:") as tar:
-                    for member in tar:
-                        if member.isfile() and Path(member.name).suffix.lower() in PHOTO_SUFFIXES:
-                            members.append((number, member.offset_data, member.size))
-                            names.append(member.name.encode())
-            except (tarfile.TarError, OSError) as error:
-                raise InputError(
-                    f"{path} cannot be read as a shard ({error}); expected an uncompressed tar file"
-                ) from error
+        left_out: Counter[str] = Counter()
+        for number, shard in enumerate(shards):
+            path, listed = _fetched(shard, cache) if urlsplit(shard).scheme else _local(shard)
+            self._files.append(path)
+            for name, offset, size in listed:
+                if any(is_hidden(part) for part in PurePosixPath(name).parts):
+                    left_out[HIDDEN] += 1
+                else:
+                    members.append((number, offset, size))
+                    names.append(os.fsencode(name))
         self._members = np.array(members, dtype=np.int64).reshape(-1, 3)
         self._names = np.array(names, dtype=np.bytes_)
+        tell_left_out(" ... ".join(shards[:1] + shards[1:][-1:]), left_out)
 
     def __len__(self) -> int:
         return len(self._members)
 
     def name(self, index: int) -> str:
-        """The photo's shard and the name of its member."""
+        """Return the photo's shard and the name of its member."""
         shard = self._files[self._members[index, 0]]
-        return f"{shard}/{bytes(self._names[index]).decode()}"
+        return f"{shard}/{os.fsdecode(bytes(self._names[index]))}"
 
-    def read(self, index: int) -> bytes:
-        """The photo's bytes; OSError if they cannot be read."""
+    def key(self, index: int) -> str:
+        """Return the last two parts of shard and member."""
+        return last_two(self.name(index))
+
+    def image(self, index: int) -> Image.Image:
+        """Return the photo in RGB; UnreadablePhotoError if it cannot be read."""
         shard, offset, size = (int(value) for value in self._members[index])
-        with self._files[shard].open("rb") as file:
-            file.seek(offset)
-            return file.read(size)
-
-
-def open_photos(source: str | Path, cache: Path = Path("work_dirs/shards")) -> Photos:
-    """Open photos by path, pattern or URL.
-
-    Args:
-        source: A folder (searched through all its subfolders for .jpg, .jpeg, .png and .webp; if it holds
-            none, for .tar shards), a list file (.txt, one path a line, relative to the file's folder), a list of
-            pairs (.pairs, :class:`pretext.data.frame_pairs.FramePairs`; .tracks,
-            :class:`pretext.data.tracks.Tracks`), a .tar shard, or shards as a brace pattern or URL
-            (``https://host/photos-{000..127}.tar``).
-        cache: Folder for copies of shards that are URLs.
-
-    Raises:
-        InputError: Nothing is there, or it holds no photos.
-    """
-    source = str(source)
-    path = Path(source)
-    if path.is_dir():
-        files = sorted(p for p in path.rglob("*") if p.suffix.lower() in PHOTO_SUFFIXES and p.is_file())
-        shards = [] if files else sorted(str(p) for p in path.rglob("*.tar"))
-        photos: Photos = PhotoShards(shards, cache) if shards else PhotoFiles(files)
-    elif path.suffix == ".txt" and path.is_file():
-        photos = PhotoFiles(_read_list(path))
-    elif path.suffix in PAIR_LISTS and path.is_file():
-        photos = _open_pairs(path)
-    elif source.endswith(".tar"):
         try:
-            photos = PhotoShards(list(braceexpand(source)), cache)
-        except UnbalancedBracesError as error:
-            raise InputError(f"the pattern {source} has unbalanced braces: {error}") from error
-    else:
-        raise InputError(
-            f"no photos: received {source}, which is neither a folder, a list file (.txt, .pairs, .tracks)"
-            " nor a shard (.tar)"
-        )
-    if len(photos) == 0:
-        raise InputError(
-            f"no photos in {source}: allowed are files ending in {', '.join(sorted(PHOTO_SUFFIXES))},"
-            " in subfolders too, or tar shards of such files"
-        )
-    return photos
+            with self._files[shard].open("rb") as file:
+                file.seek(offset)
+                data = file.read(size)
+        except OSError as error:
+            raise UnreadablePhotoError(error.strerror or str(error)) from error
+        return decode_rgb(data)
 
 
-def _open_pairs(path: Path) -> Photos:
-    # Imported here: both modules import this one.
-    from pretext.data.frame_pairs import FramePairs
-    from pretext.data.tracks import Tracks
-
-    return {".pairs": FramePairs, ".tracks": Tracks}[path.suffix](path)
-
-
-def fingerprint(photos: Photos) -> str:
-    """SHA-256 over the number and the names of the photos (folders above the last two left out).
-
-    Of a list of pairs the lines count as they are.
-    """
-    # Imported here: the module imports this one.
-    from pretext.data.side_by_side import PairList
-
-    digest = hashlib.sha256(str(len(photos)).encode())
-    for index in range(len(photos)):
-        name = photos.line(index) if isinstance(photos, PairList) else _last_two(photos.name(index))
-        digest.update(name.encode() + b"\n")
-    return digest.hexdigest()
+def try_image(photos: Photos, index: int, unreadable: dict[str, str]) -> Image.Image | None:
+    """Read a photo; None, and its name and the reason in ``unreadable``, if it cannot be read."""
+    try:
+        return photos.image(index)
+    except UnreadablePhotoError as error:
+        unreadable[photos.name(index)] = str(error)
+        return None
 
 
-def _last_two(name: str) -> str:
+def last_two(name: str) -> str:
+    """Return the last two parts of a path."""
     return "/".join(name.split("/")[-2:])
 
 
-def decode_rgb(data: bytes) -> Image.Image:
-    """Decode a photo of any mode to upright 8-bit RGB.
-
-    16-bit values are scaled to 8 bits, gray and CMYK are converted, what is transparent is laid over white,
-    and the EXIF orientation is applied; a photo whose EXIF data are damaged stays as it is.
-
-    Raises:
-        UnreadablePhotoError: The bytes are no photo, or it is cut short or damaged.
-    """
-    try:
-        with Image.open(io.BytesIO(data)) as opened:
-            opened.load()
-            return _to_rgb(_upright(opened))
-    # Damaged files raise nearly anything in Pillow: OSError, SyntaxError, EOFError, TypeError, struct.error, ...
-    except Exception as error:
-        raise UnreadablePhotoError(str(error) or type(error).__name__) from error
+#: Name, offset and size of a shard's member.
+_Member = tuple[str, int, int]
 
 
-def _upright(image: Image.Image) -> Image.Image:
-    # ImageOps.exif_transpose also writes the EXIF data anew, which fails where any entry of them is damaged.
-    try:
-        orientation = image.getexif().get(ExifTags.Base.Orientation)
-    except Exception:
-        return image
-    return image.transpose(TO_UPRIGHT[orientation]) if orientation in TO_UPRIGHT else image
-
-
-def _to_rgb(image: Image.Image) -> Image.Image:
-    if image.mode == "RGB":
-        return image
-    if image.mode.startswith("I") or image.mode == "F":
-        values: npt.NDArray[np.float64] = np.asarray(image, dtype=np.float64)
-        # 16-bit PNGs come as "I;16" or "I"; a float image is taken to be 0..255.
-        scale = 1.0 if image.mode == "F" else 257.0
-        image = Image.fromarray(np.clip(np.round(values / scale), 0, 255).astype(np.uint8))
-    if "A" in image.mode or "transparency" in image.info:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
-
-
-def _read_list(path: Path) -> list[Path]:
-    try:
-        lines = path.read_text().splitlines()
-    except UnicodeDecodeError as error:
-        raise InputError(f"{path} is not a list of photos: it is no text in UTF-8 ({error})") from error
-    files = [path.parent / line.strip() for line in lines if line.strip()]
-    missing = [str(file) for file in files if not file.is_file()]
-    if missing:
+def _local(shard: str) -> tuple[Path, list[_Member]]:
+    if not Path(shard).is_file():
         raise InputError(
-            f"{path} lists {len(missing)} files that do not exist, first {', '.join(missing[:3])};"
-            " write one path a line, relative to the list's own folder"
+            "no such shard", received=shard, allowed="name an existing .tar file, pattern or URL"
         )
-    return files
+    return Path(shard), _photos_in(Path(shard), shard)
 
 
-def _local_shard(shard: str, cache: Path) -> Path:
+def _photos_in(path: Path, shard: str) -> list[_Member]:
+    """List the photos in a tar file, which messages call ``shard``."""
+    try:
+        with tarfile.open(path, "r:") as tar, path.open("rb") as file:
+            listed = [
+                (member.name, member.offset_data, member.size)
+                for member in tar
+                if member.isfile() and Path(member.name).suffix.lower() in PHOTO_SUFFIXES
+            ]
+            # tarfile takes a header that is cut short or damaged for the end.
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                raise tarfile.ReadError(f"cut short or damaged at byte {tar.offset}")
+            return listed
+    except (tarfile.TarError, OSError) as error:
+        received = f"{_kind(path)} ({error})"
+        raise InputError(
+            f"cannot read {shard} as a shard",
+            received=received,
+            allowed="a shard is an uncompressed tar file",
+        ) from error
+
+
+def _kind(path: Path) -> str:
+    try:
+        with path.open("rb") as file:
+            return kind_of_file(file.read(512))
+    except OSError:
+        return "a file that cannot be read"
+
+
+def _fetched(shard: str, cache: Path) -> tuple[Path, list[_Member]]:
+    """Copy a shard into ``cache`` unless a whole copy is there, and list its photos."""
     scheme = urlsplit(shard).scheme
-    if not scheme:
-        if not Path(shard).is_file():
-            raise InputError(f"no such shard: received {shard}; name an existing .tar file, pattern or URL")
-        return Path(shard)
     if scheme not in URL_SCHEMES:
-        raise InputError(
-            f"cannot fetch {shard}: received the scheme {scheme}, allowed are {', '.join(URL_SCHEMES)}"
-        )
+        raise InputError(f"cannot fetch {shard}: unknown scheme", received=scheme, allowed=URL_SCHEMES)
     local = cache / hashlib.sha256(shard.encode()).hexdigest()[:16] / Path(urlsplit(shard).path).name
-    if not local.is_file():
-        local.parent.mkdir(parents=True, exist_ok=True)
-        partial = local.with_name(f"{local.name}.{os.getpid()}.partial")
+    if local.is_file():
         try:
-            with webdataset.gopen(shard, "rb") as stream, partial.open("wb") as file:
-                while chunk := stream.read(1 << 20):
-                    file.write(chunk)
-            partial.replace(local)
-        except (OSError, ValueError) as error:
-            partial.unlink(missing_ok=True)
-            raise InputError(f"cannot fetch the shard {shard}: {error}") from error
-    return local
+            return local, _photos_in(local, shard)
+        except InputError:
+            local.unlink()
+    local.parent.mkdir(parents=True, exist_ok=True)
+    partial = local.with_name(f"{local.name}.{os.getpid()}.partial")
+    try:
+        with webdataset.gopen(shard, "rb") as stream, partial.open("wb") as file:
+            while chunk := stream.read(1 << 20):
+                file.write(chunk)
+        listed = _photos_in(partial, shard)
+        partial.replace(local)
+    except InputError:
+        raise
+    except (OSError, ValueError) as error:
+        raise InputError(f"cannot fetch the shard {shard}: {error}") from error
+    finally:
+        partial.unlink(missing_ok=True)
+    return local, listed

@@ -3,8 +3,7 @@
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from pretext.data.side_by_side import PairCrop
-from pretext.data.views import RandomCrop, RandomResizedCrop, RandomScaleCrop, View
+from pretext.data.crops import PairCrop, RandomCrop, RandomResizedCrop, RandomScaleCrop, View
 
 #: Every view by the name that configs and records have.
 VIEWS: Mapping[str, type[View]] = MappingProxyType(

@@ -26,8 +26,8 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
     """
 
     name: ClassVar[str]
-    #: Whether the photos may be pairs of pictures (`pretext.data.side_by_side`).
-    takes_pairs: ClassVar[bool] = False
+    #: The kinds of photos that it is trained on, of `pretext.data.photos.KINDS`.
+    takes: tuple[str, ...] = ("photos",)
     #: Least number of photos in a batch: batch norm of a head, or a comparison of photos, needs two.
     least_batch: ClassVar[int] = 1
     #: Whether the backbone is shown photos (or frames) as they are, be it turned or mirrored. If not, its batch norms

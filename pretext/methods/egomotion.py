@@ -14,9 +14,9 @@ from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least
-from pretext.data.frame_pairs import MOTION, FramePairs
+from pretext.data.pairs.frames import MOTION, FramePairs
+from pretext.data.pairs.pair_list import halves
 from pretext.data.photos import Photos
-from pretext.data.side_by_side import PairList, halves
 from pretext.errors import InputError
 from pretext.heads import MapHead, accuracy
 from pretext.methods.base import Method
@@ -27,7 +27,7 @@ class Egomotion(Method):
 
     The views are either two windows of one photo, which lie apart and are turned against each other by a motion drawn
     for each photo; or, where the photos are a list of pairs with known motion
-    (:class:`pretext.data.frame_pairs.FramePairs`), the two frames of a pair. Both go through the same backbone, whose
+    (:class:`pretext.data.pairs.frames.FramePairs`), the two frames of a pair. Both go through the same backbone, whose
     maps are concatenated for a classifier of each of the three.
 
     Args:
@@ -52,7 +52,7 @@ class Egomotion(Method):
 
     name = "egomotion"
     least_batch = 2
-    takes_pairs = True
+    takes = ("photos", "frames")
     edges: Tensor
     motions: Tensor
 
@@ -96,22 +96,13 @@ class Egomotion(Method):
         )
 
     def setup(self, photos: Photos, folder: Path) -> None:
-        """Take the motions of a list of frame pairs, and cut each component into classes of equal frequency.
-
-        Raises:
-            InputError: The photos are pairs of another kind.
-        """
+        """Take the motions of a list of frame pairs, and cut each component into classes of equal frequency."""
         self.whole_photos = isinstance(photos, FramePairs)
         if isinstance(photos, FramePairs):
             bins = self.edges.shape[1] + 1
             inner = np.arange(1, bins) / bins
             self.edges = torch.from_numpy(np.quantile(photos.motions, inner, axis=0).T.copy()).float()
             self.motions = torch.from_numpy(photos.motions).float()
-        elif isinstance(photos, PairList):
-            raise InputError(
-                f"egomotion needs photos, or frames with the motion between them: received {photos.path}, allowed are"
-                " folders, lists (.txt), shards (.tar) and lists of frame pairs (.pairs)"
-            )
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"

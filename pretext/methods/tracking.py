@@ -4,7 +4,6 @@ Two patches that a tracker says show the same object must be nearer to each othe
 """
 
 from collections.abc import Iterable
-from pathlib import Path
 from typing import Literal
 
 import torch
@@ -14,9 +13,7 @@ from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least
-from pretext.data.photos import Photos
-from pretext.data.side_by_side import PairList, halves
-from pretext.data.tracks import Tracks
+from pretext.data.pairs.pair_list import halves
 from pretext.errors import InputError
 from pretext.heads import MapHead
 from pretext.methods.base import Method
@@ -46,8 +43,7 @@ class Tracking(Method):
         head_hidden: Length of the hidden layer.
 
     Raises:
-        InputError: A number is out of range; the photos are no tracks, or with ``window`` pairs; a batch has no two
-            tracks.
+        InputError: A number is out of range; a batch does not have two tracks.
 
     Differences from the paper: patches of 128 pixels in place of 227 in the config; one hidden layer of 512 with
     batch norm in place of fc6; a track of the same video counts as another one, as in the paper, even if it shows the
@@ -56,7 +52,6 @@ class Tracking(Method):
 
     name = "tracking"
     least_batch = 2
-    takes_pairs = True
     epoch: Tensor
 
     def __init__(
@@ -86,22 +81,9 @@ class Tracking(Method):
         self.window, self.whole_photos = window, window is None
         self.margin, self.negatives, self.random_epochs = margin, negatives, random_epochs
         self.flip = flip
+        self.takes = ("tracks",) if window is None else ("photos",)
         self.register_buffer("epoch", torch.tensor(0))
         self.head = MapHead(self.layer.channels, num_features, size=head_size, hidden=head_hidden)
-
-    def setup(self, photos: Photos, folder: Path) -> None:
-        """Check that the photos are tracks, or with ``window`` no pairs; InputError if they are not."""
-        received = f"received {len(photos)} photos or pairs, first {photos.name(0)}"
-        if self.window is None and not isinstance(photos, Tracks):
-            raise InputError(
-                f"tracking needs tracks: {received}; allowed is a list of tracks (.tracks), which"
-                " `python -m pretext tracks` makes of videos"
-            )
-        if self.window is not None and isinstance(photos, PairList):
-            raise InputError(
-                f"tracking with window={self.window} needs single photos: {received}; allowed are folders, lists (.txt)"
-                " and shards (.tar)"
-            )
 
     def begin_epoch(self, epoch: int, batches: Iterable[dict[str, Tensor]]) -> None:
         """Remember which epoch it is."""

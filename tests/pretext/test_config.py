@@ -4,9 +4,9 @@ from fractions import Fraction
 import pytest
 from refusals import refused
 
-from pretext.config import build, config_folder, data_path, load_config, plain
+from pretext.config import build, config_folder, load_config, plain
+from pretext.data.crops import RandomCrop
 from pretext.data.view_table import VIEWS
-from pretext.data.views import RandomCrop
 from pretext.errors import InputError
 
 NAME = "pretext/colorization_alexnet_imagenette128"
@@ -82,29 +82,6 @@ def test_a_class_outside_the_project_is_named_by_its_path():
     assert build({"type": "fractions.Fraction", "numerator": 1, "denominator": 2}, VIEWS) == Fraction(1, 2)
 
 
-def test_data_is_found_below_pretext_data(tmp_path, monkeypatch):
-    monkeypatch.delenv("PRETEXT_DATA", raising=False)
-    with pytest.raises(InputError, match="no such data: received faces, .* PRETEXT_DATA is not set"):
-        data_path("faces")
-    (tmp_path / "faces").mkdir()
-    monkeypatch.setenv("PRETEXT_DATA", str(tmp_path))
-    assert data_path("faces") == str(tmp_path / "faces")
-
-
 def test_every_config_is_short():
     for path in config_folder().glob("*/*.py"):
         assert len(path.read_text().splitlines()) < 80, path
-
-
-def test_a_brace_pattern_is_found_below_pretext_data(tmp_path, monkeypatch):
-    (tmp_path / "s-000001.tar").touch()
-    monkeypatch.setenv("PRETEXT_DATA", str(tmp_path))
-    pattern = "s-{000000..000001}.tar"
-    assert data_path(pattern) == str(tmp_path / pattern)
-    assert data_path(str(tmp_path / pattern)) == str(tmp_path / pattern)
-    with pytest.raises(
-        InputError, match=r"no such data: received t-\{0..1\}.tar, which is no path below PRETEXT"
-    ):
-        data_path("t-{0..1}.tar")
-    with pytest.raises(InputError, match=r"the pattern s-\{0..1.tar has unbalanced braces"):
-        data_path("s-{0..1.tar")

@@ -14,7 +14,7 @@ from mmengine.hooks import Hook
 from pretext import engine, runner
 from pretext.backbones.checkpoint import load_backbone
 from pretext.config import load_config
-from pretext.data.photos import open_photos
+from pretext.data.sources import open_photos
 from pretext.engine import pretrain
 from pretext.errors import InputError, TrainingDivergedError
 from pretext.runner import WholeCheckpointRunner, latest_checkpoint

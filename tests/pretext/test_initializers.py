@@ -12,8 +12,8 @@ from pretext.backbones.checkpoint import absorb_batch_norm
 from pretext.backbones.colornet import ColorNet
 from pretext.backbones.vgg import VGG16
 from pretext.baselines import initialize_backbone
-from pretext.data.photos import decode_rgb, open_photos
-from pretext.data.views import center_crop
+from pretext.data.crops import center_crop
+from pretext.data.sources import open_photos
 from pretext.errors import InputError
 from pretext.initializers import he_normal_, initialize_from_data, rescale_between_layers
 
@@ -122,7 +122,7 @@ def test_channels_have_unit_variance_on_real_photos_that_were_not_seen(kind):
     train, val = (open_photos(str(root / split)) for split in ("train", "val"))
     backbone, _ = initialize_backbone(kind, train, "alexnet", size=128, count=128, seed=0)
     chosen = range(0, len(val), len(val) // 256)
-    photos = torch.stack([center_crop(decode_rgb(val.read(index)), 128, 128) for index in chosen])
+    photos = torch.stack([center_crop(val.image(index), 128, 128) for index in chosen])
     for name, value in before_relu(backbone, photos).items():
         std = value.std(dim=(0, 2, 3))
         assert std.mean() == pytest.approx(1.0, abs=0.1), name

@@ -2,7 +2,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pretext.data.photos import open_photos
+from pretext.data.sources import open_photos
 from pretext.errors import InputError
 from pretext.prior import prior_of_photos
 

@@ -8,8 +8,8 @@ from pretext.backbones.base import ConvBlock, Layer
 from pretext.backbones.checkpoint import LoadedBackbone, Provenance, load_backbone
 from pretext.backbones.checkpoint import build as build_backbone
 from pretext.config import build, load_config
+from pretext.data.sampling import Draw
 from pretext.data.view_table import VIEWS
-from pretext.data.views import Draw
 from pretext.errors import InputError, TrainingDivergedError
 from pretext.initializers import he_normal_
 from transfer.classification import (

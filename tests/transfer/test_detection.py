@@ -5,7 +5,8 @@ import pytest
 import torch
 
 from pretext.backbones.checkpoint import load_backbone
-from pretext.data.views import Draw, to_tensor
+from pretext.data.crops import to_tensor
+from pretext.data.sampling import Draw
 from pretext.errors import InputError
 from transfer import detection
 from transfer.data.proposals import write_proposals

@@ -12,7 +12,7 @@ from mmseg.evaluation import IoUMetric
 from PIL import Image
 
 from pretext.config import load_config
-from pretext.data.views import Draw
+from pretext.data.sampling import Draw
 from pretext.errors import InputError
 from pretext.hooks import ShowProgress
 from transfer.data.masks import MaskedPhotos, ScaledCrop, read_masks

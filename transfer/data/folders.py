@@ -15,16 +15,9 @@ from torch.utils.data import Dataset
 from torchvision.datasets import ImageFolder
 from torchvision.transforms.functional import ten_crop
 
-from pretext.data.photos import PHOTO_SUFFIXES, UnreadablePhotoError, decode_rgb
-from pretext.data.views import (
-    Draw,
-    RandomCrop,
-    RandomResizedCrop,
-    center_crop,
-    draw_rng,
-    resize_shorter_side,
-    to_tensor,
-)
+from pretext.data.crops import RandomCrop, RandomResizedCrop, center_crop, resize_shorter_side, to_tensor
+from pretext.data.decoding import PHOTO_SUFFIXES, UnreadablePhotoError, decode_rgb
+from pretext.data.sampling import Draw, draw_rng
 from pretext.errors import InputError
 from transfer.stage import names_fingerprint
 

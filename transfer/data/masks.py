@@ -14,8 +14,9 @@ from PIL import Image, UnidentifiedImageError
 from scipy.io import loadmat
 from torch.utils.data import Dataset
 
-from pretext.data.photos import UnreadablePhotoError, decode_rgb
-from pretext.data.views import Draw, draw_rng, to_tensor
+from pretext.data.crops import to_tensor
+from pretext.data.decoding import UnreadablePhotoError, decode_rgb
+from pretext.data.sampling import Draw, draw_rng
 from pretext.errors import InputError
 from transfer.data.sbd import COUNTS, sbd_split
 from transfer.data.voc import VocMask, open_voc

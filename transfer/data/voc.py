@@ -20,7 +20,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 from PIL import Image, UnidentifiedImageError
 
-from pretext.data.photos import UnreadablePhotoError, decode_rgb
+from pretext.data.decoding import UnreadablePhotoError, decode_rgb
 from pretext.errors import InputError
 from transfer.metrics import VOID
 from transfer.stage import names_fingerprint

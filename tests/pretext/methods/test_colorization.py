@@ -11,7 +11,7 @@ from pretext.color.lab import rgb_to_lab
 from pretext.color.prior import imagenet_prior
 from pretext.color.rebalance import rebalance_weights
 from pretext.config import load_config
-from pretext.data.photos import open_photos
+from pretext.data.sources import open_photos
 from pretext.engine import build_method
 from pretext.errors import InputError
 from pretext.initializers import he_normal_

@@ -12,7 +12,7 @@ from sklearn.decomposition import PCA
 
 from pretext.backbones import AlexNet
 from pretext.backbones.checkpoint import load_backbone
-from pretext.data.photos import open_photos
+from pretext.data.sources import open_photos
 from pretext.engine import pretrain
 from pretext.errors import InputError
 from pretext.hooks import BeginEpochs

@@ -5,7 +5,7 @@ import torch
 from torch.nn import functional as F
 
 from pretext.backbones import AlexNet
-from pretext.data.photos import open_photos
+from pretext.data.sources import open_photos
 from pretext.errors import InputError
 from pretext.initializers import he_normal_
 from pretext.methods import Supervised

@@ -5,7 +5,7 @@ import torch
 from see_through import SeeThrough
 
 from pretext.backbones import AlexNet
-from pretext.data.photos import open_photos
+from pretext.data.sources import open_photos
 from pretext.engine import pretrain
 from pretext.errors import InputError
 from pretext.initializers import he_normal_

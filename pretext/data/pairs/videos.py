@@ -1,4 +1,4 @@
-"""Finds tracks of moving objects in videos, and writes the list that `pretext.data.tracks` reads.
+"""Find tracks of moving objects in videos, and write the list that `pretext.data.pairs.tracks` reads.
 
 Wang and Gupta (ICCV 2015, section 4): points that move where most others do not, the window that holds most of them,
 and a tracker that follows it for some frames.
@@ -8,6 +8,7 @@ trajectories, which compensate for a moving camera; instead a camera moves if mo
 paper, if more than 75 % of all points do); OpenCV's MIL tracker in place of KCF, and its track is checked.
 """
 
+import tempfile
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from itertools import pairwise
@@ -18,6 +19,8 @@ import cv2
 import numpy as np
 from jaxtyping import Bool, Float, UInt8
 
+from pretext.checks import check_at_least, check_share
+from pretext.data.walking import tell_left_out, walk_files
 from pretext.errors import InputError
 from pretext.files import write_whole
 
@@ -39,8 +42,8 @@ MAX_POINTS, MIN_POINTS = 400, 8
 STILL, CAMERA, LOST = "little motion", "a moving camera", "a patch that is lost or leaves the frame"
 UNREADABLE, SHORT = "an unreadable video", "a video that is shorter than a track"
 NO_ROOM = "frames that have no room for such a patch"
-#: Least side of a patch in pixels.
-MIN_PATCH = 8
+#: Least side of a patch, and of the frames' shorter side, in pixels.
+MIN_PATCH, MIN_SIZE = 8, 32
 
 Frame = UInt8[np.ndarray, "h w 3"]
 #: Left, top, width and height in pixels.
@@ -56,30 +59,31 @@ def track_videos(
     give boxes that differ by some pixels.
 
     Args:
-        videos: A folder, searched through all its subfolders for .avi, .mkv, .mov, .mp4 and .webm.
+        videos: A folder, searched by `walk_files` for .avi, .mkv, .mov, .mp4 and .webm.
         out: The folder to make, with ``list.tracks`` and the folder ``frames``.
         length: Frames from a track's first to its last.
         size: Frames whose shorter side is longer than this are made smaller; in pixels.
         patch: Side of a patch as a share of the shorter side; 227 / 448 in the paper.
 
     Returns:
-        How many tracks were found, and how many clips (or videos) gave none, by why.
+        How many tracks were found, and how many clips (or videos) gave none, by the reason.
 
     Raises:
         InputError: No videos, no tracks in any, an option out of its range, or a list is there already.
     """
-    files = sorted(p for p in videos.rglob("*") if p.suffix.lower() in VIDEO_SUFFIXES and p.is_file())
+    check_at_least("length", length, 1)
+    check_at_least("size", size, MIN_SIZE)
+    check_share("patch", patch, above_zero=True, below_one=True)
+    if not videos.is_dir():
+        raise InputError("no such folder of videos", received=str(videos))
+    walked = walk_files(videos, VIDEO_SUFFIXES)
+    tell_left_out(videos, walked.left_out)
+    files = walked.files
     if not files:
-        raise InputError(
-            f"no videos in {videos}: allowed is a folder with files ending in {', '.join(sorted(VIDEO_SUFFIXES))}"
-        )
-    if length < 1 or size < 32 or not 0 < patch < 1:
-        raise InputError(
-            f"no tracks can be made so: received length={length}, size={size}, patch={patch}; allowed are lengths from"
-            " 1, sizes from 32 and patches between 0 and 1"
-        )
+        endings = ", ".join(sorted(VIDEO_SUFFIXES))
+        raise InputError(f"no videos in {videos}", allowed=f"videos end in {endings}, in subfolders too")
     if (out / LIST_NAME).exists():
-        raise InputError(f"{out / LIST_NAME} is there already; name another folder, or delete it")
+        raise InputError(f"{out / LIST_NAME} is there already", allowed="name another folder, or delete it")
     lines: list[str] = []
     left_out: Counter[str] = Counter()
     for number, file in enumerate(files):
@@ -102,15 +106,16 @@ def track_videos(
     if not lines:
         reasons = ", ".join(f"{count} with {reason}" for reason, count in left_out.items())
         raise InputError(
-            f"no tracks in {videos}: {len(files)} videos have {reasons}; expected objects that move before a"
-            f" camera that does not, for {length} frames"
+            f"no tracks in {len(files)} videos of {videos}",
+            received=reasons,
+            allowed=f"a track is an object that moves before a camera that does not, for length={length} frames",
         )
     write_whole(out / LIST_NAME, "".join(lines))
     return len(lines), left_out
 
 
 def follow(frames: list[Frame], patch: float) -> tuple[Box, Box] | str:
-    """The box around what moves in the first of some frames, and where it is in the last; or why there is none.
+    """Find the box around what moves in the first of some frames, and its place in the last; or say why there is none.
 
     The tracker searches within the frame and always finds something. So each moving point of the first box is followed
     by itself, from frame to frame, and half of them must be in the tracker's box all the time.
@@ -148,7 +153,7 @@ def follow(frames: list[Frame], patch: float) -> tuple[Box, Box] | str:
 def moving_points(
     previous: Frame, following: Frame
 ) -> tuple[Float[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]:
-    """Corners of a frame that are found again in the next, as x and y, and whether each has moved."""
+    """Find corners of a frame again in the next: where they were, as x and y, and whether each has moved."""
     gray = cv2.cvtColor(previous, cv2.COLOR_BGR2GRAY)
     corners: Any = cv2.goodFeaturesToTrack(gray, MAX_POINTS, qualityLevel=0.01, minDistance=5)
     if corners is None:
@@ -195,13 +200,9 @@ def _clips(path: Path, length: int, size: int) -> Iterator[tuple[int, list[Frame
 
     What is left at the end is no clip, unless it is all that there is.
     """
-    video = cv2.VideoCapture(str(path))
     frames: list[Frame] = []
     start = 0
-    while True:
-        read, frame = video.read()
-        if not read:
-            break
+    for frame in _frames(path):
         factor = size / min(frame.shape[:2])
         if factor < 1:
             frame = cv2.resize(frame, None, fx=factor, fy=factor, interpolation=cv2.INTER_AREA)
@@ -209,9 +210,19 @@ def _clips(path: Path, length: int, size: int) -> Iterator[tuple[int, list[Frame
         if len(frames) > length:
             yield start, frames
             start, frames = start + len(frames), []
-    video.release()
     if start == 0 and frames:
         yield start, frames
+
+
+def _frames(path: Path) -> Iterator[Frame]:
+    with tempfile.TemporaryDirectory() as folder:
+        # OpenCV takes names in UTF-8 only.
+        link = Path(folder) / f"video{path.suffix}"
+        link.symlink_to(path.absolute())
+        video = cv2.VideoCapture(str(link))
+        while (read := video.read())[0]:
+            yield read[1]
+        video.release()
 
 
 def _write_jpeg(path: Path, frame: Frame) -> None:

@@ -6,7 +6,7 @@ from jaxtyping import Float
 from numpy import ndarray
 from PIL import Image
 
-from pretext.data.side_by_side import PairList
+from pretext.data.pairs.pair_list import PairList
 from pretext.errors import InputError
 
 #: The camera's motion from the first frame to the second, in the order in which a line has it.
@@ -16,10 +16,11 @@ MOTION = ("dx", "dy", "rotation")
 class FramePairs(PairList):
     """Pairs of frames, each line of the list ``first.jpg second.jpg dx dy rotation``; see `PairList`.
 
-    The motion may be in any unit, the same in all lines: metres, degrees, or pixels of the whole frame. A `read` also
+    The motion may be in any unit, the same in all lines: metres, degrees, or pixels of the whole frame. `image` also
     raises InputError where the two frames differ in size.
     """
 
+    kind: ClassVar[str] = "frames"
     form: ClassVar[str] = f"first.jpg second.jpg {' '.join(MOTION)}"
 
     @property
@@ -30,10 +31,11 @@ class FramePairs(PairList):
     def pictures(
         self, index: int, first: Image.Image, second: Image.Image
     ) -> tuple[Image.Image, Image.Image]:
-        """Both frames, which must have the same size."""
+        """Return both frames, which must have the same size."""
         if first.size != second.size:
             raise InputError(
-                f"{self.where(index)}: the frames differ in size: received {first.width}x{first.height} and"
-                f" {second.width}x{second.height}, expected frames of one camera"
+                f"{self.where(index)}: the frames differ in size",
+                received=f"{first.width}x{first.height} and {second.width}x{second.height}",
+                allowed="both frames of a pair come from one camera",
             )
         return first, second

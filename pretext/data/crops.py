@@ -1,0 +1,241 @@
+"""From a photo in RGB to a tensor: random crops for training, the central one for tests."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor
+
+from pretext.errors import InputError
+
+#: A photo is resized to so many pixels at the most: 100 MB in RGB.
+MAX_RESIZED = 1 << 25
+
+
+@runtime_checkable
+class View(Protocol):
+    """What a config may name as the view of a pretraining run."""
+
+    @property
+    def size(self) -> int:
+        """Height of a view, and side of the central crop, in pixels."""
+        ...
+
+    @property
+    def resize(self) -> int:
+        """Length of the shorter side before the central crop, in pixels."""
+        ...
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
+        """Return a view (3, size, width) uint8 of an RGB photo; the width is the same for all photos."""
+        ...
+
+
+@dataclass(frozen=True)
+class RandomCrop:
+    """Resize, crop at a random place, mirror at random.
+
+    Attributes:
+        size: Side of the square crop in pixels.
+        resize: Length of the photo's shorter side before cropping, in pixels; at least ``size``.
+        flip: Whether to mirror every other photo, at random.
+        min_scale: If below 1, the crop is first cut with a side of ``min_scale`` to 1 times the shorter
+            side, then resized to ``size``; ``resize`` is then not used.
+        square: Whether to crop within the photo's central square only.
+    """
+
+    size: int
+    resize: int
+    flip: bool = True
+    min_scale: float = 1.0
+    square: bool = False
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size <= self.resize or not 0 < self.min_scale <= 1:
+            raise InputError(
+                "RandomCrop cannot cut such crops",
+                received=f"size={self.size}, resize={self.resize}, min_scale={self.min_scale}",
+                allowed="0 < size <= resize and 0 < min_scale <= 1",
+            )
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
+        """Return a view (3, size, size) uint8 of an RGB photo."""
+        where = rng.random(4)
+        if self.square:
+            side = min(image.size)
+            image = image.crop(_central_box(image, side))
+        if self.min_scale < 1:
+            side = min(image.size) * (self.min_scale + (1 - self.min_scale) * where[3])
+            left, top = (image.width - side) * where[0], (image.height - side) * where[1]
+            box = (left, top, left + side, top + side)
+            image = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
+        else:
+            image = resize_shorter_side(image, self.resize)
+            left = int(where[0] * (image.width - self.size + 1))
+            top = int(where[1] * (image.height - self.size + 1))
+            image = image.crop((left, top, left + self.size, top + self.size))
+        if self.flip and where[2] < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return to_tensor(image)
+
+
+@dataclass(frozen=True)
+class RandomResizedCrop:
+    """Cut a random part of a random shape, resize it, mirror at random ("Inception" crop of Szegedy et al. 2015).
+
+    Attributes:
+        size: Side of the square view in pixels.
+        resize: Length of the shorter side at test, of which the central ``size`` pixels are taken.
+        flip: Whether to mirror every other photo, at random.
+        scale: Least and greatest area of the part, as a share of the photo's.
+        ratio: Least and greatest width of the part over its height.
+    """
+
+    size: int
+    resize: int
+    flip: bool = True
+    scale: Sequence[float] = (0.08, 1.0)
+    ratio: Sequence[float] = (3 / 4, 4 / 3)
+
+    def __post_init__(self) -> None:
+        scale, ratio = self.scale, self.ratio
+        if not (0 < self.size <= self.resize and 0 < scale[0] <= scale[1] <= 1 and 0 < ratio[0] <= ratio[1]):
+            raise InputError(
+                "RandomResizedCrop cannot cut such crops",
+                received=f"size={self.size}, resize={self.resize}, scale={scale}, ratio={ratio}",
+                allowed="0 < size <= resize, and from the least to the greatest 0 < scale <= 1 and 0 < ratio",
+            )
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
+        """Return a view (3, size, size) uint8 of an RGB photo."""
+        image = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=self._box(image, rng))
+        if self.flip and rng.random() < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return to_tensor(image)
+
+    def _box(self, image: Image.Image, rng: np.random.Generator) -> tuple[int, int, int, int]:
+        for _ in range(10):
+            area = image.width * image.height * rng.uniform(self.scale[0], self.scale[1])
+            ratio = np.exp(rng.uniform(*np.log(self.ratio)))
+            width, height = round(np.sqrt(area * ratio)), round(np.sqrt(area / ratio))
+            if 0 < width <= image.width and 0 < height <= image.height:
+                left = int(rng.integers(image.width - width + 1))
+                top = int(rng.integers(image.height - height + 1))
+                return left, top, left + width, top + height
+        return _central_box(image, min(image.size))
+
+
+@dataclass(frozen=True)
+class RandomScaleCrop:
+    """Resize by a random factor, crop at a random place, mirror at random (Kraehenbuehl et al., ICLR 2016).
+
+    Attributes:
+        size: Side of the square crop in pixels.
+        resize: Length of the shorter side where the central crop is asked for.
+        flip: Whether to mirror every other photo, at random.
+        scale: Least and greatest factor by which the photo is resized. Where it would become smaller than the crop,
+            its shorter side gets the crop's size.
+    """
+
+    size: int
+    resize: int
+    flip: bool = True
+    scale: Sequence[float] = (0.5, 2.0)
+
+    def __post_init__(self) -> None:
+        if not (0 < self.size <= self.resize and 0 < self.scale[0] <= self.scale[1]):
+            raise InputError(
+                "RandomScaleCrop cannot cut such crops",
+                received=f"size={self.size}, resize={self.resize}, scale={self.scale}",
+                allowed="0 < size <= resize, and from the least to the greatest 0 < scale",
+            )
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
+        """Return a view (3, size, size) uint8 of an RGB photo."""
+        draws = rng.random(4)
+        factor = self.scale[0] + (self.scale[1] - self.scale[0]) * draws[0]
+        side = min(self.size / factor, *image.size)
+        left, top = (image.width - side) * draws[1], (image.height - side) * draws[2]
+        box = (left, top, left + side, top + side)
+        image = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
+        if self.flip and draws[3] < 0.5:
+            image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
+        return to_tensor(image)
+
+
+@dataclass(frozen=True)
+class PairCrop:
+    """Resize both pictures of a pair and crop both at the same random place.
+
+    It does not mirror, which would change the direction of a motion; a method that can bear it mirrors itself.
+
+    Attributes:
+        size: Side of the square crops in pixels.
+        resize: Length of each picture's shorter side before cropping, in pixels; at least ``size``.
+    """
+
+    size: int
+    resize: int
+
+    def __post_init__(self) -> None:
+        if not 0 < self.size <= self.resize:
+            raise InputError(
+                "PairCrop cannot cut such crops",
+                received=f"size={self.size}, resize={self.resize}",
+                allowed="0 < size <= resize",
+            )
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
+        """Return a view (3, size, 2 size) uint8 of a pair."""
+        middle = image.width // 2
+        pictures = [
+            resize_shorter_side(image.crop(box), self.resize)
+            for box in ((0, 0, middle, image.height), (middle, 0, 2 * middle, image.height))
+        ]
+        left, top = (
+            int(draw * (side - self.size + 1))
+            for draw, side in zip(rng.random(2), pictures[0].size, strict=True)
+        )
+        view = Image.new("RGB", (2 * self.size, self.size))
+        for number, picture in enumerate(pictures):
+            view.paste(picture.crop((left, top, left + self.size, top + self.size)), (number * self.size, 0))
+        return to_tensor(view)
+
+
+def _central_box(image: Image.Image, side: int) -> tuple[int, int, int, int]:
+    left, top = (image.width - side) // 2, (image.height - side) // 2
+    return left, top, left + side, top + side
+
+
+def resize_shorter_side(image: Image.Image, length: int) -> Image.Image:
+    """Resize so that the shorter side has ``length`` pixels, keeping the aspect ratio.
+
+    Of a photo so long and thin that this would take more than MAX_RESIZED pixels, only the central part is kept.
+    """
+    shorter = min(image.size)
+    if shorter == length:
+        return image
+    longest = max(shorter, int(shorter * MAX_RESIZED / length**2))
+    if shorter < length and longest < max(image.size):
+        width, height = (min(side, longest) for side in image.size)
+        left, top = (image.width - width) // 2, (image.height - height) // 2
+        image = image.crop((left, top, left + width, top + height))
+    size = (
+        max(length, round(image.width * length / shorter)),
+        max(length, round(image.height * length / shorter)),
+    )
+    return image.resize(size, Image.Resampling.BILINEAR)
+
+
+def center_crop(image: Image.Image, size: int, resize: int) -> Tensor:
+    """Return the central (3, size, size) uint8 view of a photo whose shorter side is resized to ``resize``."""
+    image = resize_shorter_side(image, resize)
+    return to_tensor(image.crop(_central_box(image, size)))
+
+
+def to_tensor(image: Image.Image) -> Tensor:
+    """Return an RGB photo as a uint8 tensor (3, H, W)."""
+    return torch.from_numpy(np.array(image)).permute(2, 0, 1).contiguous()

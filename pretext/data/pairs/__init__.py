@@ -1,0 +1,1 @@
+"""Pairs of pictures: lists of them, and tracks found in videos."""

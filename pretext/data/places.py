@@ -1,0 +1,61 @@
+"""Where data are: paths, names below PRETEXT_DATA, and the toy world, which is rendered when it is first asked for.
+
+Nothing heavy is imported here: a wrong name is told at once.
+"""
+
+import os
+import sys
+from pathlib import Path
+
+from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]  # not exported
+
+from pretext.errors import InputError
+from pretext.files import WORK_DIRS
+
+
+def data_path(name: str) -> str:
+    """Find a data set: an existing path or a URL as it is, else a name below the folder PRETEXT_DATA.
+
+    A brace pattern is where at least one of its files is.
+
+    Raises:
+        InputError: It is in neither place.
+    """
+    if "://" in name or _exists(Path(name)):
+        return name
+    root = os.environ.get("PRETEXT_DATA")
+    if root and _exists(Path(root) / name):
+        return str(Path(root) / name)
+    below = f"PRETEXT_DATA={root}" if root else "PRETEXT_DATA, which is not set"
+    raise InputError("no such data", received=name, allowed=f"name a path, or a place below {below}")
+
+
+def _exists(path: Path) -> bool:
+    if path.exists():
+        return True
+    try:
+        return any(Path(file).exists() for file in braceexpand(str(path)))
+    except UnbalancedBracesError as error:
+        raise InputError(f"the pattern has unbalanced braces ({error})", received=str(path)) from error
+
+
+def ensure_toyworld(data: str) -> str:
+    """Render the toy data below WORK_DIRS if ``data`` names it and it is not there yet.
+
+    Returns:
+        The path of the toy data, or ``data`` as it is.
+    """
+    name, _, below = data.partition("/")
+    if name != "toyworld" or Path(data).exists():
+        return data
+    root = os.environ.get("PRETEXT_DATA")
+    if root and (Path(root) / data).exists():
+        return data
+    toyworld = WORK_DIRS / "toyworld"
+    if not toyworld.is_dir():
+        # Imported here: it brings NumPy and Pillow.
+        from pretext.data.toyworld import render_toyworld
+
+        print(f"rendering the toy data into {toyworld} (once)", file=sys.stderr)
+        render_toyworld(toyworld)
+    return str(toyworld / below)
