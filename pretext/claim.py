@@ -1,4 +1,4 @@
-"""A work folder belongs to one run: the one that its ``config.json`` describes."""
+"""Which run a work folder belongs to: the one that its ``config.json`` describes."""
 
 import json
 import shutil
@@ -10,7 +10,7 @@ from pretext.errors import InputError
 from pretext.files import write_whole
 from pretext.old_names import renamed
 
-#: What a run writes into its folder beside ``config.json``, which comes first and goes last.
+#: Files of a run beside ``config.json``, which is written first and deleted last.
 WRITTEN = (
     "backbone.safetensors",
     "step_*.pth",
@@ -20,7 +20,7 @@ WRITTEN = (
     "unreadable.txt",
     "color_grids/iter_*.png",
 )
-#: Names of the folders and files of mmengine's logs: date and time.
+#: Date and time, by which mmengine names the folders and files of its logs.
 LOG = "[0-9]" * 8 + "_" + "[0-9]" * 6
 
 
@@ -34,15 +34,15 @@ def claim(
     """Take a folder for a run, or find that it holds this run already.
 
     Args:
-        folder: Made if it is missing.
-        identity: What makes another run the same run, as JSON can hold it; written to ``config.json``.
-        needed_bytes: Room that the run takes.
-        fresh: Delete the run that the folder holds; what else lies there stays.
+        folder: Folder of the run; made if it is missing.
+        identity: What tells the run from others, as JSON can hold it; written to ``config.json``.
+        needed_bytes: Disk space of the run.
+        fresh: Delete the run in the folder; other files there stay.
         alike: Gives an earlier identity anew, with what is only spelled otherwise there spelled as in ``identity``.
 
     Raises:
-        InputError: The folder holds another run, files of an unknown one, or a ``config.json`` of something
-            else; or the disk has no room.
+        InputError: The folder holds another run, files of an unknown run, or a ``config.json`` of something else; or
+            the disk has too little room.
     """
     record = folder / "config.json"
     if record.is_file():
@@ -51,19 +51,23 @@ def claim(
             differing = _differences(alike(earlier), json.loads(json.dumps(identity)))
             if differing:
                 raise InputError(
-                    f"{folder} holds another run: it differs in {', '.join(differing)};"
-                    " choose another --work-dir, or --fresh to delete that run"
+                    f"{folder} holds a run with other settings",
+                    received=", ".join(differing),
+                    allowed="choose another --work-dir, or --fresh to delete that run",
                 )
             return
         _delete_run(folder)
     if strange := _written(folder):
-        raise InputError(f"{folder} holds {strange[0].name} but no config.json; choose another --work-dir")
+        raise InputError(
+            f"{folder} holds {strange[0].name} but no config.json", allowed="choose another --work-dir"
+        )
     existing = next(path for path in [folder, *folder.absolute().parents] if path.is_dir())
     free = shutil.disk_usage(existing).free
     if free < needed_bytes:
         raise InputError(
-            f"no room on the disk of {folder}: {free / 1e6:.0f} MB are free, the run's checkpoints need"
-            f" {needed_bytes / 1e6:.0f} MB; make room or choose another --work-dir"
+            f"no room on the disk of {folder} for the run's checkpoints",
+            received=f"{free / 1e6:.0f} MB free",
+            allowed=f"make room for {needed_bytes / 1e6:.0f} MB or choose another --work-dir",
         )
     write_whole(record, json.dumps(identity, indent=2) + "\n")
 
@@ -75,8 +79,8 @@ def _read(record: Path, identity: dict[str, Any]) -> dict[str, Any]:
         earlier = None
     if not isinstance(earlier, dict) or not earlier.keys() >= identity.keys():
         raise InputError(
-            f"{record.parent} holds something else than a run: its config.json is not one that a run writes;"
-            " choose another --work-dir"
+            f"{record} was not written by a run: the folder holds something else",
+            allowed="choose another --work-dir",
         )
     return earlier
 
@@ -94,7 +98,8 @@ def _delete_run(folder: Path) -> None:
         (folder / "config.json").unlink()
     except OSError as error:
         raise InputError(
-            f"cannot delete the run in {folder}: {error}; delete it yourself or choose another --work-dir"
+            f"cannot delete the run in {folder}: {error}",
+            allowed="delete it yourself or choose another --work-dir",
         ) from error
 
 
@@ -106,4 +111,4 @@ def _differences(earlier: Any, now: Any, prefix: str = "") -> list[str]:
         ]
     if earlier == now:
         return []
-    return [f"{prefix.removeprefix('.config').removeprefix('.')} ({earlier} there, {now} here)"]
+    return [f"{prefix.removeprefix('.config').removeprefix('.')}={now} ({earlier} there)"]

@@ -1,24 +1,26 @@
-"""Processes: joining and leaving the group, and a model trained by all of them."""
+"""Several processes: joining and leaving the group, and training one model together."""
 
 import os
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from mmengine.model import MMDistributedDataParallel
 from torch import Tensor, nn
 from torch import distributed as dist
 
+T = TypeVar("T")
+
 
 @contextmanager
 def process_group() -> Iterator[torch.device]:
-    """Join the process group that torchrun describes, if it started this process; yield the device to use.
+    """Join torchrun's process group if torchrun started this process, and yield the device to use.
 
     The backend is NCCL with a GPU for each process, else Gloo on the CPU. At the end all processes wait for each other
-    before they leave, without which torchrun sometimes aborts; after an error they leave at once.
+    (without that torchrun sometimes aborts); after an error they leave at once.
     """
     local_rank = int(os.environ.get("LOCAL_RANK", "0"))
     processes, gpus = int(os.environ.get("LOCAL_WORLD_SIZE", "1")), torch.cuda.device_count()
@@ -40,19 +42,28 @@ def process_group() -> Iterator[torch.device]:
 
 
 def rank_and_world_size() -> tuple[int, int]:
-    """This process's number and how many there are; (0, 1) without a group."""
+    """Return this process's number and the number of processes; (0, 1) without a group."""
     if dist.is_available() and dist.is_initialized():
         return dist.get_rank(), dist.get_world_size()
     return 0, 1
 
 
+def from_first(value: T) -> T:
+    """Return the first process's ``value`` on all processes."""
+    if rank_and_world_size()[1] == 1:
+        return value
+    values = [value]
+    dist.broadcast_object_list(values, src=0)
+    return values[0]
+
+
 def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
-    """``model`` on its device; with several processes in mmengine's distributed wrapper, batch norms synchronised."""
+    """Move a model to its device; with several processes, synchronise its batch norms and wrap it for mmengine."""
     model = model.to(device)
     if rank_and_world_size()[1] == 1:
         return model
     model = synchronize_batch_norm(model, device).to(device)
-    # Left to itself mmengine names the GPU LOCAL_RANK, which fails where there is none.
+    # By default mmengine takes the GPU number LOCAL_RANK, which fails without GPUs.
     device_ids = [device.index] if device.type == "cuda" else None
     wrapped: nn.Module = MMDistributedDataParallel(
         module=model, device_ids=device_ids, broadcast_buffers=False
@@ -68,7 +79,7 @@ def synchronize_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
     for name, child in model.named_children():
         if isinstance(child, (nn.BatchNorm1d, nn.BatchNorm2d)):
             synchronized = SyncBatchNorm(child.num_features, child.eps, child.momentum, child.affine)
-            # The same parameters and buffers: what is frozen stays so.
+            # The same parameters and buffers, so that frozen ones stay frozen.
             synchronized.weight, synchronized.bias = child.weight, child.bias
             synchronized.running_mean, synchronized.running_var = child.running_mean, child.running_var
             synchronized.num_batches_tracked = child.num_batches_tracked
@@ -79,9 +90,9 @@ def synchronize_batch_norm(model: nn.Module, device: torch.device) -> nn.Module:
 
 
 class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
-    """Batch norm over the batches of all processes, which must be of equal size; on any device.
+    """Batch norm over the batches of all processes, which must be of equal size, on any device.
 
-    torch's own SyncBatchNorm needs GPUs; this one lets two processes on a CPU compute what one does.
+    torch's own SyncBatchNorm needs GPUs; with this one two processes on a CPU compute what one does.
     """
 
     def forward(self, x: Tensor) -> Tensor:
@@ -111,7 +122,7 @@ class SyncBatchNorm(nn.modules.batchnorm._BatchNorm):
         assert self.running_var is not None
         assert self.num_batches_tracked is not None
         self.num_batches_tracked += 1
-        # Without a momentum, the mean over all batches.
+        # Without a momentum, average over all batches.
         momentum = 1 / int(self.num_batches_tracked) if self.momentum is None else self.momentum
         self.running_mean.lerp_(mean, momentum)
         self.running_var.lerp_(var * (count / (count - 1)), momentum)

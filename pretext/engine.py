@@ -1,6 +1,7 @@
-"""Runs a pretext method: one pretraining run from a config to a backbone file, with seeds and provenance."""
+"""Pretraining: one run of a pretext method, from a config to a backbone file with its provenance."""
 
 from collections.abc import Iterator
+from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -18,7 +19,7 @@ from torch.utils.data import DataLoader
 
 from pretext.backbones.checkpoint import Provenance, save_backbone
 from pretext.backbones.checkpoint import build as build_backbone
-from pretext.checks import check_at_least
+from pretext.checks import check_at_least, check_choice
 from pretext.claim import claim
 from pretext.config import build, plain
 from pretext.data.crops import PairCrop, View, center_crop
@@ -41,23 +42,25 @@ from pretext.hooks import (
     check_unreadable,
 )
 from pretext.initializers import he_normal_
+from pretext.locks import sole_run
 from pretext.methods import METHODS
 from pretext.methods.base import Method
 from pretext.optimizers import OPTIMIZERS
 from pretext.precision import has_bfloat16
+from pretext.progress import ProgressDisplay
 from pretext.recalibration import recalibrate_batch_norm
 from pretext.runner import CpuAmpOptimWrapper, WholeCheckpointRunner
 from pretext.schedules import check_schedule, total_steps
 from pretext.versions import versions
 
+#: Name of the file of the pretrained backbone, the last that a run writes.
+BACKBONE_NAME = "backbone.safetensors"
 #: Photos that are looked at before training starts.
 CHECKED_PHOTOS = 64
-#: So many unreadable ones among them stop the run: where 1 % of all photos are unreadable, chance gives them in
+#: Unreadable photos among them that stop the run: where 1 % of all photos are unreadable, chance gives so many in
 #: fewer than one of 10,000 data sets (the binomial tail P(X >= 6) is 5e-5).
 TOO_MANY_OF_CHECKED = 6
-
-
-#: Photos over which batch norms are recalibrated, at least.
+#: Least number of photos over which batch norms are recalibrated.
 RECALIBRATION_PHOTOS = 2048
 
 
@@ -80,16 +83,16 @@ class Pretraining:
 
     @property
     def name(self) -> str:
-        """What tables call the backbone."""
+        """The backbone's name in tables."""
         return str(self.config["name"] or self.method.name)
 
     @property
     def backbone_file(self) -> Path:
-        """Where the pretrained backbone goes."""
-        return self.work_dir / "backbone.safetensors"
+        """The file of the pretrained backbone."""
+        return self.work_dir / BACKBONE_NAME
 
     def identity(self) -> dict[str, Any]:
-        """What makes another run the same run: it may go on from this one's checkpoints."""
+        """Return what this run shares with each run that may go on from its checkpoints."""
         return {
             "config": plain(self.config),
             "seed": self.seed,
@@ -116,34 +119,39 @@ class Pretraining:
 def pretrain(
     config: dict[str, Any], *, work_dir: Path, seed: int = 0, data: str | None = None, fresh: bool = False
 ) -> Path:
-    """Pretrain a backbone as a config says, or go on where an interrupted run of the same config stopped.
+    """Pretrain a backbone by a config, or go on where an interrupted run of the same config stopped.
 
     Args:
-        config: As ``configs/pretext/*.py`` define it.
-        work_dir: Folder of the run: ``config.json``, ``backbone.safetensors``, checkpoints, logs, pictures.
-        seed: Seed of the weights and of everything that is drawn.
-        data: Photos; see :func:`pretext.data.sources.open_photos`. None takes the config's.
+        config: Config of a run, as in ``configs/pretext/*.py``.
+        work_dir: Folder of the run, which it uses alone: ``config.json``, ``backbone.safetensors``, checkpoints, logs,
+            pictures.
+        seed: Seed of the weights and of all draws.
+        data: Photos; see :func:`open_photos`. None takes the config's.
         fresh: Delete what an earlier run left in ``work_dir``.
 
     Returns:
         The path of the backbone file.
 
     Raises:
-        InputError: Anything is wrong with config, data or folder; found before training starts where it can.
+        InputError: Something is wrong with config, data or folder, or another run uses the folder, or all its
+            checkpoints are damaged; found before training starts if possible.
         TrainingDivergedError: The loss is no longer finite.
     """
-    with process_group() as device:
+    with process_group() as device, _sole_run(work_dir, fresh):
         _check_amp(config["amp"], device)
         run = _prepare(config, work_dir, seed, data or config["data"], device)
         if run.sampler.rank == 0:
-            # Weights and two moments in single precision, three checkpoints at a time, and the backbone file.
+            # Weights and two moments in single precision, in three checkpoints at a time; and the backbone file.
             room = 10 * 4 * sum(p.numel() for p in run.method.parameters())
             claim(run.work_dir, run.identity(), room, fresh, run.respelled)
         _wait()
         if run.backbone_file.is_file():
             return run.backbone_file
         _setup(run)
-        _runner(run).train()
+        display = ProgressDisplay(run.name, run.steps, enabled=run.sampler.rank == 0)
+        runner = _runner(run, display)
+        with display:
+            runner.train()
         if not run.method.whole_photos:
             recalibrate_batch_norm(run.method.backbone, _some_photos(run))
         if run.sampler.rank == 0:
@@ -152,9 +160,9 @@ def pretrain(
 
 
 def build_method(config: dict[str, Any], seed: int) -> Method:
-    """The method and backbone that a config describes, with weights initialised from ``seed``."""
+    """Build the method and backbone of a config, with weights initialised from ``seed``."""
     arguments = {key: value for key, value in config["backbone"].items() if key != "architecture"}
-    # What constructors draw (spectral norm's first vectors) follows the seed, too.
+    # Constructors draw, too: spectral norm's first vectors.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         backbone = build_backbone(config["backbone"]["architecture"], arguments)
@@ -163,13 +171,21 @@ def build_method(config: dict[str, Any], seed: int) -> Method:
     return method
 
 
+def _sole_run(work_dir: Path, fresh: bool) -> AbstractContextManager[None]:
+    finished = (work_dir / BACKBONE_NAME).is_file() and not fresh
+    if finished or rank_and_world_size()[0] != 0:
+        # A finished run is only read; and the first process has the lock for all.
+        return nullcontext()
+    return sole_run(work_dir / "run.lock", work_dir)
+
+
 def _prepare(
     config: dict[str, Any], work_dir: Path, seed: int, data: str, device: torch.device
 ) -> Pretraining:
     _check_numbers(config)
     method = build_method(config, seed)
     check_at_least(f"batch_size of {method.name}", config["batch_size"], method.least_batch)
-    # To be checked only: the run's own is made once the method is on its device.
+    # Only to check the config: the run's own is built once the method is on its device.
     _optimizer(method, config)
     view: View = build(config["view"], VIEWS)
     photos = open_photos(data_path(data))
@@ -209,9 +225,7 @@ def _prepare(
 
 def _check_amp(amp: str | None, device: torch.device) -> None:
     allowed = (None, "bfloat16", "float16") if device.type == "cuda" else (None, "bfloat16")
-    if amp not in allowed:
-        names = ", ".join(map(str, allowed))
-        raise InputError(f"unknown amp: received {amp!r}, allowed on device {device.type} are {names}")
+    check_choice(f"amp for device {device.type}", amp, allowed)
 
 
 def _check_numbers(config: dict[str, Any]) -> None:
@@ -222,14 +236,14 @@ def _check_numbers(config: dict[str, Any]) -> None:
     name = config["name"]
     if name is not None and (not isinstance(name, str) or not name.strip() or name == "random"):
         raise InputError(
-            f"name is what tables call the backbone: received {name!r}, allowed are texts but 'random', or None"
+            "name, the backbone's in tables, cannot be this",
+            received=name,
+            allowed="allowed are texts other than random, and None for the method's name",
         )
     check_at_least("preview_interval", config["preview_interval"] or 0, 0)
     clip = config["clip_grad"]
     if clip is not None and not (isinstance(clip, dict) and "max_norm" in clip):
-        raise InputError(
-            f"clip_grad is no clipping: received {clip!r}, allowed are None or dict(max_norm=...)"
-        )
+        raise InputError("clip_grad must be None or dict(max_norm=...)", received=clip)
     if clip is not None:
         check_at_least("clip_grad.max_norm", clip["max_norm"], 0.0)
 
@@ -249,7 +263,7 @@ def _wait() -> None:
 
 
 def _setup(run: Pretraining) -> None:
-    """Let the method prepare, on the first process first: the others find what it keeps in the folder."""
+    """Let the method prepare, on the first process first: the others read what it leaves in the folder."""
     if run.sampler.rank == 0:
         run.method.setup(run.photos, run.work_dir)
     _wait()
@@ -257,7 +271,7 @@ def _setup(run: Pretraining) -> None:
         run.method.setup(run.photos, run.work_dir)
 
 
-def _runner(run: Pretraining) -> WholeCheckpointRunner:
+def _runner(run: Pretraining, display: ProgressDisplay) -> WholeCheckpointRunner:
     config = run.config
     # Convolutions are faster with the channels last.
     model = data_parallel(run.method.to(memory_format=torch.channels_last), run.device)
@@ -271,7 +285,7 @@ def _runner(run: Pretraining) -> WholeCheckpointRunner:
         model=model,
         train_dataloader=_loader(run),
         optim_wrapper=_optim_wrapper(model, config, run.device),
-        custom_hooks=_hooks(run),
+        custom_hooks=_hooks(run, display),
         visualizer={
             "type": Visualizer,
             "vis_backends": [{"type": LocalVisBackend}, {"type": TensorboardVisBackend}],
@@ -298,8 +312,9 @@ def _optimizer(model: nn.Module, config: dict[str, Any]) -> torch.optim.Optimize
     assert isinstance(method, Method)
     if method.rate_factors and config["clip_grad"] is not None:
         raise InputError(
-            f"{method.name} has two players, whose gradients have no common norm: received"
-            f" clip_grad={config['clip_grad']}, allowed is None"
+            f"clip_grad does not fit {method.name}: it has two players, whose gradients have no common norm",
+            received=config["clip_grad"],
+            allowed=(None,),
         )
     check_at_least("optimizer.lr", config["optimizer"].get("lr"), 0.0)
     groups: list[dict[str, Any]] = []
@@ -310,14 +325,14 @@ def _optimizer(model: nn.Module, config: dict[str, Any]) -> torch.optim.Optimize
         # Batch norms and biases are not decayed.
         groups.append({"params": [p for p in chosen if p.ndim > 1], "lr": rate})
         groups.append({"params": [p for p in chosen if p.ndim <= 1], "lr": rate, "weight_decay": 0.0})
-    # The rate of the first group is what is shown and logged.
+    # The rate of the first group is shown and logged.
     optimizer: torch.optim.Optimizer = build(config["optimizer"], OPTIMIZERS, groups[-2:] + groups[:-2])
     return optimizer
 
 
 def _optim_wrapper(model: nn.Module, config: dict[str, Any], device: torch.device) -> OptimWrapper:
     optimizer = _optimizer(model, config)
-    # mmengine takes an entry out of what it is given.
+    # mmengine removes an entry from the dict that it gets.
     clip = config["clip_grad"] and dict(config["clip_grad"])
     shared = {"accumulative_counts": config["accumulate"], "clip_grad": clip}
     if config["amp"] and device.type == "cuda":
@@ -327,7 +342,7 @@ def _optim_wrapper(model: nn.Module, config: dict[str, Any], device: torch.devic
     return OptimWrapper(optimizer, **shared)
 
 
-def _hooks(run: Pretraining) -> list[Hook]:
+def _hooks(run: Pretraining, display: ProgressDisplay) -> list[Hook]:
     config, rank = run.config, run.sampler.rank
     images = config["batch_size"] * run.sampler.world_size
     shown, unreadable = _held_out_photos(run) if rank == 0 and config["preview_interval"] else ([], {})
@@ -336,7 +351,7 @@ def _hooks(run: Pretraining) -> list[Hook]:
         BeginEpochs(run.sampler.steps_per_epoch, _all_photos(run)),
         SkipUnreadable(run.work_dir / "unreadable.txt", len(run.photos), unreadable),
         StopOnNonFinite(),
-        ShowProgress(run.name, images, run.sampler.steps_per_epoch, enabled=rank == 0),
+        ShowProgress(display, images, run.sampler.steps_per_epoch),
     ]
     if shown:
         pictures = run.work_dir / "color_grids"
@@ -345,7 +360,7 @@ def _hooks(run: Pretraining) -> list[Hook]:
 
 
 def _all_photos(run: Pretraining) -> DataLoader[dict[str, Any]]:
-    """Central crops of all photos of the training, in the order of their numbers."""
+    """Return central crops of all training photos, in the order of their numbers."""
     views = CentralViews(run.views)
     return DataLoader(
         views, batch_size=run.config["batch_size"], num_workers=run.config["workers"], collate_fn=collate
@@ -353,7 +368,7 @@ def _all_photos(run: Pretraining) -> DataLoader[dict[str, Any]]:
 
 
 def _some_photos(run: Pretraining) -> Iterator[Tensor]:
-    """The first batches of `_all_photos`, the same on all processes, on the run's device."""
+    """Yield the first batches of `_all_photos`, the same on all processes, on the run's device."""
     for batch in islice(_all_photos(run), -(-RECALIBRATION_PHOTOS // run.config["batch_size"])):
         yield batch["image"].to(run.device)
 

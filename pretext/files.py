@@ -1,6 +1,7 @@
 """Files that are written whole or not at all, and lists that are read line by line."""
 
 import codecs
+import errno
 import os
 import tempfile
 from pathlib import Path
@@ -9,10 +10,12 @@ from pretext.errors import InputError
 
 #: Where runs, copies of shards and the toy data go, relative to the current folder.
 WORK_DIRS = Path("work_dirs")
+#: Errors by which a file system says that it cannot sync a folder, or that this user may not open it.
+CANNOT_SYNC = (errno.EINVAL, errno.ENOTSUP, errno.EACCES, errno.EPERM, errno.EBADF)
 
 
 def write_whole(path: Path, content: bytes | str) -> None:
-    """Write ``content`` to ``path`` so that a reader, or a kill at any moment, finds the old file or the new.
+    """Write ``content`` to ``path``; a kill or a power failure at any moment leaves the old file or the new one.
 
     Args:
         path: The file; missing folders are made.
@@ -28,10 +31,8 @@ def write_whole(path: Path, content: bytes | str) -> None:
         descriptor, temporary = tempfile.mkstemp(prefix=f".{path.name}.", suffix=".tmp", dir=path.parent)
         with os.fdopen(descriptor, "wb") as file:
             file.write(data)
-            file.flush()
-            os.fsync(file.fileno())
         Path(temporary).chmod(0o644)
-        Path(temporary).replace(path)
+        move_into_place(Path(temporary), path)
     except OSError as error:
         if temporary is not None:
             Path(temporary).unlink(missing_ok=True)
@@ -39,6 +40,31 @@ def write_whole(path: Path, content: bytes | str) -> None:
             f"cannot write {path}: {error.strerror or error}",
             allowed=f"it needs {len(data)} bytes on a writable disk",
         ) from error
+
+
+def move_into_place(written: Path, path: Path) -> None:
+    """Rename a written file to ``path`` in the same folder.
+
+    File and folder are synced to the disk, so that after a power failure the old file or the new one is there, whole.
+
+    Raises:
+        OSError: The disk is full or fails; ``path`` is as it was, or is the new file.
+    """
+    _sync(written)
+    written.replace(path)
+    try:
+        _sync(path.parent)
+    except OSError as error:
+        if error.errno not in CANNOT_SYNC:
+            raise
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def read_lines(path: Path) -> list[str]:

@@ -1,9 +1,8 @@
-"""What happens around a training step: random numbers, unreadable photos, bad losses, progress, pictures."""
+"""Hooks around a training step: random numbers, unreadable photos, bad losses, progress, pictures."""
 
 import hashlib
 import io
 import math
-import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -20,14 +19,15 @@ from pretext.errors import InputError, TrainingDivergedError
 from pretext.files import read_lines, write_whole
 from pretext.progress import ProgressDisplay
 
-#: More unreadable photos than this share of all of them stop a run.
+#: Share of the photos that may be unreadable; more stop a run.
 MAX_UNREADABLE = 0.01
-#: What would break a line of a list, or its columns.
-CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+#: Characters of a name that would break the line of a list, and what stands for them there.
+ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\r": r"\r", "\n": r"\n"})
+UNESCAPED = {r"\\": "\\", r"\t": "\t", r"\r": "\r", r"\n": "\n"}
 
 
 class PinRandomNumbers(Hook):  # type: ignore[misc]  # mmengine is not typed
-    """Seeds torch before each step from (seed, step, rank), so that a resumed run draws the same numbers."""
+    """Seed torch before each step from (seed, step, rank), so that a resumed run draws the same numbers."""
 
     priority = "VERY_HIGH"
 
@@ -41,15 +41,16 @@ class PinRandomNumbers(Hook):  # type: ignore[misc]  # mmengine is not typed
 
 
 class SkipUnreadable(Hook):  # type: ignore[misc]
-    """Count the photos that could not be read and list them; too many stop the run.
+    r"""List the photos that cannot be read, and stop the run if there are too many.
 
-    The list (``unreadable.txt``, one line per photo: its name, a tab, the reason) is the count: all processes append to
-    it, and a resumed run goes on with it. A name with a line break or another control character is written escaped.
+    The list (``unreadable.txt``: one line per photo, its name, a tab and the reason) is the count: all processes
+    append to it, and a resumed run goes on with it. In names ``\``, tab, CR and LF are written ``\\``, ``\t``, ``\r``
+    and ``\n``.
 
     Args:
         path: The list.
-        num_photos: How many photos the run has.
-        held_out: The held-out photos that could not be read, and why; they count like the others.
+        num_photos: Number of photos of the run.
+        held_out: The held-out photos that cannot be read, and why; they count like the others.
 
     Raises:
         InputError: More than 1 % of the photos are unreadable.
@@ -70,43 +71,46 @@ class SkipUnreadable(Hook):  # type: ignore[misc]
         self._list(runner, dict(data_batch.pop("unreadable")))
 
     def _list(self, runner: Any, unreadable: dict[str, str]) -> None:
-        named = {_one_line(name): why for name, why in unreadable.items()}
-        new = {name: why for name, why in named.items() if name not in self._known}
+        new = {name: why for name, why in unreadable.items() if name not in self._known}
         if not new:
             return
-        with self.path.open("ab") as file:
-            file.write(b"".join(os.fsencode(f"{name}\t{_one_line(why)}\n") for name, why in new.items()))
+        with self.path.open("a", encoding="utf-8", errors="surrogateescape") as file:
+            file.write("".join(f"{_escaped(name)}\t{' '.join(why.split())}\n" for name, why in new.items()))
         self._known = self._listed()
         runner.logger.warning(f"{len(self._known)} unreadable photos so far, listed in {self.path}")
         check_unreadable(self._known, self.num_photos)
 
     def _listed(self) -> dict[str, str]:
         lines = read_lines(self.path) if self.path.is_file() else []
-        return dict(line.partition("\t")[::2] for line in lines)
+        parts = [line.partition("\t") for line in lines]
+        return {_unescaped(name): why for name, _, why in parts}
 
 
-def _one_line(text: str) -> str:
-    """Return a text that has no control characters: as it is, or escaped."""
-    return text.encode("unicode_escape").decode() if CONTROL.search(text) else text
+def _escaped(name: str) -> str:
+    return name.translate(ESCAPES)
+
+
+def _unescaped(name: str) -> str:
+    return re.sub(r"\\[\\trn]", lambda found: UNESCAPED[found[0]], name)
 
 
 def check_unreadable(unreadable: dict[str, str], num_photos: int) -> None:
-    """Raise InputError if more than 1 % of the photos are unreadable; it names the first of them."""
+    """Raise InputError, which names the first of them, if more than 1 % of the photos are unreadable."""
     if len(unreadable) > MAX_UNREADABLE * num_photos:
         first = "; ".join(f"{name} ({why})" for name, why in list(unreadable.items())[:3])
         raise InputError(
-            "too many unreadable photos",
-            received=f"{len(unreadable)} of {num_photos}, first {first}",
+            f"too many unreadable photos, first {first}",
+            received=f"{len(unreadable)} of {num_photos}",
             allowed=f"at most {MAX_UNREADABLE:.0%} are skipped: mend or remove them",
         )
 
 
 class BeginEpochs(Hook):  # type: ignore[misc]
-    """Lets the method look at all photos before each epoch.
+    """Let the method look at all photos before each epoch.
 
     Args:
         steps_per_epoch: Steps of an epoch.
-        batches: All photos of the training, as `pretext.data.views.collate` batches them.
+        batches: All training photos, in batches of `pretext.data.views.collate`.
     """
 
     def __init__(self, steps_per_epoch: int, batches: Iterable[dict[str, Any]]):
@@ -129,7 +133,7 @@ class BeginEpochs(Hook):  # type: ignore[misc]
 
 
 class StopOnNonFinite(Hook):  # type: ignore[misc]
-    """Stops the run at the first loss that is no finite number, before it can reach a checkpoint."""
+    """Stop the run at the first loss that is not finite, before it can reach a checkpoint."""
 
     priority = "HIGH"
 
@@ -137,7 +141,7 @@ class StopOnNonFinite(Hook):  # type: ignore[misc]
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Raise TrainingDivergedError if the step's loss is not finite."""
-        loss = float(outputs["loss"].detach()) if outputs else 0.0
+        loss = _last_loss(runner)
         if not math.isfinite(loss):
             raise TrainingDivergedError(
                 f"the loss is {loss} at step {batch_idx + 1}; the last good checkpoint is kept."
@@ -146,41 +150,39 @@ class StopOnNonFinite(Hook):  # type: ignore[misc]
 
 
 class ShowProgress(Hook):  # type: ignore[misc]
-    """Shows step, epoch, loss, images/s and time left."""
+    """Show step, epoch, loss and learning rate on a display that the caller has begun and ends."""
 
-    def __init__(self, title: str, images_per_step: int, steps_per_epoch: int, enabled: bool):
-        self.title, self.images_per_step, self.steps_per_epoch = title, images_per_step, steps_per_epoch
-        self.enabled = enabled
+    def __init__(self, display: ProgressDisplay, images_per_step: int, steps_per_epoch: int):
+        self.display, self.images_per_step, self.steps_per_epoch = display, images_per_step, steps_per_epoch
 
     def before_train(self, runner: Any) -> None:
-        """Begin the display, at the step the run goes on from."""
-        self._display = ProgressDisplay(self.title, runner.max_iters, runner.iter, self.enabled)
-        self._display.__enter__()
+        """Set the display to the step the run goes on from."""
+        self.display.start_at(runner.iter)
 
     def after_train_iter(
         self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
     ) -> None:
         """Show the step."""
-        assert outputs
-        self._display.step(
+        self.display.step(
             self.images_per_step,
             epoch=batch_idx // self.steps_per_epoch + 1,
-            loss=float(outputs["loss"].detach()),
+            loss=_last_loss(runner),
             lr=runner.optim_wrapper.get_lr()["lr"][0],
         )
 
-    def after_train(self, runner: Any) -> None:
-        """End the display."""
-        self._display.__exit__(None, None, None)
+
+def _last_loss(runner: Any) -> float:
+    """Return the loss of this step, which mmengine has read from the device for its log already."""
+    return float(runner.message_hub.get_scalar("train/loss").current())
 
 
 class SavePreviews(Hook):  # type: ignore[misc]
-    """Writes what the method does with a few held-out photos as ``color_grids/iter_XXXXXXXX.png``.
+    """Write what the method makes of a few held-out photos as ``color_grids/iter_XXXXXXXX.png``.
 
     Args:
         photos: Held-out photos (N, 3, H, W) uint8.
-        folder: Where the pictures go.
-        interval: Steps between two pictures; the last step makes one too.
+        folder: Folder of the pictures.
+        interval: Steps between two pictures; there is one after the last step, too.
     """
 
     def __init__(self, photos: Tensor, folder: Path, interval: int):

@@ -6,10 +6,10 @@ import torch
 
 
 def has_bfloat16(device: torch.device) -> bool:
-    """Whether the device multiplies in bfloat16.
+    """Return whether the device multiplies in bfloat16.
 
-    On a CPU that does, a step of AlexNet takes about 0.6 of the time; on one that does not, bfloat16 is much
-    slower than single precision.
+    On a CPU that does, a step of AlexNet takes about 0.6 of the time; on one that does not, bfloat16 is much slower
+    than single precision.
     """
     if device.type == "cuda":
         return bool(torch.cuda.is_bf16_supported())
@@ -18,5 +18,5 @@ def has_bfloat16(device: torch.device) -> bool:
 
 
 def mixed_precision(device: torch.device, enabled: bool) -> AbstractContextManager[None]:
-    """Convolutions and matrix products in bfloat16 if ``enabled`` and the device has it, else single precision."""
+    """Compute convolutions and matrix products in bfloat16 if ``enabled`` and the device has it."""
     return torch.autocast(device.type, torch.bfloat16, enabled=enabled and has_bfloat16(device))

@@ -1,4 +1,4 @@
-"""A progress display: a bar with images/s and time left on a terminal, a line now and then elsewhere."""
+"""A progress display: a bar with images/s and time left on a terminal; elsewhere a line from time to time."""
 
 import logging
 import sys
@@ -8,24 +8,24 @@ from types import TracebackType
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 
-#: Seconds between two lines where the output is no terminal.
+#: Seconds between two lines where the output is not a terminal.
 LINE_SECONDS = 15.0
 #: Steps between two lines for `LOG`.
 LOG_STEPS = 10
 
-#: Gets a line every `LOG_STEPS` steps. The stages of ``transfer`` write it to a file; else it goes nowhere.
+#: Gets a line every `LOG_STEPS` steps. The stages of ``transfer`` write them to a file; pretraining drops them.
 LOG = logging.getLogger(__name__)
 LOG.setLevel(logging.INFO)
 LOG.propagate = False
 
 
 class ProgressDisplay:
-    """Shows how far a run of known length is; a context manager.
+    """Display of how far a run of known length is; a context manager, which shows the terminal's cursor again.
 
     Args:
-        title: What is running.
+        title: Name of the run.
         total: Steps of the whole run.
-        start: Steps done before (a resumed run).
+        start: Steps that a resumed run has done before.
         enabled: False on all processes but the first.
     """
 
@@ -56,6 +56,11 @@ class ProgressDisplay:
     ) -> None:
         self._bar.stop()
 
+    def start_at(self, step: int) -> None:
+        """Begin at a step other than ``start``, before the first call of `step`."""
+        self.steps = self._first = step
+        self._bar.update(self._task, completed=step)
+
     def step(self, images: int, **values: int | float) -> None:
         """Count one step of ``images`` photos; ``values`` (such as the loss) are shown beside it."""
         self.steps += 1
@@ -72,6 +77,12 @@ class ProgressDisplay:
         if self._bar.disable and self.enabled and (ended or now - self._said >= LINE_SECONDS):
             self._said = now
             print(line, file=sys.stderr, flush=True)
+
+
+def say(message: str) -> None:
+    """Print a line on stderr, and write it to `LOG`."""
+    print(message, file=sys.stderr, flush=True)
+    LOG.info(message)
 
 
 def _clock(seconds: float) -> str:

@@ -17,8 +17,10 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
-from pretext.distributed import rank_and_world_size
+from pretext.checkpoints import newest_whole
+from pretext.distributed import from_first, rank_and_world_size
 from pretext.errors import InputError, TrainingDivergedError
+from pretext.files import move_into_place
 from pretext.precision import mixed_precision
 from pretext.schedules import schedulers
 
@@ -29,17 +31,21 @@ LOG_INTERVAL = 10
 class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not typed
     """mmengine's Runner with checkpoints that are written whole or not at all, and a quiet terminal.
 
-    It goes on from the newest checkpoint in its folder. The two newest are kept.
+    It keeps the two newest checkpoints in its folder and goes on from the newer one, or from the older one if the
+    newer is damaged.
 
     Args:
         work_dir: Folder of the run.
         steps: Steps of the whole run.
-        schedule: Of the learning rate; see :func:`pretext.schedules.schedulers`.
+        schedule: Schedule of the learning rate; see :func:`pretext.schedules.schedulers`.
         checkpoint_interval: Steps between two checkpoints, rounded up to a multiple of ``accumulate``: a checkpoint
-            holds no gradients, so one is written only where the weights have just taken them up.
-        accumulate: After how many steps the weights are updated.
-        seed: Of the random numbers that are not drawn step by step.
-        **kwargs: As for mmengine's Runner.
+            holds no gradients, so it is written only after an update of the weights.
+        accumulate: Steps between two updates of the weights.
+        seed: Seed of the random numbers that are not drawn step by step.
+        **kwargs: Further arguments of mmengine's Runner.
+
+    Raises:
+        InputError: Every checkpoint in the folder is damaged.
     """
 
     def __init__(
@@ -53,7 +59,8 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
         seed: int,
         **kwargs: Any,
     ):
-        checkpoint = latest_checkpoint(work_dir)
+        # Were each process to look for itself, they might go on from different steps.
+        checkpoint = from_first(latest_checkpoint(work_dir) if rank_and_world_size()[0] == 0 else None)
         interval = accumulate * math.ceil(checkpoint_interval / accumulate)
         super().__init__(
             work_dir=str(work_dir),
@@ -77,9 +84,9 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
         )
 
     def train(self) -> nn.Module:
-        """Train to the end; returns the model."""
+        """Train to the end and return the model."""
         with warnings.catch_warnings():
-            # With accumulated gradients the rate does come before the first update, and is that of its step.
+            # With accumulated gradients the schedule moves on before the first update; the rate is still the step's.
             warnings.filterwarnings("ignore", "Detected call of `scheduler.step", UserWarning)
             trained: nn.Module = super().train()
         return trained
@@ -112,12 +119,12 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
         partial = Path(out_dir) / f"{filename}.partial"
         try:
             super().save_checkpoint(out_dir, partial.name, *args, **kwargs)
-            partial.replace(Path(out_dir) / filename)
+            move_into_place(partial, Path(out_dir) / filename)
         except OSError as error:
             partial.unlink(missing_ok=True)
             raise InputError(
-                f"cannot write the checkpoint {filename} to {out_dir}: {error.strerror or error};"
-                " make room and start the same command again: it goes on from the checkpoint before"
+                f"cannot write the checkpoint {filename} to {out_dir}: {error.strerror or error}",
+                allowed="make room and start the same command again: it goes on from the checkpoint before",
             ) from error
 
 
@@ -126,11 +133,15 @@ class CpuAmpOptimWrapper(OptimWrapper):  # type: ignore[misc]
 
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
-        """Run the forward pass in bfloat16 where torch holds that to be safe."""
+        """Run the forward pass in bfloat16 where torch considers it safe."""
         with super().optim_context(model), mixed_precision(torch.device("cpu"), enabled=True):
             yield
 
 
 def latest_checkpoint(work_dir: Path) -> Path | None:
-    """The newest whole checkpoint of a run, or None."""
-    return max(work_dir.glob("step_*.pth"), default=None)
+    """Return the newest whole checkpoint of a run, None if there are no checkpoints.
+
+    Raises:
+        InputError: Every checkpoint is damaged.
+    """
+    return newest_whole(sorted(work_dir.glob("step_*.pth"), reverse=True), weights_only=False)

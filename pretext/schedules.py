@@ -1,26 +1,28 @@
-"""How long a run is, and how its learning rate goes."""
+"""The length of a run and the schedule of its learning rate."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from mmengine.optim import CosineAnnealingLR, LinearLR, MultiStepLR, PolyLR
 
-from pretext.checks import check_at_least, check_choice
+from pretext.checks import check_at_least, check_choice, check_share
 from pretext.errors import InputError
 
 
 def total_steps(config: Mapping[str, Any], steps_per_epoch: int) -> int:
-    """Steps of a run: those of its config, or of its ``epochs``.
+    """Return the steps of a run: the config's ``steps``, or those of its ``epochs``.
 
-    A step is one batch a process. With gradient accumulation over n batches every n-th step updates the weights.
+    A step is one batch per process. With gradient accumulation over n batches, every n-th step updates the weights.
 
     Raises:
-        InputError: Both are given or none, or the number is below 1.
+        InputError: Both or none are given, or the number is below 1.
     """
     steps, epochs = config["steps"], config["epochs"]
     if (steps is None) == (epochs is None):
         raise InputError(
-            f"a run needs steps or epochs, the other None: received steps={steps}, epochs={epochs}"
+            "a run needs either steps or epochs",
+            received=f"steps={steps} and epochs={epochs}",
+            allowed="set one to a whole number from 1 up and the other to None",
         )
     for key in ("steps", "epochs"):
         if config[key] is not None:
@@ -29,22 +31,19 @@ def total_steps(config: Mapping[str, Any], steps_per_epoch: int) -> int:
 
 
 def check_schedule(schedule: Mapping[str, Any], names: Sequence[str]) -> None:
-    """Raise InputError unless the schedule's name is one of ``names`` and its warm-up a share of all steps."""
+    """Raise InputError unless the schedule's name is one of ``names`` and its warm-up a share of the steps."""
     check_choice("schedule", schedule["name"], names)
-    if not 0 <= schedule["warmup"] < 1:
-        raise InputError(
-            f"schedule.warmup is a share of all steps: received {schedule['warmup']}, allowed are 0 to below 1"
-        )
+    check_share("schedule.warmup", schedule["warmup"], below_one=True)
 
 
 def schedulers(schedule: Mapping[str, Any], steps: int) -> list[dict[str, Any]]:
-    """The schedulers of mmengine that make up one schedule.
+    """Return the schedulers of mmengine that make up one schedule.
 
     Args:
-        schedule: One that :func:`check_schedule` has passed. ``warmup`` is the share of all steps over which the
-            rate rises in a line. Then it goes by ``name``: ``cosine`` falls to zero by half a cosine, ``poly`` by
-            the share of steps that is left to the power ``power``; ``step`` multiplies it by f at step s for each
-            (s, f) of ``milestones``; ``constant`` leaves it.
+        schedule: A schedule that passes :func:`check_schedule`. Over the share ``warmup`` of all steps the rate rises
+            linearly. Then it follows ``name``: ``cosine`` falls to zero by half a cosine; ``poly`` falls as the share
+            of remaining steps to the power ``power``; ``step`` multiplies it by f at step s for each (s, f) of
+            ``milestones``; ``constant`` keeps it.
         steps: Steps of the whole run.
     """
     warmup = round(schedule["warmup"] * steps)

@@ -1,4 +1,4 @@
-"""Which code made a file: versions of the packages and the git commit."""
+"""The code that made a file: versions of the packages and the git commit."""
 
 import platform
 import subprocess
@@ -22,7 +22,7 @@ DISTRIBUTIONS = {
 
 @cache
 def versions() -> dict[str, str | None]:
-    """Versions of Python and the packages, and the git commit (``+dirty`` if changed), None where unknown."""
+    """Return the versions of Python and the packages, and the git commit (``+dirty`` if changed); None if unknown."""
     found: dict[str, str | None] = {"pretext-transfer": __version__, "python": platform.python_version()}
     for name, distribution in DISTRIBUTIONS.items():
         try:

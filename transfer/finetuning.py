@@ -13,11 +13,11 @@ from torch import distributed as dist
 from torch.optim.lr_scheduler import LambdaLR
 from torch.utils.data import DataLoader, Dataset
 
-from pretext.checks import check_at_least, check_choice
+from pretext.checks import check_at_least, check_choice, check_share
 from pretext.config import build
 from pretext.data.sampling import EpochSampler
 from pretext.distributed import rank_and_world_size
-from pretext.errors import InputError, TrainingDivergedError
+from pretext.errors import TrainingDivergedError
 from pretext.optimizers import OPTIMIZERS
 from pretext.progress import ProgressDisplay
 from pretext.schedules import check_schedule, total_steps
@@ -56,10 +56,7 @@ def check_new_layers(config: Mapping[str, Any]) -> None:
         check_at_least(key, config[key], 1)
     if config["new_std"] is not None:
         check_at_least("new_std", config["new_std"], 0.0)
-    if not 0 <= config["dropout"] < 1:
-        raise InputError(
-            f"dropout is a share: received {config['dropout']}, allowed are numbers from 0 to below 1"
-        )
+    check_share("dropout", config["dropout"], below_one=True)
 
 
 def fine_tune(

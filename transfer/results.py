@@ -1,7 +1,6 @@
 """One JSON line a score: what was judged, how, by what, and the number."""
 
 import dataclasses
-import fcntl
 import hashlib
 import json
 import math
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from pretext.errors import InputError
+from pretext.locks import locked
 from pretext.old_names import renamed
 
 RESULTS_NAME = "results.jsonl"
@@ -197,8 +197,7 @@ def append_scores(path: Path, scores: Sequence[Score]) -> None:
     lines = "".join(json.dumps(asdict(score), allow_nan=False) + "\n" for score in scores).encode()
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        with path.open("a+b", buffering=0) as file:
-            fcntl.flock(file, fcntl.LOCK_EX)
+        with path.open("a+b", buffering=0) as file, locked(file, path):
             file.seek(0)
             whole, torn = _split_torn(file.read())
             if torn:
@@ -246,8 +245,7 @@ def read_scores(paths: Iterable[Path]) -> list[Score]:
     scores = []
     for path in paths:
         try:
-            with path.open("rb") as file:
-                fcntl.flock(file, fcntl.LOCK_SH)
+            with path.open("rb") as file, locked(file, path, shared=True):
                 whole, torn = _split_torn(file.read())
         except OSError as error:
             raise InputError(

@@ -14,6 +14,7 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -38,9 +39,10 @@ from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.errors import InputError
 from pretext.hooks import PinRandomNumbers, ShowProgress, StopOnNonFinite
 from pretext.initializers import he_normal_, normal_
+from pretext.locks import sole_run
 from pretext.old_names import spelled_for_hash
 from pretext.optimizers import OPTIMIZERS
-from pretext.progress import LOG
+from pretext.progress import LOG, ProgressDisplay
 from pretext.runner import WholeCheckpointRunner
 from pretext.schedules import check_schedule, total_steps
 from transfer.data.masks import MaskedPhotos, ScaledCrop, collate, read_masks
@@ -149,16 +151,20 @@ def voc_segmentation(job: Job) -> list[Measurement]:
         TrainingDivergedError: The loss is no longer finite.
     """
     run = _prepare(job)
-    runner = _runner(run)
-    runner.train()
-    for handler in LOG.handlers:
-        runner.logger.addHandler(handler)
-    scores = runner.test()
-    if run.sampler.world_size > 1:
-        # Each process writes its log there.
-        dist.barrier()
-    if run.sampler.rank == 0:
-        shutil.rmtree(run.work_dir)
+    rank = run.sampler.rank
+    with sole_run(run.work_dir / "run.lock", run.work_dir) if rank == 0 else nullcontext():
+        display = ProgressDisplay("VOC segmentation", run.steps, enabled=rank == 0)
+        runner = _runner(run, display)
+        with display:
+            runner.train()
+        for handler in LOG.handlers:
+            runner.logger.addHandler(handler)
+        scores = runner.test()
+        if run.sampler.world_size > 1:
+            # Each process writes its log there.
+            dist.barrier()
+        if rank == 0:
+            shutil.rmtree(run.work_dir)
     (metric_of_images,) = runner.test_evaluator.metrics
     setting = SETTINGS[job.config["train"]]
     split = f"{job.config['train_split']}->{job.config['test_split']}"
@@ -274,7 +280,7 @@ def _check_config(config: Mapping[str, Any]) -> None:
     run_length(config, total_steps(config, 1))
 
 
-def _runner(run: Segmentation) -> WholeCheckpointRunner:
+def _runner(run: Segmentation, display: ProgressDisplay) -> WholeCheckpointRunner:
     config = run.job.config
     return WholeCheckpointRunner(
         run.work_dir,
@@ -289,7 +295,7 @@ def _runner(run: Segmentation) -> WholeCheckpointRunner:
         test_dataloader=_loader(run.test, 1, DefaultSampler(run.test, shuffle=False), config["workers"]),
         test_cfg={"type": TestLoop},
         test_evaluator=_evaluator(),
-        custom_hooks=_hooks(run),
+        custom_hooks=_hooks(run, display),
     )
 
 
@@ -302,10 +308,10 @@ def _scaled_schedule(config: Mapping[str, Any]) -> dict[str, Any]:
     return schedule
 
 
-def _hooks(run: Segmentation) -> list[Hook]:
+def _hooks(run: Segmentation, display: ProgressDisplay) -> list[Hook]:
     sampler = run.sampler
     images = sampler.batch_size * sampler.world_size
-    progress = ShowProgress("VOC segmentation", images, sampler.steps_per_epoch, enabled=sampler.rank == 0)
+    progress = ShowProgress(display, images, sampler.steps_per_epoch)
     return [PinRandomNumbers(run.job.seed, sampler.rank), StopOnNonFinite(), progress]
 
 
