@@ -195,7 +195,7 @@ def truncated(tmp_path, photo_folder):
     [
         (empty, "no photos in data"),
         (texts, "no photos in data"),
-        (truncated, "too many unreadable photos: 48 of 48"),
+        (truncated, "too many unreadable photos, first data/00.jpg"),
     ],
 )
 def test_bad_photos_end_in_exit_code_two(make, message, tmp_path, photo_folder, capsys):

@@ -5,7 +5,8 @@ import torch
 from torch import distributed as dist
 from torch import nn
 
-from pretext.distributed import SyncBatchNorm, process_group, synchronize_batch_norm
+from pretext import distributed
+from pretext.distributed import SyncBatchNorm, from_first, process_group, synchronize_batch_norm
 
 
 def test_synchronised_batch_norms_keep_their_weights_and_what_is_frozen():
@@ -48,6 +49,18 @@ def test_a_synchronised_batch_norm_computes_what_torchs_does(batch_norm, shape):
             torch.testing.assert_close(*found, atol=1e-4, rtol=1e-4)
     finally:
         dist.destroy_process_group()
+
+
+def test_all_take_what_the_first_process_has(monkeypatch):
+    assert from_first("own") == "own"
+
+    def broadcast(values, src):
+        assert src == 0
+        values[0] = "of the first"
+
+    monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (1, 2))
+    monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
+    assert from_first(None) == "of the first"
 
 
 def test_more_processes_than_gpus_compute_on_the_cpu(monkeypatch, tmp_path, capsys):

@@ -43,7 +43,7 @@ def calls(monkeypatch):
     done, sync, replace = [], os.fsync, Path.replace
 
     def fsync(descriptor):
-        path = Path(os.readlink(f"/proc/self/fd/{descriptor}"))
+        path = Path(f"/proc/self/fd/{descriptor}").readlink()
         done.append(("sync", path.suffix or path.name))
         sync(descriptor)
 

@@ -133,6 +133,20 @@ def test_readers_share_a_file_and_write_nothing(no_locks, tmp_path):
         assert [entry.name for entry in tmp_path.iterdir()] == ["file"]
 
 
+def test_a_lock_on_a_file_that_its_holder_has_deleted_is_worth_nothing(tmp_path, monkeypatch):
+    flock, path = fcntl.flock, tmp_path / "lock"
+
+    def after_the_holder(descriptor, how):
+        monkeypatch.setattr(fcntl, "flock", flock)
+        path.unlink()
+        flock(descriptor, how)
+
+    monkeypatch.setattr(fcntl, "flock", after_the_holder)
+    lock = try_lock(path)
+    assert try_lock(path) is None
+    lock.release()
+
+
 def test_an_error_that_is_not_about_locks_is_raised(monkeypatch, tmp_path):
     def fail(*arguments):
         raise OSError(errno.EIO, os.strerror(errno.EIO))

@@ -2,45 +2,17 @@ import math
 
 import pytest
 import torch
+from points import Points, points_job
+from refusals import refused
 from torch import distributed as dist
-from torch import nn
-from torch.optim import SGD, AdamW
-from torch.utils.data import Dataset
 
-from transfer.finetuning import fine_tune, gather, rate_factor
-from transfer.resume import resumable
-from transfer.stage import Job
-
-
-class Points(Dataset):
-    """Number i of an epoch is the point i."""
-
-    def __len__(self):
-        return 6
-
-    def __getitem__(self, draw):
-        return torch.tensor([float(draw.index)])
+from pretext.distributed import from_first
+from transfer.finetuning import check_new_layers, fine_tune, gather, rate_factor
 
 
 @pytest.fixture
 def job(tmp_path):
-    def make(**overrides):
-        config = {
-            "epochs": 1,
-            "steps": None,
-            "scale": 1.0,
-            "decay_biases": False,
-            "batch_size": 3,
-            "workers": 0,
-            "checkpoint_interval": 2,
-            "optimizer": {"type": SGD, "lr": 0.1, "momentum": 0.0, "weight_decay": 0.5},
-            "bias_lr_factor": 2.0,
-            "max_grad_norm": 100.0,
-            "schedule": {"name": "step", "warmup": 0.0, "decay": 0.5, "stages": 2},
-        }
-        return Job(config | overrides, "random:alexnet", tmp_path, 0, tmp_path, torch.device("cpu"))
-
-    return make
+    return lambda **overrides: points_job(tmp_path, **overrides)
 
 
 def test_a_step_schedule_has_equal_parts():
@@ -82,7 +54,7 @@ def test_biases_learn_twice_as_fast_and_do_not_decay(job):
 def test_gradients_are_clipped_over_all_weights(job):
     model = torch.nn.Linear(1, 1)
     before = torch.cat([model.weight.flatten(), model.bias]).detach()
-    optimizer = {"type": SGD, "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}
+    optimizer = {"type": "SGD", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}
     steps = job(optimizer=optimizer, bias_lr_factor=1.0, max_grad_norm=1.0, batch_size=6)
     fine_tune(model, Points(), lambda batch: 30 * model.bias.sum() + 40 * model.weight.sum(), steps, "test")
     moved = torch.cat([model.weight.flatten(), model.bias]).detach() - before
@@ -119,65 +91,38 @@ def train_on_share(rank, world_size, job, folder):
     torch.nn.init.ones_(model.weight)
     torch.nn.init.zeros_(model.bias)
     fine_tune(model, Points(), lambda batch: (model(batch) - 3).square().mean(), job, "test")
-    result = [*model.state_dict().values(), torch.tensor(gather([rank]))]
+    result = [*model.state_dict().values(), torch.tensor(gather([rank])), torch.tensor(from_first(rank))]
     torch.save(result, folder / f"{world_size}_{rank}.pt")
     if world_size > 1:
         dist.destroy_process_group()
 
 
 def test_two_processes_train_as_one_does(job, tmp_path):
-    optimizer = {"type": SGD, "lr": 0.02, "momentum": 0.9, "weight_decay": 0.0}
+    optimizer = {"type": "SGD", "lr": 0.02, "momentum": 0.9, "weight_decay": 0.0}
     train_on_share(0, 1, job(optimizer=optimizer, epochs=3, batch_size=6), tmp_path)
-    torch.multiprocessing.spawn(
-        train_on_share, (2, job(optimizer=optimizer, epochs=3, batch_size=3), tmp_path), nprocs=2
-    )
+    # This process is the first of the two: another takes seconds to start.
+    share = (2, job(optimizer=optimizer, epochs=3, batch_size=3), tmp_path)
+    second = torch.multiprocessing.get_context("spawn").Process(target=train_on_share, args=(1, *share))
+    second.start()
+    try:
+        train_on_share(0, *share)
+        second.join()
+    finally:
+        second.kill()
+    assert second.exitcode == 0
     one, first, second = (torch.load(tmp_path / f"{name}.pt") for name in ("1_0", "2_0", "2_1"))
     assert one[2].tolist() == [0]
     assert first[2].tolist() == second[2].tolist() == [0, 1]
+    assert first[3].item() == second[3].item() == 0
     for expected, *received in zip(one[:2], first[:2], second[:2], strict=True):
         for value in received:
             torch.testing.assert_close(value, expected)
     assert one[0].item() != 1
 
 
-def test_an_interrupted_run_goes_on_and_ends_alike(job):
-    def run(stop=None):
-        torch.manual_seed(0)
-        model = nn.Sequential(nn.Linear(1, 8), nn.BatchNorm1d(8), nn.Dropout(), nn.Linear(8, 1))
-        seen = []
-
-        def loss_of(batch):
-            if len(seen) == stop:
-                raise KeyboardInterrupt
-            seen.append(batch)
-            return (model(batch) - batch).square().mean()
-
-        words = job(epochs=4, optimizer={"type": AdamW, "lr": 0.1})
-        with resumable(words, "a" * 64) as unfinished:
-            fine_tune(model, Points(), loss_of, words, "test", unfinished=unfinished)
-        return model.state_dict(), len(seen)
-
-    whole, steps = run()
-    assert steps == 8
-    with pytest.raises(KeyboardInterrupt):
-        run(stop=5)
-    resumed, rest = run()
-    # The state was written after every second step.
-    assert rest == 4
-    assert all(torch.equal(whole[name], value) for name, value in resumed.items())
-    assert run()[1] == 8
-
-
-def test_another_run_does_not_go_on_there(job):
-    def begin():
-        with resumable(job(), "a" * 64) as unfinished:
-            unfinished.save(2, model=nn.Linear(1, 1))
-            raise KeyboardInterrupt
-
-    with pytest.raises(KeyboardInterrupt):
-        begin()
-    for other, identity in ((job(), "b"), (job(epochs=2), "a")):
-        with resumable(other, identity * 64) as unfinished:
-            assert unfinished.restore(model=nn.Linear(1, 1)) == (0, None)
-    with resumable(job(workers=3, checkpoint_interval=7), "a" * 64) as unfinished:
-        assert unfinished.restore(model=nn.Linear(1, 1)) == (2, None)
+@pytest.mark.parametrize("dropout", [1.0, -0.1, 2.0])
+def test_dropout_is_a_share(dropout):
+    layers = {"reinit_from": "fc6", "fc_channels": 8, "fc6_size": 1, "new_std": None}
+    check_new_layers(layers | {"dropout": 0.5})
+    with refused("dropout", received=dropout, allowed="from 0 to below 1"):
+        check_new_layers(layers | {"dropout": dropout})
