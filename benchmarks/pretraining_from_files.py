@@ -1,10 +1,10 @@
-"""Pretraining from JPEG files against the same step on tensors that are already in memory.
+"""Compare pretraining from JPEG files with the same steps on tensors that are already in memory.
 
 usage: python benchmarks/pretraining_from_files.py [FOLDER_OF_PHOTOS]
 
-Prints images/s of both and the ratio; exits with 1 below 0.85. Without a folder the photos are synthetic.
-Both sides run the whole training step of configs/pretext/colorization_alexnet_imagenette128.py (AlexNet, 128
-pixels, batch 64, two loader workers), in turn, and the median of their rounds counts.
+Prints the images/s of both and their ratio; exits with 1 if it is below 0.85. Without a folder the photos are
+synthetic. Both sides run the whole training step of configs/pretext/colorization_alexnet_imagenette128.py (AlexNet,
+128 pixels, batch 64, two loader workers) in alternating rounds, of which the median counts.
 """
 
 import statistics
@@ -36,7 +36,7 @@ def synthetic_photos(folder: Path, count: int = 512) -> None:
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure, print, and return the exit code."""
     with tempfile.TemporaryDirectory() as scratch:
         folder = Path(sys.argv[1] if len(sys.argv) > 1 else scratch)
         if len(sys.argv) == 1:
@@ -61,7 +61,7 @@ def main() -> int:
         images_per_second(memory)
         for _ in range(ROUNDS):
             rates["memory"].append(images_per_second(memory))
-            images_per_second(files)  # the workers catch up with what they prefetched meanwhile
+            images_per_second(files)  # use up what the workers prefetched in the meantime
             rates["files"].append(images_per_second(files))
         medians = {name: statistics.median(values) for name, values in rates.items()}
         ratio = medians["files"] / medians["memory"]

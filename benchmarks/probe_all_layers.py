@@ -1,10 +1,10 @@
-"""The probe of all five layers of AlexNet in one pass against the probe of conv5 alone.
+"""Compare the probe of all five layers of AlexNet in one pass with the probe of conv5 alone.
 
 usage: python benchmarks/probe_all_layers.py
 
-Prints the seconds of both and their ratio; exits with 1 above 1.3. The photos are synthetic (noise, 128 pixels,
-10 classes); both sides train and score by configs/transfer/linear_probe_imagenette128.py for one epoch, in turn,
-and the median of their rounds counts.
+Prints the seconds of both and their ratio; exits with 1 if it is above 1.3. The photos are synthetic (noise, 128
+pixels, 10 classes). Both sides train and score with configs/transfer/linear_probe_imagenette128.py for one epoch, in
+alternating rounds, of which the median counts.
 """
 
 import statistics
@@ -35,7 +35,7 @@ def synthetic_folder(root: Path) -> None:
 
 
 def main() -> int:
-    """Measure and print."""
+    """Measure, print, and return the exit code."""
     with tempfile.TemporaryDirectory() as scratch:
         root = Path(scratch)
         synthetic_folder(root)

@@ -1,15 +1,15 @@
-"""Time soft encoding plus rebalanced loss against the dense ways of doing it.
+"""Compare the time of soft encoding plus rebalanced loss with dense implementations.
 
 One step on 40 x 44 x 44 pixels and 313 bins (the batch of Zhang et al., ECCV 2016), forward and backward:
 
-caffe    as the released Caffe layers do it: a ball tree over the bins (float64, scikit-learn), a dense
-         float64 target over all bins, its memory kept between steps, its float32 copy in channel order, the weight
-         looked up at the arg max of that, and cross-entropy against it. The cross-entropy is PyTorch's.
+caffe    as in the released Caffe layers: a ball tree over the bins (float64, scikit-learn); a dense float64 target
+         over all bins, whose memory is kept between steps; its float32 copy in channel order; the weight looked up at
+         the arg max of that; and PyTorch's cross-entropy against it.
 brute    distances to every bin and `topk` in PyTorch, a dense float32 target, the same cross-entropy.
 ours     `SoftEncoder` and `soft_cross_entropy`.
 inplace  the same, with the gradient written over the logits, as training does it.
 
-All must give the same loss and gradient. Exit code 1 if `inplace` is less than 10 times as fast as `caffe`.
+All must give the same loss and gradient. Exits with 1 if `inplace` is less than 10 times as fast as `caffe`.
 
     python benchmarks/soft_encoding.py
 """
@@ -47,7 +47,7 @@ Step = Callable[[Tensor, Tensor], Tensor]
 
 
 def caffe_step(neighbors: int) -> Step:
-    """Return a step that goes the way of the released Caffe layers."""
+    """Return a step that works like the released Caffe layers."""
     tree = NearestNeighbors(n_neighbors=neighbors, algorithm="ball_tree").fit(BINS.double().numpy())
     dense = np.zeros((BATCH * SIDE * SIDE, len(BINS)))
     target = np.empty((BATCH, len(BINS), SIDE, SIDE), dtype=np.float32)
@@ -70,7 +70,7 @@ def caffe_step(neighbors: int) -> Step:
 
 
 def brute_step(neighbors: int) -> Step:
-    """Return a step with distances to every bin and a dense target, all in PyTorch."""
+    """Return a step that computes distances to every bin and a dense target in PyTorch."""
 
     def step(ab: Tensor, logits: Tensor) -> Tensor:
         points = ab.permute(0, 2, 3, 1).reshape(-1, 2)
@@ -85,7 +85,7 @@ def brute_step(neighbors: int) -> Step:
 
 
 def our_step(neighbors: int, inplace: bool) -> Step:
-    """Return a step as training takes it."""
+    """Return a step as in training."""
     encoder = SoftEncoder(BINS, neighbors, SIGMA)
 
     def step(ab: Tensor, logits: Tensor) -> Tensor:
@@ -99,7 +99,7 @@ def our_step(neighbors: int, inplace: bool) -> Step:
 def run(step: Step, ab: Tensor, logits: Tensor) -> tuple[float, float, Tensor]:
     """Take one step and return its seconds, its loss and its gradient."""
     leaf = logits.requires_grad_()
-    output = leaf.clone()  # stands for the network's output, whose memory may be overwritten
+    output = leaf.clone()  # stands for the network's output, which may be overwritten
     start = time.perf_counter()
     loss = step(ab, output)
     (gradient,) = torch.autograd.grad(loss, leaf)
@@ -108,7 +108,7 @@ def run(step: Step, ab: Tensor, logits: Tensor) -> tuple[float, float, Tensor]:
 
 
 def measure(neighbors: int, ab: Tensor, logits: Tensor) -> float:
-    """Time all steps, print a line for each, and return the in-place one's speed relative to caffe's."""
+    """Time all steps, print a line per step, and return the speed of `inplace` relative to `caffe`."""
     steps = {
         "caffe": caffe_step(neighbors),
         "brute": brute_step(neighbors),
@@ -118,7 +118,7 @@ def measure(neighbors: int, ab: Tensor, logits: Tensor) -> float:
     checks = {name: run(step, ab, logits) for name, step in steps.items()}  # also the warm-up
     seconds: dict[str, list[float]] = {name: [] for name in steps}
     for _ in range(RUNS):
-        # Taken in turn, so that other load on the machine falls on all of them alike.
+        # In turn, so that other load on the machine affects all alike.
         for name, step in steps.items():
             seconds[name].append(run(step, ab, logits)[0])
     median = {name: statistics.median(times) for name, times in seconds.items()}

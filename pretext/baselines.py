@@ -1,4 +1,4 @@
-"""Backbones to compare with: untrained ones whose filters fit photos."""
+"""Baselines: untrained backbones whose filters fit photos."""
 
 import torch
 
@@ -21,8 +21,8 @@ def initialize_backbone(
 
     Args:
         kind: ``gaussian``, ``pca`` or ``kmeans``.
-        photos: Any photos; unreadable ones are passed over.
-        name: ``alexnet`` or ``vgg16``, with ``:INPUT_SPACE`` for other colours than its own (``alexnet:rgb``).
+        photos: Any photos; unreadable ones are skipped.
+        name: ``alexnet`` or ``vgg16``; ``:INPUT_SPACE`` chooses another input space (``alexnet:rgb``).
         size: Side of the photos' central crops, in pixels.
         count: How many photos are used, spread over all.
         seed: Seed of the patches, the clusters and the random filters.

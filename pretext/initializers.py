@@ -1,4 +1,4 @@
-"""Initialisation of weights: random ones, each from its own stream, and ones that fit the data."""
+"""Initialisation of weights: random weights, each from its own stream, and weights that fit the data."""
 
 import hashlib
 import math
@@ -14,27 +14,28 @@ from pretext.backbones.base import Backbone, ConvBlock
 from pretext.checks import check_at_least, check_choice
 from pretext.errors import InputError
 
-#: Patches for each filter, from which filters are made, and the principal components that are clustered.
+#: Number of patches drawn for each filter.
 PATCHES_PER_FILTER = 20
+#: Most principal components of the patches that are clustered.
 COMPONENTS = 256
 #: Least variance of a component that is clustered, as a share of the first one's.
 MIN_VARIANCE = 1e-3
-#: Steps of the power iteration by which spectral norm learns the norm of weights that were drawn anew.
+#: Steps of the power iteration by which spectral norm learns the norm of newly drawn weights.
 POWER_STEPS = 15
-#: How filters are made from photos.
+#: Ways to make filters from photos.
 DATA_KINDS = ("gaussian", "pca", "kmeans")
-#: Mean of every channel before the ReLU after a data-dependent initialisation.
+#: Mean of every channel before the ReLU, after a data-dependent initialisation.
 CHANNEL_MEAN = 0.1
 
 
 def he_normal_(module: nn.Module, seed: int) -> None:
     """Initialise every convolution and linear layer as He et al. (ICCV 2015, equation 10) do for ReLUs.
 
-    Weights are normal with variance 2 / fan_in, biases are zero, batch norms are reset. Each weight is drawn
-    from (seed, parameter name), so that one layer's numbers do not depend on which other layers there are.
+    Weights are normal with variance 2 / fan_in, biases are zero, and batch norms are reset. Each weight is drawn from
+    (seed, layer name), so a layer's weights do not depend on the other layers.
 
     Args:
-        module: Initialised in place; its weights must be on the CPU.
+        module: Changed in place; its weights must be on the CPU.
         seed: Any integer.
     """
     for name, layer in module.named_modules():
@@ -44,7 +45,7 @@ def he_normal_(module: nn.Module, seed: int) -> None:
             weight = layer.get_parameter(stored)
             fan_in = weight[0].numel()
             if isinstance(layer, nn.ConvTranspose2d):
-                # Each output pixel sees kernel / stride taps of every input channel.
+                # Each output pixel sees kernel / stride taps of each input channel.
                 taps = weight[0, 0].numel() / (layer.stride[0] * layer.stride[1])
                 fan_in = round(weight.shape[0] * taps)
             normal_(weight, std=math.sqrt(2 / fan_in), seed=seed, name=name)
@@ -72,20 +73,21 @@ def initialize_from_data(
     """Make every filter from patches of photos, and give every channel unit variance on them.
 
     "Data-dependent Initializations of Convolutional Neural Networks" (Kraehenbuehl et al., ICLR 2016, section 3.1),
-    layer by layer from the photo upwards. A filter of kind ``kmeans`` is the centre of a cluster of whitened patches
-    of its layer's input (Coates and Ng, 2012), of kind ``pca`` one of their principal components, of kind
-    ``gaussian`` random. Before the ReLU every channel then has variance 1 and mean 0.1 over all positions: by its
-    weights and bias, or by the statistics of its batch norm, whose scale and shift are reset. Every other photo gives
-    patches, and the variance is measured on the others: on those that gave the patches it is larger.
+    layer by layer from the photo upwards. ``kmeans`` makes each filter the centre of a cluster of whitened patches of
+    its layer's input (Coates and Ng, 2012), ``pca`` one of their principal components, ``gaussian`` random. Every
+    channel then has variance 1 and mean 0.1 over all positions before the ReLU: through its weights and bias, or
+    through the statistics of its batch norm, whose scale and shift are reset. Every other photo gives patches, and the
+    variance is measured on the rest, since it is larger on the photos that gave the patches.
 
     Args:
-        backbone: Changed in place; it must be of convolutions that are followed by the norm and then the ReLU.
-        photos: Values 0..255; two or more, a hundred are enough.
+        backbone: Changed in place; its convolutions must be followed by the norm and then the ReLU.
+        photos: Two or more photos with values 0..255; a hundred are enough.
         kind: ``gaussian``, ``pca`` or ``kmeans``.
-        seed: Of the patches, the clusters and the random filters.
+        seed: Seed of the patches, the clusters and the random filters.
 
     Raises:
-        InputError: Another kind or architecture; too few photos for as many filters; photos without variation.
+        InputError: The kind or the architecture is not supported; there are too few photos for the number of filters;
+            or the photos do not vary.
 
     Differences from the paper: patches are whitened within their first 256 principal components.
     """
@@ -93,14 +95,17 @@ def initialize_from_data(
     blocks = {name: block for name, block in backbone.named_children() if isinstance(block, ConvBlock)}
     if not blocks:
         raise InputError(
-            f"{backbone.architecture} cannot be initialised from data: received a network whose norm follows the"
-            " ReLU, allowed are alexnet and vgg16"
+            "cannot initialise this architecture from data: its norm follows the ReLU",
+            received=backbone.architecture,
+            allowed=("alexnet", "vgg16"),
         )
     check_at_least("number of photos", len(photos), 2)
     spread = float(backbone.prepare(photos).std())
     if not spread > 1e-6:
         raise InputError(
-            f"photos without variation: received {len(photos)} of one and the same colour; give photos that differ"
+            "photos do not vary",
+            received=f"{len(photos)} photos of a single colour",
+            allowed="give photos that differ",
         )
     rng = np.random.default_rng(seed)
     for name, block in blocks.items():
@@ -116,7 +121,7 @@ def initialize_from_data(
 
 
 def _inputs(backbone: Backbone, name: str, block: ConvBlock, photos: Tensor) -> Tensor:
-    """What the layer of that name is given, (N, C, H, W)."""
+    """Return the input of the layer of that name, (N, C, H, W)."""
     seen: list[Tensor] = []
     handle = block.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     training = backbone.training
@@ -130,7 +135,7 @@ def _inputs(backbone: Backbone, name: str, block: ConvBlock, photos: Tensor) -> 
 def _patches(
     conv: nn.Conv2d, inputs: Tensor, count: int, rng: np.random.Generator
 ) -> list[Float[Tensor, "m d"]]:
-    """Patches that the convolution looks at, drawn at random positions, for each of its groups."""
+    """Draw patches that the convolution sees, at random positions, for each of its groups."""
     each = math.ceil(count / len(inputs))
     drawn = []
     for photo in inputs:
@@ -149,15 +154,17 @@ def _filters(
     wanted = min(size, count if kind == "pca" else COMPONENTS)
     if kind == "pca" and size < count:
         raise InputError(
-            f"{name} has {count} filters of {size} values, and no more principal components than values; choose"
-            " another kind"
+            f"{name} has fewer principal components than filters",
+            received=size,
+            allowed=f"{count} filters need as many; choose another kind",
         )
     if samples < max(count, wanted):
         raise InputError(
-            f"too few patches for {count} filters of {name} by {kind}: received {samples}; give more or larger photos,"
-            " or another kind"
+            f"too few patches for {count} filters of {name} by {kind}",
+            received=samples,
+            allowed="give more or larger photos, or choose another kind",
         )
-    # Imported here: it takes a second that no other command needs.
+    # Imported here because it takes a second, which no other command needs to spend.
     from sklearn.cluster import MiniBatchKMeans
     from sklearn.decomposition import PCA
 
@@ -165,7 +172,7 @@ def _filters(
     pca = PCA(wanted, random_state=state).fit(patches.cpu().numpy())
     if kind == "pca":
         return torch.from_numpy(pca.components_).float()
-    # Components that hardly vary are noise, which whitening would blow up.
+    # Components that hardly vary are noise, which whitening would amplify.
     kept = pca.explained_variance_ > MIN_VARIANCE * pca.explained_variance_[0]
     whitening = pca.components_[kept] / np.sqrt(pca.explained_variance_[kept])[:, None]
     white = (patches.cpu().numpy() - pca.mean_) @ whitening.T
@@ -180,8 +187,9 @@ def _normalise_channels(block: ConvBlock, inputs: Tensor, name: str) -> None:
     std, mean = torch.std_mean(conv(inputs), dim=(0, 2, 3))
     if not bool((std > 0).all()):
         raise InputError(
-            f"photos without variation: {int((std <= 0).sum())} of {len(std)} channels of {name} are constant on the"
-            f" {len(inputs)} received; give photos that differ"
+            f"photos do not vary: {int((std <= 0).sum())} of {len(std)} channels of {name} are constant",
+            received=f"{len(inputs)} photos",
+            allowed="give photos that differ",
         )
     if conv.bias is not None:
         conv.weight.div_(std.view(-1, 1, 1, 1))
@@ -200,28 +208,28 @@ def _normalise_channels(block: ConvBlock, inputs: Tensor, name: str) -> None:
 def rescale_between_layers(
     backbone: Backbone, photos: UInt8[Tensor, "n 3 h w"], seed: int = 0
 ) -> dict[str, float]:
-    """Scale each layer so that all weights change at the same relative rate, and leave what the network computes.
+    """Scale each layer so that all weights change at the same relative rate; the features change only in scale.
 
     "Data-dependent Initializations of Convolutional Neural Networks" (Kraehenbuehl et al., ICLR 2016, section 3.2);
-    the ``-cs`` of the authors' script, which papers run on pretrained weights before they fine-tune them. A layer's
-    rate of change is the root mean square of its weights' gradient over that of the weights, for a random gradient at
-    the top. Between two layers without normalisation everything is positively homogeneous: scaling one layer by s
-    divides the gradients of that layer by s and multiplies those of all others by s.
+    ``-cs`` in the authors' script, which papers run on pretrained weights before they fine-tune them. A layer's rate of
+    change is the root mean square of its weights' gradient over that of its weights, for a random gradient at the top.
+    Without normalisation the network is positively homogeneous: scaling one layer by s divides the gradients of that
+    layer by s and multiplies those of all others by s.
 
     Args:
         backbone: Changed in place; its batch norm must have been absorbed.
-        photos: What the rates are measured on, values 0..255.
-        seed: Of the gradient at the top.
+        photos: Photos to measure the rates on, values 0..255.
+        seed: Seed of the gradient at the top.
 
     Returns:
-        The factor of each layer's weights, by name. The features of the top layer have a standard deviation of 1
-        afterwards, and are what they were but for that factor, which is the product of all.
+        The factor of each layer's weights, by name. Afterwards the features of the top layer have a standard deviation
+        of 1; they are the former ones times the product of all factors.
 
     Raises:
         InputError: The backbone has batch norm, or a layer is dead on these photos.
 
-    Differences from the paper: it approaches the factors in ten damped iterations; since every rate falls with the
-    square of its own factor alone once the product of all is fixed, they are computed at once.
+    Differences from the paper: the paper approaches the factors in ten damped iterations. Once the product of all
+    factors is fixed, every rate falls with the square of its own factor alone, so they are computed directly.
     """
     blocks = _plain_blocks(backbone)
     top = backbone.layer_names[-1] if "fc7" in backbone.layer_names else list(blocks)[-1]
@@ -235,7 +243,7 @@ def rescale_between_layers(
     spread = float(features.detach().std())
     if not (spread > 0 and bool((rates > 0).all()) and bool(torch.isfinite(rates).all())):
         dead = [name for name, rate in zip(blocks, rates.tolist(), strict=True) if not 0 < rate < math.inf]
-        raise InputError(f"layers without a gradient cannot be rescaled: received {', '.join(dead) or top}")
+        raise InputError("cannot rescale layers without a gradient", received=", ".join(dead) or top)
     factors = (rates.log() - rates.log().mean()).div(2).exp() * spread ** (-1 / len(blocks))
     above = factors.cumprod(0).tolist()
     with torch.no_grad():
@@ -247,12 +255,13 @@ def rescale_between_layers(
 
 
 def _plain_blocks(backbone: Backbone) -> dict[str, ConvBlock]:
-    """The convolutions of a backbone without batch norm, by name, from the photo upwards."""
+    """Return the convolutions of a backbone without batch norm, by name, from the photo upwards."""
     blocks = {name: block for name, block in backbone.named_children() if isinstance(block, ConvBlock)}
     if not blocks or backbone.norm != "none":
         raise InputError(
-            f"only layers without batch norm can be rescaled: received {backbone.architecture} with"
-            f" norm={backbone.norm}; absorb it first"
+            f"cannot rescale the layers of {backbone.architecture} with batch norm",
+            received=f"norm={backbone.norm}",
+            allowed="absorb it first",
         )
     return blocks
 

@@ -12,7 +12,7 @@ from pretext.data.photos import Photos
 from pretext.data.samples import some_photos
 from pretext.errors import InputError
 
-#: Pixels taken from a photo at the most, on a regular grid.
+#: Most pixels taken from a photo, on a regular grid.
 PIXELS_PER_PHOTO = 64 * 64
 
 
@@ -27,14 +27,14 @@ def prior_of_photos(
 ) -> ColorPrior:
     """Count the colours of photos and estimate their prior.
 
-    Gray photos are left out, as they are from the loss, and so are unreadable ones.
+    Gray photos are left out, as the loss leaves them out, and so are unreadable ones.
 
     Args:
         photos: Any photos.
-        bins: Rule of the ab bins; ``from_data`` for those of :func:`pretext.color.bins.bins_from_counts`.
+        bins: Rule of the ab bins; ``from_data`` chooses them by :func:`pretext.color.bins.bins_from_counts`.
         sigma: Width of the smoothing in CIE units.
-        max_photos: Count only so many, spread over all; None for all.
-        gray_threshold: A photo with no |a| or |b| above this is gray.
+        max_photos: Count only this many photos, spread over all; None counts all.
+        gray_threshold: A photo is gray if no |a| or |b| is above this.
         source: Where the photos come from, kept in the file.
 
     Raises:
@@ -58,8 +58,5 @@ def prior_of_photos(
             received=f"{count} photos, all gray or unreadable",
             allowed="name photos in colour",
         )
-    try:
-        centers = bins_from_counts(counts) if bins == FROM_DATA else bins
-        return estimate_prior(counts, centers, sigma, num_photos=counted, source=source)
-    except ValueError as error:
-        raise InputError(str(error)) from error
+    centers = bins_from_counts(counts) if bins == FROM_DATA else bins
+    return estimate_prior(counts, centers, sigma, num_photos=counted, source=source)

@@ -1,4 +1,4 @@
-"""Batch norm's running statistics estimated anew."""
+"""Batch norm's running statistics, estimated again on whole photos."""
 
 from collections.abc import Iterable
 
@@ -12,12 +12,12 @@ from pretext.backbones.base import Backbone
 def recalibrate_batch_norm(backbone: Backbone, batches: Iterable[Tensor]) -> None:
     """Give every batch norm the mean and the variance of its input over some photos.
 
-    For a backbone that was trained on something else, as on patches or on photos with holes: what it learned of its
-    inputs' statistics is wrong for the whole photos that it is judged on. The weights stay as they are. With several
-    processes all must call this, with the same photos.
+    A backbone that was trained on something else, such as patches or photos with holes, has running statistics that
+    are wrong for the whole photos it is judged on. The weights do not change. All processes must call this, with the
+    same photos.
 
     Args:
-        backbone: Its mode is left as it is.
+        backbone: Changed in place; its mode stays the same.
         batches: Photos, each batch (N, 3, H, W) with values 0..255, on the backbone's device.
     """
     norms = [module for module in backbone.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)]

@@ -1,4 +1,4 @@
-"""Predictions of a map and targets at some of a photo's pixels, brought together."""
+"""Alignment of a map's predictions with targets at some of a photo's pixels."""
 
 import math
 
@@ -17,8 +17,9 @@ def check_target_stride(layer: Layer, target_stride: int) -> None:
     check_at_least("target_stride", target_stride, 1)
     if layer.stride % target_stride:
         raise InputError(
-            f"target_stride must divide the stride of {layer.name}: received {target_stride}, allowed are"
-            f" {', '.join(str(k) for k in range(1, layer.stride + 1) if layer.stride % k == 0)}"
+            f"target_stride must divide the stride of {layer.name}",
+            received=target_stride,
+            allowed=[k for k in range(1, layer.stride + 1) if layer.stride % k == 0],
         )
 
 
@@ -27,18 +28,18 @@ def at_targets(
 ) -> Float[Tensor, "n q height width"]:
     """Upsample predictions to the ``size`` of the targets, ``factor`` times as dense.
 
-    Targets are the pixels at multiples of their stride, from the photo's first on. In a padded AlexNet position j
-    looks at pixel j * stride too, in the colorization net two pixels before it, so corners are aligned: 12 positions
-    give 23, the upsampling of Zhang et al.'s code, and what lies beyond the last target is cut. Where that does not
-    cover the targets, the map is taken to be spread evenly over the photo.
+    Targets are the pixels at multiples of their stride, starting with the photo's first. Position j of a padded
+    AlexNet is centred on pixel j * stride too, and in the colorization net two pixels before it, so corners are
+    aligned: 12 positions give 23, as in Zhang et al.'s code, and the rest beyond the last target is cut off. If that
+    does not cover the targets, the map is spread evenly over the photo instead.
 
     Args:
-        prediction: Of a whole map, (N, Q, H, W).
+        prediction: Predictions of a whole map, (N, Q, H, W).
         size: Height and width of the targets.
-        factor: Stride of the map over that of the targets.
+        factor: Stride of the map divided by that of the targets.
 
     Returns:
-        (N, Q, height, width); a view of ``prediction``, where it only had to be cut.
+        Predictions, (N, Q, height, width); a view of ``prediction`` if it only had to be cut.
     """
     reach = [factor * (side - 1) + 1 for side in prediction.shape[-2:]]
     if reach[0] < size[0] or reach[1] < size[1]:
@@ -51,18 +52,18 @@ def at_targets(
 def at_decoded(
     decoded: Float[Tensor, "n c h w"], values: Float[Tensor, "n c height width"], layer: Layer, stride: int
 ) -> tuple[Float[Tensor, "n c h2 w2"], Float[Tensor, "n c h2 w2"]]:
-    """What a decoder made of a map, and a photo's values at the same pixels.
+    """Return a decoder's output and a photo's values at the same pixels.
 
-    A decoder that doubles a map's sides spreads its cells evenly around the position they come of: with a stride of 4
-    those of a position that looks at pixel 16 are at pixels 10, 14, 18 and 22. Cells that lie beyond the photo, as
-    those of a padded map do on both sides, and what lies at the border of an unpadded one are left out. Between two
-    pixels the one before counts.
+    A decoder that doubles a map's sides spreads its cells evenly around the position they come from: with a stride of
+    4, those of a position centred on pixel 16 are at pixels 10, 14, 18 and 22. Cells beyond the photo, which a padded
+    map has on all sides, and pixels at the border that an unpadded map does not reach are left out. A cell between two
+    pixels takes the one before it.
 
     Args:
-        decoded: (N, C, H, W).
-        values: Of every pixel.
-        layer: Whose map was decoded.
-        stride: Pixels between two of what is decoded: the layer's divided by a power of two.
+        decoded: The decoder's output, (N, C, H, W).
+        values: Values of every pixel.
+        layer: The layer whose map was decoded.
+        stride: Pixels between two cells: the layer's stride divided by a power of two.
     """
     first = layer.offset - (layer.stride // stride - 1) / 2 * stride
     skipped = max(0, math.ceil(-first / stride))

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 from torch.utils.data import Dataset
 
 from pretext.backbones.base import Backbone
+from pretext.backbones.checkpoint import drop_fully_connected
 from pretext.checks import check_at_least, room_for
 from pretext.config import build
 from pretext.data.crops import RandomCrop, RandomResizedCrop, RandomScaleCrop, center_crop
@@ -56,7 +57,7 @@ class Classifier(nn.Module):
     def __init__(self, backbone: Backbone, num_classes: int, config: dict[str, Any], seed: int):
         super().__init__()
         trained = SETTINGS[config["train"]]
-        self.conv5 = Conv5(backbone, config, "conv5" in trained)
+        self.conv5 = Conv5(drop_fully_connected(backbone), config, "conv5" in trained)
         self.fully_connected = FullyConnected(
             backbone, self.conv5.out_channels, config, "fully_connected" in trained, seed
         )

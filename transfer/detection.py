@@ -17,6 +17,7 @@ from torchvision.models.detection import FasterRCNN
 from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 
 from pretext.backbones.base import Backbone
+from pretext.backbones.checkpoint import drop_fully_connected
 from pretext.checks import check_at_least, check_choice
 from pretext.data.crops import to_tensor
 from pretext.data.sampling import Draw, draw_rng
@@ -120,7 +121,7 @@ def build_detector(backbone: Backbone, num_classes: int, config: Mapping[str, An
         seed: Seed of the new layers: N(0, 0.01^2), of the boxes' regression N(0, 0.001^2), biases 0, as in
             Fast R-CNN (Girshick, ICCV 2015, section 2.3).
     """
-    conv5 = Conv5(backbone, config, trained=config["train"] == "all")
+    conv5 = Conv5(drop_fully_connected(backbone), config, trained=config["train"] == "all")
     head = FullyConnected(backbone, conv5.out_channels, config, True, seed)
     detector: nn.Module = FasterRCNN(
         conv5,

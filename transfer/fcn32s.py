@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
+from pretext.backbones.checkpoint import drop_fully_connected
 from pretext.errors import InputError
 from transfer.parts import Conv5, FullyConnected
 
@@ -42,11 +43,11 @@ class FCN32s(nn.Module):
             raise InputError(
                 f"FCN-32s needs the published geometry: received geometry={backbone.geometry}, allowed is evaluation"
             )
-        self.conv5 = Conv5(backbone, config, trained, up_to="pool5")
+        self.conv5 = Conv5(drop_fully_connected(backbone), config, trained, up_to="pool5")
         self.fully_connected = FullyConnected(backbone, self.conv5.out_channels, config, trained, seed)
         # What fc6's first window looks at, in pixels of the photo without the padding.
         centre = self.conv5.layer.offset + (self.fully_connected.size - 1) / 2 * STRIDE - PADDING
-        first = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
+        first = next(module for module in self.conv5.modules() if isinstance(module, nn.Conv2d))
         first.padding = (first.padding[0] + PADDING, first.padding[1] + PADDING)  # type: ignore[operator]
         self.score = nn.Conv2d(self.fully_connected.out_channels, num_classes, 1)
         nn.init.zeros_(self.score.weight)

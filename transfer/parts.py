@@ -9,7 +9,6 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone, ConvBlock, Layer
-from pretext.backbones.checkpoint import drop_fully_connected
 from pretext.initializers import normal_
 from pretext.precision import mixed_precision
 
@@ -82,7 +81,7 @@ class Conv5(Part):
 class FullyConnected(Part):
     """fc6 and fc7 over a pooled map, each followed by ReLU and dropout.
 
-    They are the backbone's own where it has them, and are then taken out of it; else they are new.
+    They are the backbone's own if it has them, else new.
 
     Args:
         backbone: Where fc6 and fc7 are taken from.
@@ -107,7 +106,6 @@ class FullyConnected(Part):
             assert isinstance(fc6, ConvBlock)
             assert isinstance(fc7, ConvBlock)
             self.fc6, self.fc7 = fc6, fc7
-            drop_fully_connected(backbone)
         else:
             self.fc6 = ConvBlock(nn.Conv2d, in_channels, channels, "none", kernel_size=size)
             self.fc7 = ConvBlock(nn.Conv2d, channels, channels, "none", kernel_size=1)

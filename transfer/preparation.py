@@ -40,13 +40,12 @@ def prepare_backbone(job: Job, photos: Sequence[Path]) -> LoadedBackbone:
         )
     loaded = job.load_backbone(config["geometry"], "absorb" if absorb else "keep")
     if config["reinit_from"] == "fc6":
-        drop_fully_connected(loaded.backbone)
+        loaded = dataclasses.replace(loaded, backbone=drop_fully_connected(loaded.backbone))
     if config["rescale"]:
         # Spread over the list, which may be sorted by something.
         chosen = photos[:: max(1, len(photos) // PHOTOS)][:PHOTOS]
         views = torch.stack([center_crop(read_image(path), SIDE, SIDE) for path in chosen])
         rescale_between_layers(loaded.backbone, views.to(job.device), job.seed)
     if config["color"]:
-        colored = add_color_channels(loaded.backbone).to(job.device)
-        loaded = dataclasses.replace(loaded, backbone=colored)
+        loaded = dataclasses.replace(loaded, backbone=add_color_channels(loaded.backbone))
     return loaded

@@ -7,7 +7,7 @@ from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone, ConvBlock, Layer
 
-#: Of conv1..conv5 in the papers.
+#: The papers' channels of conv1..conv5.
 CHANNELS = (96, 256, 384, 384, 256)
 
 
@@ -19,11 +19,11 @@ class AlexNet(Backbone):
     give 55, 27, 13, 13, 13 positions at conv1..conv5, 6 at pool5 and 1 at fc6.
 
     Args:
-        groups: 2 halves conv2, conv4 and conv5 as the paper (and the first AlexNet) does; 1 does not.
-        fully_connected: Whether fc6 and fc7 (4096 channels each, as convolutions) belong to the backbone.
-        channels: Of conv1..conv5; torchvision's AlexNet has 64, 192, 384, 256, 256.
-        conv1_padding: Zeros around the photo, in pixels; by default 5 or 0, as the geometry says. RotNet, DeepCluster
-            and torchvision have 2, and photos of 224 pixels.
+        groups: 2 splits conv2, conv4 and conv5 into halves, as in the paper and in the first AlexNet; 1 does not.
+        fully_connected: Whether the backbone has fc6 and fc7 (4096 channels each, as convolutions).
+        channels: Channels of conv1..conv5; torchvision's AlexNet has 64, 192, 384, 256, 256.
+        conv1_padding: Zeros around the photo, in pixels; None takes the geometry's, 5 or 0. RotNet, DeepCluster and
+            torchvision use 2, with photos of 224 pixels.
         input_space, geometry, norm, input_mean, input_std: See :class:`Backbone`.
 
     Differences from the paper: batch norm is affine unless ``norm="batch_no_affine"``; lightness is divided by
@@ -47,7 +47,7 @@ class AlexNet(Backbone):
     ):
         super().__init__(input_space, geometry, norm, input_mean, input_std)
         self.arguments |= {"groups": groups, "fully_connected": fully_connected}
-        # Only what departs from the papers: the hash of a file counts every argument in.
+        # Kept only where they differ from the papers: every argument enters the hash of a file.
         if tuple(channels) != CHANNELS:
             self.arguments["channels"] = tuple(channels)
         if conv1_padding is not None:
@@ -68,7 +68,7 @@ class AlexNet(Backbone):
         self.conv4 = block(c3, c4, 3, padding=1, groups=groups)
         self.conv5 = block(c4, c5, 3, padding=1, groups=groups)
         top = 16 * self.pool5_stride
-        # What conv1 is not padded by, it begins at; and without padding each pooling begins one position further.
+        # An unpadded conv1 starts 5 pixels in, and each unpadded pooling one position further in.
         begin, further = 5.0 - conv1_padding, 1 - self.pool_padding
         offsets = (begin, begin + 4 * further, begin + 12 * further, begin + 28 * further)
         self.layers = (
@@ -84,12 +84,12 @@ class AlexNet(Backbone):
         if fully_connected:
             self.fc6 = block(c5, 4096, 6, **({"dilation": 2, "padding": 5} if padded else {}))
             self.fc7 = block(4096, 4096, 1)
-            # Its window of 6 is centred between two positions; padded and dilated it is centred on one.
+            # A window of 6 is centred between two positions; padded and dilated, it is centred on one.
             fc6 = offsets[3] + (0 if padded else 2.5 * top)
             self.layers += (Layer("fc6", 4096, top, fc6), Layer("fc7", 4096, top, fc6))
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield conv1..conv5, pool1, pool2, pool5 and, where they are, fc6 and fc7, each after its ReLU."""
+        """Yield conv1..conv5, pool1, pool2, pool5 and, if the backbone has them, fc6 and fc7, each after its ReLU."""
         x = self.conv1(x)
         yield "conv1", x
         x = self._pool(x)

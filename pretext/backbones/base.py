@@ -12,7 +12,7 @@ from pretext.checks import check_choice
 from pretext.color.lab import rgb_to_lab, rgb_to_lightness
 from pretext.errors import InputError
 
-#: Default (mean, std) a channel: CIE units for lightness and Lab, 0..1 for RGB (the ImageNet statistics).
+#: Default (mean, std) of each channel: CIE units for lightness and Lab, 0..1 for RGB (the ImageNet statistics).
 INPUT_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "lightness": ((50.0,), (25.0,)),
     "lab": ((50.0, 0.0, 0.0), (25.0, 20.0, 20.0)),
@@ -22,14 +22,13 @@ INPUT_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 
 @dataclass(frozen=True)
 class Layer:
-    """One tap of a backbone.
+    """A layer whose features a backbone can return.
 
     Attributes:
-        name: As in the papers.
+        name: Its name in the papers.
         channels: C of its features (N, C, H, W).
         stride: Pixels of the photo between two positions.
-        offset: The pixel, counted from 0, on which position 0 is centred: position j looks at
-            offset + j * stride.
+        offset: Pixel, counted from 0, on which position 0 is centred; position j is centred on offset + j * stride.
     """
 
     name: str
@@ -39,7 +38,7 @@ class Layer:
 
 
 class ConvBlock(nn.Module):
-    """Convolution, batch norm (or none), ReLU. The convolution has a bias only where no norm follows it."""
+    """Convolution, batch norm (or none), ReLU. The convolution has a bias only if no norm follows it."""
 
     def __init__(self, conv: type[nn.Conv2d], in_channels: int, out_channels: int, norm: str, **kwargs: Any):
         super().__init__()
@@ -54,22 +53,23 @@ class ConvBlock(nn.Module):
 class Backbone(nn.Module):
     """A network that takes RGB photos, does its own colour conversion, and returns features by layer name.
 
-    A photo tensor is (N, 3, H, W) with values 0..255: uint8, or floating point where a photo was resized.
-    No caller ever converts or normalises colours, so none can feed a backbone the wrong colour space.
+    Photos are (N, 3, H, W) with values 0..255: uint8, or floating point if they were resized. Callers never convert
+    or normalise colours, so they cannot feed a backbone the wrong colour space.
 
-    Subclasses fill ``layers`` and implement :meth:`walk`; everything they need to be built again stands in
-    ``arguments``, which goes into the header of the backbone file.
+    Subclasses fill ``layers`` and implement :meth:`walk`. ``arguments`` holds everything needed to build the backbone
+    again and is written into the header of its file.
 
     Args:
         input_space: ``lightness`` (CIE L alone), ``lab`` or ``rgb``.
-        geometry: ``pretrain`` (padded, as the paper pretrains) or ``evaluation`` (as the paper evaluates).
-            The weights are the same in both; architectures without such a difference ignore it.
-        norm: batch norm with affine parameters, without (as the paper's Caffe layers), or none (absorbed).
-        input_mean: What is subtracted from each input channel; the default stands in INPUT_STATISTICS.
-        input_std: What each input channel is divided by; likewise.
+        geometry: ``pretrain`` (padded, as the paper pretrains) or ``evaluation`` (as the paper evaluates). Both have
+            the same weights; architectures that do not differ between the two ignore it.
+        norm: ``batch`` (batch norm with affine parameters), ``batch_no_affine`` (without, as the paper's Caffe layers)
+            or ``none`` (absorbed).
+        input_mean: Mean that is subtracted from each input channel; None takes that of INPUT_STATISTICS.
+        input_std: Standard deviation that divides each input channel; None takes that of INPUT_STATISTICS.
 
     Raises:
-        InputError: An argument is none of the allowed values.
+        InputError: An argument has a value that is not allowed.
     """
 
     architecture: ClassVar[str]
@@ -94,8 +94,9 @@ class Backbone(nn.Module):
         self.in_channels = len(INPUT_STATISTICS[input_space][0])
         if not len(mean) == len(std) == self.in_channels:
             raise InputError(
-                f"input_mean and input_std need one number for each of the {self.in_channels} channels of"
-                f" {input_space}: received {len(mean)} and {len(std)}"
+                f"input_mean and input_std of {input_space} have the wrong length",
+                received=(len(mean), len(std)),
+                allowed=f"give one number for each of the {self.in_channels} channels",
             )
         self.input_space: str = input_space
         self.geometry: str = geometry
@@ -116,7 +117,7 @@ class Backbone(nn.Module):
         return tuple(layer.name for layer in self.layers)
 
     def layer(self, name: str) -> Layer:
-        """The layer of that name; InputError if there is none."""
+        """Return the layer of that name; raise InputError if there is none."""
         check_choice(f"layer of {self.architecture}", name, self.layer_names)
         return self.layers[self.layer_names.index(name)]
 
@@ -128,7 +129,9 @@ class Backbone(nn.Module):
         """
         if photos.dtype != torch.uint8 and not photos.is_floating_point():
             raise InputError(
-                f"photos must be uint8 or floating point with values 0..255: received {photos.dtype}"
+                "photos have the wrong dtype",
+                received=photos.dtype,
+                allowed="allowed are uint8 and floating point, with values 0..255",
             )
         rgb = photos if photos.dtype == torch.uint8 else photos / 255
         if self.input_space == "lightness":
@@ -138,30 +141,30 @@ class Backbone(nn.Module):
         return self.normalize(rgb / 255 if rgb.dtype == torch.uint8 else rgb)
 
     def normalize(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """Normalise values already in ``input_space`` (L 0..100 and ab in CIE units, or RGB 0..1)."""
+        """Normalise values that are already in ``input_space`` (L 0..100 and ab in CIE units, or RGB 0..1)."""
         return (values - self.input_mean) / self.input_std
 
     def denormalize(self, values: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-        """The inverse of `normalize`."""
+        """Undo `normalize`."""
         denormalized: Tensor = values * self.input_std + self.input_mean
         return denormalized
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield (layer name, features) from the photo upwards, computing no further than it is asked."""
+        """Yield (layer name, features) from the photo upwards; compute a layer only when it is asked for."""
         raise NotImplementedError
 
     def extract(self, x: Float[Tensor, "n c h w"], layers: Sequence[str]) -> dict[str, Tensor]:
-        """Features of ``layers`` from normalised input; stops at the last of them.
+        """Return the features of ``layers`` from normalised input; stop at the last of them.
 
         Returns:
             Features (N, channels, H / stride, W / stride) by layer name, in the network's order.
 
         Raises:
-            InputError: A layer is unknown, or no layer is asked for.
+            InputError: A layer is unknown, or ``layers`` is empty.
         """
         wanted = {self.layer(name).name for name in layers}
         if not wanted:
-            raise InputError(f"no layer asked for: allowed are {', '.join(self.layer_names)}")
+            raise InputError(f"no layer of {self.architecture} is asked for", allowed=self.layer_names)
         features: dict[str, Tensor] = {}
         for name, value in self.walk(x):
             if name in wanted:
@@ -171,5 +174,10 @@ class Backbone(nn.Module):
         return features
 
     def forward(self, photos: Shaped[Tensor, "n 3 h w"], layers: Sequence[str]) -> dict[str, Tensor]:
-        """Features of ``layers`` from RGB photos with values 0..255; see :meth:`extract`."""
+        """Return the features of ``layers`` from RGB photos with values 0..255; see :meth:`extract`."""
         return self.extract(self.prepare(photos), layers)
+
+    def features(self, photos: Shaped[Tensor, "n 3 h w"], layer_name: str) -> Float[Tensor, "n c i j"]:
+        """Return the features of one layer from RGB photos with values 0..255; see :meth:`extract`."""
+        features: Tensor = self(photos, [layer_name])[layer_name]
+        return features

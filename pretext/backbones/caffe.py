@@ -1,4 +1,4 @@
-"""Reads Caffe's model files (``.caffemodel``) without Caffe: protocol buffers of which six messages matter."""
+"""Caffe's model files (``.caffemodel``), read without Caffe: protocol buffers, of which five messages matter."""
 
 from functools import cache
 from pathlib import Path
@@ -12,8 +12,8 @@ from google.protobuf.message import DecodeError
 from pretext.errors import InputError
 
 _Field = descriptor_pb2.FieldDescriptorProto
-#: Message: its fields as (name, number, type, repeated). From Caffe's ``caffe.proto``; ``layers`` are of files before
-#: 2014's change of format.
+#: The fields of each message as (name, number, type, repeated), from Caffe's ``caffe.proto``. Files from before 2014's
+#: change of format have ``layers``.
 _MESSAGES: dict[str, list[tuple[str, int, Any, bool]]] = {
     "BlobShape": [("dim", 1, _Field.TYPE_INT64, True)],
     "BlobProto": [
@@ -21,7 +21,7 @@ _MESSAGES: dict[str, list[tuple[str, int, Any, bool]]] = {
         ("channels", 2, _Field.TYPE_INT32, False),
         ("height", 3, _Field.TYPE_INT32, False),
         ("width", 4, _Field.TYPE_INT32, False),
-        # Packed numbers have the wire format of bytes, and are read a hundred times faster as such.
+        # Packed numbers have the wire format of bytes, and reading them as bytes is a hundred times faster.
         ("data", 5, _Field.TYPE_BYTES, False),
         ("shape", 7, "BlobShape", False),
         ("double_data", 8, _Field.TYPE_BYTES, False),
@@ -33,10 +33,10 @@ _MESSAGES: dict[str, list[tuple[str, int, Any, bool]]] = {
 
 
 def read_caffemodel(path: str | Path) -> dict[str, list[npt.NDArray[np.float32]]]:
-    """The arrays of each layer that has any, by its name: a convolution has weights (O, I, kH, kW) and a bias (O,).
+    """Return the arrays of each layer that has any, by name: a convolution has weights (O, I, kH, kW) and a bias (O,).
 
     Raises:
-        InputError: The file is missing, is no such file, or holds arrays of other sizes than it says.
+        InputError: The file is missing, is not a caffemodel, or has arrays of other sizes than it says.
     """
     net = _net_class()()
     try:
@@ -45,7 +45,8 @@ def read_caffemodel(path: str | Path) -> dict[str, list[npt.NDArray[np.float32]]
         raise InputError(f"cannot read {path}: {error.strerror or error}") from error
     except DecodeError as error:
         raise InputError(
-            f"{path} is no caffemodel: {error}; expected Caffe's binary protocol buffers"
+            f"{path} is not a caffemodel: {error}",
+            allowed="name a file of Caffe's binary protocol buffers",
         ) from error
     layers = {
         layer.name: [_array(blob, layer.name, path) for blob in layer.blobs]
@@ -53,21 +54,28 @@ def read_caffemodel(path: str | Path) -> dict[str, list[npt.NDArray[np.float32]]
         if layer.blobs
     }
     if not layers:
-        raise InputError(f"{path} is no caffemodel: it holds no layer with weights; expected a trained net")
+        raise InputError(
+            f"{path} is not a caffemodel: no layer in it has weights", allowed="name a trained net"
+        )
     return layers
 
 
 def _array(blob: Any, layer: str, path: str | Path) -> npt.NDArray[np.float32]:
     content, kind = (blob.data, "<f4") if blob.data else (blob.double_data, "<f8")
     if len(content) % np.dtype(kind).itemsize:
-        raise InputError(f"{path} is damaged: layer {layer} ends in the middle of a number")
+        raise InputError(
+            f"{path} is damaged: layer {layer} ends in the middle of a number",
+            received=f"{len(content)} bytes",
+        )
     values = np.frombuffer(content, kind).astype(np.float32)
-    # The old form has four sides always; those of a vector or a matrix are preceded by ones.
+    # The old format always has four sides; ones precede those of a vector or a matrix.
     old = (blob.num, blob.channels, blob.height, blob.width)
     shape = tuple(blob.shape.dim) if blob.HasField("shape") else old
     if values.size != np.prod(shape, dtype=np.int64):
         raise InputError(
-            f"{path} is damaged: layer {layer} holds {values.size} numbers for an array of {'x'.join(map(str, shape))}"
+            f"{path} is damaged: layer {layer} has the wrong count of numbers",
+            received=values.size,
+            allowed=f"an array of {'x'.join(map(str, shape))} has {np.prod(shape, dtype=np.int64)}",
         )
     return values.reshape(shape)
 

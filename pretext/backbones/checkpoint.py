@@ -1,5 +1,6 @@
-"""The backbone file: safetensors weights, and a header with all that is needed to use and to trace them."""
+"""The backbone file: safetensors weights, and a header with everything needed to use and trace them."""
 
+import copy
 import hashlib
 import json
 import struct
@@ -22,11 +23,10 @@ from pretext.old_names import renamed
 
 FORMAT_VERSION = 1
 HEADER_KEY = "pretext_transfer"
-#: What a header must hold to be loaded.
+#: Keys that a header must have, and the types of their values.
 REQUIRED = {"architecture": str, "arguments": dict, "provenance": dict, "sha256": str}
 
-
-#: ab relative to lightness where a backbone is given colour: the weight of ``data_ab`` in
+#: Scale of ab relative to lightness in `add_color_channels`: the weight of ``data_ab`` in
 #: feature_learning_tests/segmentation/train_val.prototxt of richzhang/colorization.
 AB_SCALE = 0.69308239
 
@@ -38,9 +38,9 @@ class Provenance:
     Attributes:
         method: Pretext method, for instance ``colorization``, or ``random``.
         seed: Seed of the run; None if unknown.
-        step: Optimiser steps taken.
-        processes: How many processes shared the run; the config's batch size is that of each.
-        data: Name of the photos trained on; None if none were.
+        step: Number of optimiser steps.
+        processes: Number of processes that shared the run; the config's batch size is per process.
+        data: Name of the photos it was trained on; None if there were none.
         data_fingerprint: SHA-256 of their listing.
         config: The resolved config.
         versions: Versions of the packages, and the git commit, that wrote the weights.
@@ -66,10 +66,10 @@ class LoadedBackbone:
 
 
 def weights_sha256(backbone: Backbone) -> str:
-    """SHA-256 over the architecture, its arguments (but for the geometry) and every weight's bytes."""
+    """Return the SHA-256 of the architecture, its arguments (except the geometry) and the bytes of every weight."""
     arguments = {k: v for k, v in backbone.arguments.items() if k != "geometry"}
     digest = hashlib.sha256(json.dumps([backbone.architecture, arguments], sort_keys=True).encode())
-    for name, value in sorted(_weights(backbone).items()):
+    for name, value in sorted(weights_of(backbone).items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
@@ -80,8 +80,8 @@ def save_backbone(backbone: Backbone, path: Path | str, provenance: Provenance) 
 
     Args:
         backbone: Any backbone, on any device.
-        path: Where to; should end in ``.safetensors``.
-        provenance: What goes into the header beside the architecture.
+        path: File to write; should end in ``.safetensors``.
+        provenance: Goes into the header, beside the architecture.
 
     Returns:
         The SHA-256 that :func:`load_backbone` will report.
@@ -102,29 +102,29 @@ def save_backbone(backbone: Backbone, path: Path | str, provenance: Provenance) 
         "provenance": asdict(provenance),
         "sha256": sha256,
     }
-    write_whole(Path(path), save(_weights(backbone), metadata={HEADER_KEY: json.dumps(header)}))
+    write_whole(Path(path), save(weights_of(backbone), metadata={HEADER_KEY: json.dumps(header)}))
     return sha256
 
 
 def load_backbone(
     spec: str | Path, *, geometry: str | None = None, seed: int = 0, norm: str = "keep"
 ) -> LoadedBackbone:
-    """Load a backbone whole, or make an untrained one.
+    """Load a backbone from its file, or make an untrained one.
 
     Args:
         spec: Path of a backbone file; or ``random:NAME`` for an untrained backbone of that architecture, with
-            ``random:NAME:INPUT_SPACE`` for other colours than its own (``random:alexnet:rgb``); or
+            ``random:NAME:INPUT_SPACE`` for another input space than its default (``random:alexnet:rgb``); or
             ``random:PATH`` for the untrained twin (same architecture and arguments) of a backbone file.
         geometry: ``pretrain`` or ``evaluation``; None keeps the file's.
-        seed: Seed of an untrained backbone's weights; not used for a file.
+        seed: Seed of an untrained backbone's weights; files ignore it.
         norm: ``keep``, or ``absorb`` to fold batch norm into the convolutions.
 
     Returns:
-        The backbone in eval mode, with provenance and hash. The hash is that of the weights as stored.
+        The backbone in eval mode, with its provenance and the hash of the weights as stored.
 
     Raises:
-        InputError: The file is missing, not a backbone file, of a newer format, damaged, or its weights do
-            not match its architecture to the last key and shape; or the architecture is unknown.
+        InputError: The architecture is unknown; or the file is missing, not a backbone file, of another format
+            version, damaged, or its weights differ from its architecture in any key or shape.
     """
     check_choice("norm policy", norm, ("keep", "absorb"))
     spec = str(spec)
@@ -139,85 +139,90 @@ def load_backbone(
 
 
 def read_header(path: Path) -> dict[str, Any]:
-    """The header of a backbone file; InputError if the file is none. Pickles are never opened."""
+    """Return the header of a backbone file; raise InputError if it is not one. Pickles are never opened."""
     header, _ = _read(path, with_weights=False)
     return header
 
 
-def drop_fully_connected(backbone: Backbone) -> None:
-    """Take fc6 and fc7 out of a backbone, in place, if it has them."""
-    for name in ("fc6", "fc7"):
-        if name in backbone.layer_names:
-            delattr(backbone, name)
-    backbone.layers = tuple(layer for layer in backbone.layers if layer.name not in ("fc6", "fc7"))
-    if "fully_connected" in backbone.arguments:
-        backbone.arguments["fully_connected"] = False
+def drop_fully_connected(backbone: Backbone) -> Backbone:
+    """Return a new backbone with the same weights but without fc6 and fc7."""
+    if "fully_connected" not in backbone.arguments:
+        return copy.deepcopy(backbone)
+    kept = {k: v for k, v in weights_of(backbone).items() if not k.startswith(("fc6.", "fc7."))}
+    return _rebuilt(backbone, {"fully_connected": False}, kept)
 
 
 def add_color_channels(backbone: Backbone) -> Backbone:
-    """A new backbone that sees Lab where ``backbone`` sees lightness, and computes the same.
+    """Return a new backbone that takes Lab instead of lightness and computes the same features.
 
-    The first convolution's weights of a and b are zero, to be learned. Relative to lightness ab are scaled as in the
-    segmentation test of Zhang et al. (ECCV 2016), by 0.693.
+    In its first convolution the weights of a and b are zero, to be learned. Relative to lightness, ab are scaled by
+    0.693, as in the segmentation test of Zhang et al. (ECCV 2016).
 
     Raises:
-        InputError: The backbone sees something else than lightness.
+        InputError: The backbone takes another input space than lightness.
     """
     if backbone.input_space != "lightness":
         raise InputError(
-            f"only a backbone that sees lightness can be given colour: received input_space={backbone.input_space}"
+            "colour channels can only be added to a backbone that sees lightness: wrong input_space",
+            received=backbone.input_space,
+            allowed=("lightness",),
         )
     (mean,), (std,) = backbone.arguments["input_mean"], backbone.arguments["input_std"]
     statistics = {"input_mean": (mean, 0.0, 0.0), "input_std": (std, std / AB_SCALE, std / AB_SCALE)}
-    colored = build(backbone.architecture, backbone.arguments | {"input_space": "lab"} | statistics)
-    weights = _weights(backbone)
+    weights = weights_of(backbone)
     first = next(name for name, value in weights.items() if value.ndim == 4)
     zeros = torch.zeros_like(weights[first])
-    colored.load_state_dict(weights | {first: torch.cat([weights[first], zeros, zeros], dim=1)})
-    return colored.train(backbone.training)
+    weights[first] = torch.cat([weights[first], zeros, zeros], dim=1)
+    return _rebuilt(backbone, {"input_space": "lab"} | statistics, weights)
 
 
+@torch.no_grad()
 def absorb_batch_norm(backbone: Backbone) -> Backbone:
-    """A copy of ``backbone`` without batch norm whose features in eval mode are the same.
+    """Return a new backbone without batch norm that computes the same features as ``backbone`` in eval mode.
 
-    Every convolution takes over its batch norm's scale ``s = weight / sqrt(running_var + eps)`` and shift
-    ``bias - running_mean * s``.
+    Every convolution takes over the scale ``s = weight / sqrt(running_var + eps)`` and the shift
+    ``bias - running_mean * s`` of its batch norm.
 
     Raises:
-        InputError: Batch norm does not follow directly on a convolution (colornet: it follows the ReLU, and
-            the zero padding of the next convolution makes absorbing inexact).
+        InputError: Batch norm does not directly follow the convolutions (colornet: it follows the ReLU, and the zero
+            padding of the next convolution makes absorbing inexact).
     """
     if backbone.norm == "none":
-        return backbone
+        return copy.deepcopy(backbone)
     blocks = {name: m for name, m in backbone.named_modules() if isinstance(m, ConvBlock)}
     if not blocks:
         raise InputError(
-            f"batch norm of {backbone.architecture} cannot be absorbed: it follows the ReLU, not the convolution;"
-            " allowed are alexnet and vgg16; a stage keeps it with batch_norm=frozen or batch_norm=train"
+            "cannot absorb the batch norm of this architecture: it follows the ReLU, not the convolution",
+            received=backbone.architecture,
+            allowed="allowed are alexnet and vgg16; keep batch norm with batch_norm=frozen or batch_norm=train",
         )
-    absorbed = build(backbone.architecture, backbone.arguments | {"norm": "none"})
+    weights: dict[str, Tensor] = {}
     for name, block in blocks.items():
-        norm, conv = block.norm, absorbed.get_submodule(f"{name}.conv")
+        norm = block.norm
         assert isinstance(norm, nn.modules.batchnorm._BatchNorm)
-        assert isinstance(conv, nn.Conv2d)
         assert norm.running_var is not None
         assert norm.running_mean is not None
-        assert conv.bias is not None
         scale = torch.rsqrt(norm.running_var.double() + norm.eps)
         if norm.affine:
             scale = scale * norm.weight.double()
-        shift = (norm.bias.double() if norm.affine else 0) - norm.running_mean.double() * scale
-        with torch.no_grad():
-            conv.weight.copy_(block.conv.weight * scale.view(-1, 1, 1, 1))
-            conv.bias.copy_(shift)
-    return absorbed.train(backbone.training).to(backbone.input_mean.device)
+        weights[f"{name}.conv.weight"] = block.conv.weight * scale.view(-1, 1, 1, 1)
+        shift = norm.bias.double() if norm.affine else torch.zeros_like(scale)
+        weights[f"{name}.conv.bias"] = shift - norm.running_mean.double() * scale
+    return _rebuilt(backbone, {"norm": "none"}, weights)
+
+
+def _rebuilt(backbone: Backbone, changes: dict[str, Any], weights: dict[str, Tensor]) -> Backbone:
+    """Build a backbone again with some other arguments and weights, in the mode and on the device of the old one."""
+    rebuilt = build(backbone.architecture, backbone.arguments | changes)
+    rebuilt.load_state_dict(weights)
+    return rebuilt.train(backbone.training).to(backbone.input_mean.device)
 
 
 def build(architecture: str, arguments: dict[str, Any], geometry: str | None = None) -> Backbone:
     """Build the architecture of that name, with uninitialised weights.
 
     Raises:
-        InputError: Unknown architecture, or arguments or values it does not take.
+        InputError: The architecture is unknown, or does not take these arguments.
     """
     check_choice("architecture", architecture, ARCHITECTURES)
     if geometry is not None:
@@ -227,18 +232,19 @@ def build(architecture: str, arguments: dict[str, Any], geometry: str | None = N
     except InputError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"{architecture} cannot be built from {arguments}: {error}") from error
+        raise InputError(f"cannot build {architecture}: {error}", received=arguments) from error
 
 
-def _weights(module: nn.Module) -> dict[str, Tensor]:
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """Return a module's state dict as files hold it: detached, contiguous and on the CPU."""
     return {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
 
 
 def layers_of(spec: str) -> tuple[str, ...]:
-    """Names of the layers of what `load_backbone` takes, which is not loaded.
+    """Return the names of a backbone's layers without loading it; ``spec`` is that of `load_backbone`.
 
     Raises:
-        InputError: As `load_backbone`, but for damaged weights.
+        InputError: As for `load_backbone`, except that damaged weights go unnoticed.
     """
     if spec.startswith("random:"):
         return build(*_untrained(spec.removeprefix("random:"))).layer_names
@@ -246,21 +252,23 @@ def layers_of(spec: str) -> tuple[str, ...]:
 
 
 def parse_name(name: str) -> tuple[str, dict[str, Any]]:
-    """``NAME`` or ``NAME:INPUT_SPACE`` as the architecture and the arguments that `build` takes."""
+    """Split ``NAME`` or ``NAME:INPUT_SPACE`` into the architecture and the arguments that `build` takes."""
     architecture, colon, input_space = name.partition(":")
     return architecture, {"input_space": input_space} if colon else {}
 
 
 def _untrained(name: str) -> tuple[str, dict[str, Any]]:
-    """Architecture and arguments of what stands behind ``random:``."""
+    """Return the architecture and the arguments that follow ``random:``."""
     if name.endswith(".safetensors"):
         header = read_header(Path(name))
         return header["architecture"], header["arguments"]
     architecture, arguments = parse_name(name)
     if architecture not in ARCHITECTURES:
         raise InputError(
-            f"unknown untrained backbone: received 'random:{name}', allowed are random:NAME and random:NAME:INPUT_SPACE"
-            f" with NAME one of {', '.join(ARCHITECTURES)}, or random:FILE.safetensors for the twin of a backbone file"
+            "unknown untrained backbone",
+            received=f"random:{name}",
+            allowed=f"allowed are random:NAME and random:NAME:INPUT_SPACE with NAME one of {', '.join(ARCHITECTURES)},"
+            " or random:FILE.safetensors for the untrained twin of a backbone file",
         )
     return architecture, arguments
 
@@ -280,18 +288,21 @@ def _load_file(path: Path, geometry: str | None) -> LoadedBackbone:
     misshapen = [k for k in sorted(expected.keys() & received) if expected[k] != received[k]]
     if missing or unexpected or misshapen:
         shapes = [f"{k} {received[k]} instead of {expected[k]}" for k in misshapen]
+        wrong = f"missing {_listed(missing)}; unexpected {_listed(unexpected)}; of a wrong shape {_listed(shapes)}"
         raise InputError(
-            f"{path} does not hold the weights of {header['architecture']}: missing {_listed(missing)};"
-            f" unexpected {_listed(unexpected)}; of a wrong shape {_listed(shapes)}. Every key must match."
+            f"{path} does not hold the weights of {header['architecture']}",
+            received=wrong,
+            allowed="every key and shape must match",
         )
     backbone.load_state_dict(weights, strict=True)
     sha256 = weights_sha256(backbone)
     if sha256 != header["sha256"]:
         raise InputError(
-            f"{path} is damaged: its weights have SHA-256 {sha256[:12]}, its header says"
-            f" {header['sha256'][:12]}; copy it again"
+            f"{path} is damaged: its weights do not have the SHA-256 of its header",
+            received=sha256[:12],
+            allowed=f"the header says {header['sha256'][:12]}; copy the file again",
         )
-    # What a newer version may have added is not needed here.
+    # A newer version may have added fields, which are not needed here.
     known = {entry.name for entry in fields(Provenance)}
     provenance = {key: value for key, value in header["provenance"].items() if key in known}
     return LoadedBackbone(backbone, Provenance(**provenance), sha256)
@@ -300,8 +311,10 @@ def _load_file(path: Path, geometry: str | None) -> LoadedBackbone:
 def _read(path: Path, *, with_weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise InputError(
-            f"no backbone file: received {path}; allowed are the path of a backbone.safetensors"
-            f" or random:NAME with NAME one of {', '.join(ARCHITECTURES)}"
+            "no such backbone file",
+            received=path,
+            allowed="allowed are the path of a backbone.safetensors or random:NAME with NAME one of"
+            f" {', '.join(ARCHITECTURES)}",
         )
     try:
         with safe_open(path, framework="pt") as file:
@@ -311,19 +324,22 @@ def _read(path: Path, *, with_weights: bool) -> tuple[dict[str, Any], dict[str, 
         version = header["format_version"]
     except (SafetensorError, struct.error, json.JSONDecodeError, KeyError, TypeError, OSError) as error:
         raise InputError(
-            f"{path} is not a backbone file ({type(error).__name__}: {error}); expected safetensors with a"
-            f" {HEADER_KEY} header, as `pretext train` writes it. Pickled checkpoints are never opened."
+            f"{path} is not a backbone file ({type(error).__name__}: {error})",
+            allowed=f"name a file of safetensors with a {HEADER_KEY} header, as `pretext train` writes it; pickled"
+            " checkpoints are never opened",
         ) from error
     if version != FORMAT_VERSION:
         raise InputError(
-            f"{path} is a backbone file of format {version}; this version reads format {FORMAT_VERSION}"
+            f"{path} has a format that this version cannot read", received=version, allowed=(FORMAT_VERSION,)
         )
     wrong = [key for key, kind in REQUIRED.items() if not isinstance(header.get(key), kind)]
     if not wrong and "method" not in header["provenance"]:
         wrong = ["provenance.method"]
     if wrong:
         raise InputError(
-            f"{path} has a damaged header: missing or of a wrong type are {', '.join(wrong)}; copy the file again"
+            f"{path} has a damaged header: keys are missing or of a wrong type",
+            received=", ".join(wrong),
+            allowed="copy the file again",
         )
     return header, weights
 

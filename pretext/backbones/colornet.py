@@ -22,11 +22,11 @@ BLOCKS = (
 class ColorNet(Backbone):
     """The paper's VGG-styled network: eight blocks conv1..conv8, no pooling, stride 4 at conv8.
 
-    Batch norm stands once a block, after the last ReLU; conv8 has none. With the 1x1 classifier to 313 bins and
-    the (313, 2) table of bin centres the colorization network counts 32,236,011 numbers, as the authors' does.
+    Each block but conv8 ends in one batch norm, after its last ReLU. With the 1x1 classifier to 313 bins and the
+    (313, 2) table of bin centres, the colorization network has 32,236,011 numbers, as the authors' does.
 
     Args:
-        input_space, geometry, norm, input_mean, input_std: See :class:`Backbone`; geometry changes nothing.
+        input_space, geometry, norm, input_mean, input_std: See :class:`Backbone`; ``geometry`` has no effect.
 
     Differences from the paper: lightness is divided by 25 unless ``input_std=[1]``.
     """
@@ -65,11 +65,11 @@ class ColorNet(Backbone):
             nn.ReLU(inplace=True),
             nn.Conv2d(256, 256, 3, padding=1),
         )
-        # The transposed convolution puts two positions where one was, before and after its centre.
+        # The transposed convolution replaces each position by two, one before and one after its centre.
         self.layers = (*layers, Layer("conv8", 256, total_stride // 2, offset=-total_stride / 4))
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield conv1..conv8; conv1..conv7 after their batch norm, conv8 after its ReLU."""
+        """Yield conv1..conv8: conv1..conv7 after their batch norm, conv8 after its ReLU."""
         for layer in self.layers[:-1]:
             x = self.get_submodule(layer.name)(x)
             yield layer.name, x

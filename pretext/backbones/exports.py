@@ -1,4 +1,4 @@
-"""Backbones' weights under the names of other libraries."""
+"""A backbone's weights under the names of other libraries, and as an ONNX model."""
 
 import io
 from collections.abc import Sequence
@@ -10,28 +10,25 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pretext.backbones.base import Backbone, ConvBlock
-from pretext.backbones.checkpoint import absorb_batch_norm
+from pretext.backbones.checkpoint import absorb_batch_norm, weights_of
 from pretext.checks import check_at_least, check_choice, room_for
 from pretext.errors import InputError
 from pretext.files import write_whole
 
 
 def torchvision_blocks(backbone: Backbone) -> dict[str, tuple[str, str | None]]:
-    """What torchvision's ``alexnet``, ``vgg16`` and ``vgg16_bn`` call each convolution, and the norm after it.
+    """Return torchvision's names of each convolution and of the norm after it, in ``alexnet``, ``vgg16``, ``vgg16_bn``.
 
     Raises:
         InputError: torchvision has no such architecture (colornet).
     """
-    if backbone.architecture not in ("alexnet", "vgg16"):
-        raise InputError(
-            f"torchvision has no counterpart: received {backbone.architecture}, allowed are alexnet, vgg16"
-        )
+    check_choice("architecture for torchvision's names", backbone.architecture, ("alexnet", "vgg16"))
     names: dict[str, tuple[str, str | None]] = {}
     position, previous = 0, ""
     for name, block in backbone.named_children():
         if not (name.startswith("conv") and isinstance(block, ConvBlock)):
             continue
-        # A pool takes one place: between VGG's blocks, and after AlexNet's conv1 and conv2.
+        # A pool takes up one number: between VGG's blocks, and after AlexNet's conv1 and conv2.
         pooled = previous in ("conv1", "conv2") or ("_" in name and previous[:5] not in ("", name[:5]))
         position += int(pooled)
         normed = backbone.norm != "none"
@@ -42,14 +39,14 @@ def torchvision_blocks(backbone: Backbone) -> dict[str, tuple[str, str | None]]:
 
 
 def torchvision_state_dict(backbone: Backbone) -> dict[str, Tensor]:
-    """Weights under the keys of torchvision's ``alexnet``, ``vgg16`` or ``vgg16_bn`` (``features.*``).
+    """Return the weights under the keys of torchvision's ``alexnet``, ``vgg16`` or ``vgg16_bn`` (``features.*``).
 
-    AlexNet's batch norm is absorbed, since torchvision's has none; its channels stay what they are (torchvision's are
-    64-192-384-256-256), and grouped convolutions stay grouped. fc6 and fc7 become the matrices of ``classifier.*``,
-    unless they have batch norm, which torchvision's never have.
+    AlexNet's batch norm is absorbed, since torchvision's AlexNet has none; its channels are kept (torchvision's are
+    64-192-384-256-256), and so are its groups. fc6 and fc7 become the matrices of ``classifier.*``, unless they have
+    batch norm, which torchvision's never have.
 
     Raises:
-        InputError: As :func:`torchvision_blocks`.
+        InputError: As for :func:`torchvision_blocks`.
     """
     names = torchvision_blocks(backbone)
     if backbone.architecture == "alexnet":
@@ -59,28 +56,28 @@ def torchvision_state_dict(backbone: Backbone) -> dict[str, Tensor]:
     for name, (conv, norm) in names.items():
         block = backbone.get_submodule(name)
         assert isinstance(block, ConvBlock)
-        weights |= {f"{conv}.{key}": value for key, value in _weights(block.conv).items()}
-        if block.conv.bias is None:  # torchvision's always have one
+        weights |= {f"{conv}.{key}": value for key, value in weights_of(block.conv).items()}
+        if block.conv.bias is None:  # torchvision's convolutions always have one
             weights[f"{conv}.bias"] = torch.zeros(block.conv.out_channels)
         if norm is not None:
-            weights |= {f"{norm}.{key}": value for key, value in _weights(block.norm).items()}
+            weights |= {f"{norm}.{key}": value for key, value in weights_of(block.norm).items()}
     if "fc6" in backbone.layer_names and backbone.norm == "none":
-        # Dropout takes a place before AlexNet's layers and after VGG-16's.
+        # Dropout takes up a number before each of AlexNet's layers, and after each of VGG-16's.
         first = 1 if backbone.architecture == "alexnet" else 0
         for name, position in (("fc6", first), ("fc7", first + 3)):
-            fc = _weights(backbone.get_submodule(f"{name}.conv"))
+            fc = weights_of(backbone.get_submodule(f"{name}.conv"))
             weights[f"classifier.{position}.weight"] = fc["weight"].flatten(1)
             weights[f"classifier.{position}.bias"] = fc["bias"]
     return weights
 
 
 def openmmlab_checkpoint(backbone: Backbone) -> dict[str, Any]:
-    """A checkpoint as mmdetection and mmsegmentation load it for a model: ``state_dict`` with ``backbone.features.*``.
+    """Return a checkpoint that models of mmdetection and mmsegmentation load.
 
-    The names are those of mmcv's ``VGG``; AlexNet's follow the same rule.
+    Its ``state_dict`` has ``backbone.features.*``, the names of mmcv's ``VGG``; AlexNet's follow the same rule.
 
     Raises:
-        InputError: As :func:`torchvision_blocks`.
+        InputError: As for :func:`torchvision_blocks`.
     """
     weights = torchvision_state_dict(backbone)
     kept = {f"backbone.{key}": value for key, value in weights.items() if key.startswith("features.")}
@@ -88,7 +85,7 @@ def openmmlab_checkpoint(backbone: Backbone) -> dict[str, Any]:
 
 
 class _Features(nn.Module):
-    """A backbone with its layers chosen: photos in, a tuple of features out."""
+    """A backbone with fixed layers: photos in, a tuple of features out."""
 
     def __init__(self, backbone: Backbone, layers: Sequence[str]):
         super().__init__()
@@ -99,13 +96,13 @@ class _Features(nn.Module):
 
 
 def onnx_model(backbone: Backbone, layers: Sequence[str], size: int) -> bytes:
-    """A backbone as an ONNX model, colour conversion and normalisation included.
+    """Return a backbone as an ONNX model, with its colour conversion and normalisation.
 
     Args:
         backbone: In eval mode, on the CPU.
-        layers: Its outputs, by their names.
-        size: Side of the photos in pixels; how many there are in a batch is open. The input ``photos`` is
-            float32 (N, 3, size, size) with values 0..255.
+        layers: Names of the layers that it outputs.
+        size: Side of the photos in pixels. The input ``photos`` is float32 (N, 3, size, size) with values 0..255; N is
+            free.
 
     Raises:
         InputError: A layer is unknown; the packages of the extra ``onnx`` are not installed; or the photos are too
@@ -130,7 +127,8 @@ def onnx_model(backbone: Backbone, layers: Sequence[str], size: int) -> bytes:
         )
     except ImportError as error:
         raise InputError(
-            f"ONNX needs more packages ({error}): pip install 'pretext-transfer[onnx]'"
+            f"ONNX needs more packages: {error}",
+            allowed="pip install 'pretext-transfer[onnx]'",
         ) from error
     assert program is not None
     content: bytes = program.model_proto.SerializeToString()
@@ -140,10 +138,10 @@ def onnx_model(backbone: Backbone, layers: Sequence[str], size: int) -> bytes:
 def save_state_dict(weights: dict[str, Any], path: Path) -> None:
     """Write a plain state dict, whole or not at all, as ``.safetensors`` or as torch's ``.pth``.
 
-    A checkpoint of OpenMMLab, which holds more than tensors, is a ``.pth``.
+    OpenMMLab's checkpoints hold more than tensors, so they must be ``.pth``.
 
     Raises:
-        InputError: The file name ends otherwise, or the file cannot be written.
+        InputError: The file name has another ending, or the file cannot be written.
     """
     endings = (".pth",) if "state_dict" in weights else (".safetensors", ".pth")
     check_choice("ending of a state dict's file", path.suffix, endings)
@@ -153,7 +151,3 @@ def save_state_dict(weights: dict[str, Any], path: Path) -> None:
     buffer = io.BytesIO()
     torch.save(weights, buffer)
     write_whole(path, buffer.getvalue())
-
-
-def _weights(module: nn.Module) -> dict[str, Tensor]:
-    return {key: value.detach().cpu().contiguous() for key, value in module.state_dict().items()}

@@ -1,6 +1,6 @@
-"""Weights that users already have, as backbones: torchvision's, and those of "Colorful Image Colorization".
+"""Backbones from other weight files: torchvision's, and those of "Colorful Image Colorization".
 
-Every tensor of the backbone must be in the file, in its shape; what else the file holds is left out and listed.
+The file must have every tensor of the backbone in its shape. Other tensors of the file are left out and listed.
 """
 
 import warnings
@@ -20,7 +20,7 @@ from pretext.backbones.exports import torchvision_blocks
 from pretext.checks import check_choice
 from pretext.errors import InputError
 
-#: torchvision's AlexNet has other channels and another padding than the papers'.
+#: torchvision's AlexNet differs from the papers' in its channels and its padding.
 _TORCHVISION_ALEXNET = {
     "input_space": "rgb", "geometry": "evaluation", "groups": 1, "fully_connected": True, "norm": "none",
     "channels": (64, 192, 384, 256, 256), "conv1_padding": 2,
@@ -34,8 +34,8 @@ class Imported:
 
     Attributes:
         backbone: In eval mode.
-        used: Names of the file's tensors that are in it.
-        left_out: Names of those that are not.
+        used: Names of the file's tensors that the backbone uses.
+        left_out: Names of the others.
     """
 
     backbone: Backbone
@@ -44,21 +44,22 @@ class Imported:
 
 
 class _Source:
-    """The tensors of a file, which remembers what was taken."""
+    """The tensors of a file; remembers which were taken."""
 
     def __init__(self, path: Path, tensors: Mapping[str, Tensor]):
         self.path, self.tensors, self.used = path, tensors, dict[str, None]()
 
     def take(self, name: str, shape: torch.Size, role: str) -> Tensor:
-        """The tensor of that name in the shape wanted: as it is, or a matrix for a convolution over its whole input."""
+        """Return a tensor in the wanted shape; a matrix may stand for a convolution over its whole input."""
         if name not in self.tensors:
             raise InputError(
-                f"{self.path} has no {name}, which {role} needs; it holds {_some(sorted(self.tensors))}."
-                " Is it of another kind of network?"
+                f"{self.path} has no {name}, which {role} needs",
+                received=_some(sorted(self.tensors)),
+                allowed="it may be of another kind of network",
             )
         tensor = self.tensors[name]
         self.used[name] = None
-        # Caffe's old files have four sides always, preceded by ones.
+        # Arrays of Caffe's old files always have four sides, the first of them ones.
         if tensor.ndim == 4 and tensor.shape[:2] == (1, 1) and shape[:2] != (1, 1):
             tensor = tensor[0, 0]
         while tensor.ndim > len(shape):
@@ -66,10 +67,12 @@ class _Source:
         flat = tensor.ndim in (2, 4) and len(shape) == 4 and tensor.shape[0] == shape[0]
         if tensor.shape != shape and not (flat and tensor.ndim == 2 and tensor.numel() == shape.numel()):
             raise InputError(
-                f"{self.path}: {name} has the shape {tuple(tensor.shape)}, {role} needs {tuple(shape)}"
+                f"{self.path}: {name} does not have the shape that {role} needs",
+                received=tuple(tensor.shape),
+                allowed=(tuple(shape),),
             )
         if not bool(torch.isfinite(tensor).all()):
-            raise InputError(f"{self.path}: {name} has values that are no finite numbers")
+            raise InputError(f"{self.path}: {name} has values that are not finite numbers")
         return tensor.reshape(shape).float()
 
 
@@ -77,7 +80,7 @@ def import_backbone(path: Path | str, kind: str) -> Imported:
     """Read a foreign file of weights.
 
     Args:
-        path: ``.pth`` or ``.pt`` (read without running what a pickle may hold), ``.safetensors``, or ``.caffemodel``.
+        path: ``.pth`` or ``.pt`` (code in a pickle is never run), ``.safetensors``, or ``.caffemodel``.
         kind: One of `KINDS`.
 
     Raises:
@@ -101,18 +104,19 @@ def _read(path: Path) -> dict[str, Tensor]:
         }
     check_choice("ending of a file of weights", path.suffix, (".pth", ".pt", ".safetensors", ".caffemodel"))
     if not path.is_file():
-        raise InputError(f"no file of weights: received {path}")
+        raise InputError("no such file of weights", received=path)
     try:
         if path.suffix == ".safetensors":
             loaded: Any = load_file(path)
         else:
             with warnings.catch_warnings():
-                warnings.simplefilter("ignore", UserWarning)  # of pickles that are refused anyway
+                warnings.simplefilter("ignore", UserWarning)  # about pickles, which are refused anyway
                 loaded = torch.load(path, map_location="cpu", weights_only=True)
     except Exception as error:  # A damaged file can fail in any way.
         raise InputError(
-            f"{path} cannot be read as weights ({type(error).__name__}); expected is a state dict, as"
-            " torch.save(model.state_dict(), ...) or safetensors write it: a pickled model is not opened"
+            f"{path} cannot be read as weights ({type(error).__name__})",
+            allowed="name a state dict, as torch.save(model.state_dict(), ...) or safetensors write it; pickled models"
+            " are never opened",
         ) from error
     if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
         loaded = loaded["state_dict"]
@@ -120,14 +124,16 @@ def _read(path: Path) -> dict[str, Tensor]:
         isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
     ):
         raise InputError(
-            f"{path} holds no state dict: received {type(loaded).__name__}, expected tensors by their names"
+            f"{path} does not hold a state dict",
+            received=type(loaded).__name__,
+            allowed="a state dict maps names to tensors",
         )
-    # Data-parallel training puts this before every name.
+    # Data-parallel training adds this prefix to every name.
     return {name.removeprefix("module."): value for name, value in loaded.items()}
 
 
 def _load(backbone: Backbone, source: _Source, names: Mapping[str, str]) -> Backbone:
-    """Fill every weight of a backbone from the tensor ``names`` calls."""
+    """Fill every weight of a backbone with the tensor that ``names`` gives for it."""
     weights = {}
     for key, value in backbone.state_dict().items():
         if key.endswith("num_batches_tracked"):
@@ -157,7 +163,7 @@ def _torchvision(
 
 
 def _zhang_alexnet_caffe(source: _Source) -> Backbone:
-    # What lightness is scaled and shifted by stands in the file: the authors' rescaling has changed it.
+    # The file holds the scale and shift of lightness, since the authors' rescaling has changed them.
     scale = float(source.take("data_l.0", torch.Size((1, 1, 1, 1)), "the input"))
     shift = float(source.take("data_l.1", torch.Size((1,)), "the input"))
     statistics = {"input_mean": (-shift / scale,), "input_std": (1 / scale,)}
@@ -188,19 +194,25 @@ def _zhang_colornet_caffe(source: _Source) -> Backbone:
         elif kind != "num_batches_tracked":
             names[key] = f"{block}_{number - 1}norm.{('running_mean', 'running_var').index(kind)}"
     loaded = _load(backbone, source, names)
-    # Caffe keeps sums of statistics, and by what they are to be divided.
+    # Caffe keeps sums of statistics, and the number to divide them by.
     with torch.no_grad():
         for key, value in loaded.state_dict().items():
             if "running" in key:
                 factor = source.take(f"{names[key].rpartition('.')[0]}.2", torch.Size((1,)), key)
                 if factor == 0:
                     raise InputError(
-                        f"{source.path} has batch norms without statistics: {names[key]}; train it first"
+                        f"{source.path} has a batch norm without statistics",
+                        received=names[key],
+                        allowed="name a trained net",
                     )
                 value.div_(factor)
     return loaded
 
 
+#: The kinds of files that can be imported: torchvision's two networks; AlexNet without batch norm of Zhang et al.
+#: (2016), ``alexnet_release_450000_nobn_rs.caffemodel``, with fc6 and fc7 as convolutions or as inner products; and
+#: their colorization net, from PyTorch (``colorization_release_v2-9b330a0b.pth``) or from Caffe
+#: (``colorization_release_v2.caffemodel``).
 KINDS: Mapping[str, Callable[[_Source], Backbone]] = {
     "torchvision-alexnet": _torchvision(
         "alexnet", _TORCHVISION_ALEXNET, {"fc6": "classifier.1", "fc7": "classifier.4"}
@@ -212,11 +224,6 @@ KINDS: Mapping[str, Callable[[_Source], Backbone]] = {
     "zhang2016-colornet": _zhang_colornet,
     "zhang2016-colornet-caffe": _zhang_colornet_caffe,
 }
-"""What can be imported: torchvision's two networks; of Zhang et al. (2016) AlexNet without batch norm, as
-``alexnet_release_450000_nobn_rs.caffemodel``, with fc6 and fc7 as convolutions or as inner products; and their
-colorization net, from PyTorch (``colorization_release_v2-9b330a0b.pth``) or from Caffe
-(``colorization_release_v2.caffemodel``).
-"""
 
 
 def _some(names: list[str], most: int = 6) -> str:

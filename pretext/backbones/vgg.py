@@ -12,13 +12,13 @@ BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
 
 
 class VGG16(Backbone):
-    """VGG-16: 13 convolutions conv1_1..conv5_3, pool5 and, where asked for, fc6 and fc7 as convolutions.
+    """VGG-16: 13 convolutions conv1_1..conv5_3, pool5 and, on request, fc6 and fc7 as convolutions.
 
-    ``geometry`` changes only pool5 and fc6: for pretraining pool5 keeps its input's size (stride 1) and fc6 is
-    padded to do the same; for evaluation they are as published, 224 pixels giving 7 positions at pool5.
+    ``geometry`` changes only pool5 and fc6. For pretraining, pool5 keeps the size of its input (stride 1) and fc6 is
+    padded to do the same. For evaluation they are as published: 224 pixels give 7 positions at pool5.
 
     Args:
-        fully_connected: Whether fc6 and fc7 (4096 channels each) belong to the backbone.
+        fully_connected: Whether the backbone has fc6 and fc7 (4096 channels each).
         input_space, geometry, norm, input_mean, input_std: See :class:`Backbone`.
     """
 
@@ -58,7 +58,7 @@ class VGG16(Backbone):
         self.layers = tuple(layers)
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
-        """Yield conv1_1..conv5_3, pool5 and, where they are, fc6 and fc7; all but pool5 are after the ReLU."""
+        """Yield conv1_1..conv5_3, pool5 and, if the backbone has them, fc6 and fc7; all but pool5 after the ReLU."""
         for number, (depth, _) in enumerate(BLOCKS, 1):
             if number > 1:
                 x = self._halve(x)
@@ -74,5 +74,5 @@ class VGG16(Backbone):
             yield "fc7", self.fc7(x)
 
     def _halve(self, x: Tensor) -> Tensor:
-        # Where it is as published: Caffe rounds the size of a pooled map up.
+        # The published geometry is Caffe's, which rounds the size of a pooled map up.
         return F.max_pool2d(x, 2, ceil_mode=self.geometry == "evaluation")

@@ -1,4 +1,4 @@
-"""Colour as pure tensor functions: CIE Lab, ab bins, colour prior and decoding."""
+"""Colour as pure tensor functions: CIE Lab, ab bins, colour priors and decoding."""
 
 from pretext.color.bins import (
     AB_LIMIT,

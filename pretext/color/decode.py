@@ -1,9 +1,8 @@
 """Decoding: from a distribution over ab bins to one ab colour per pixel.
 
-Source: Zhang, Isola, Efros, "Colorful Image Colorization", ECCV 2016, section 2.3 and equation 5, with the
-mode, the mean and a sample beside it. Every function takes logits, (N, Q, H, W), and bin centres, (Q, 2), and
-returns ab in CIE units, (N, 2, H, W). All are finite for logits of 1e4 and more; half precision is computed
-in float32.
+Source: Zhang, Isola, Efros, "Colorful Image Colorization", ECCV 2016, section 2.3 and equation 5; beside it the
+mode, the mean and a sample. Every function takes logits, (N, Q, H, W), and bin centres, (Q, 2), and returns ab in CIE
+units, (N, 2, H, W). All are finite for logits of 1e4 and more, and compute half precision in float32.
 """
 
 from collections.abc import Callable
@@ -13,17 +12,19 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor
 
+from pretext.errors import InputError
+
+#: Takes logits (N, Q, H, W) and bins (Q, 2); returns ab (N, 2, H, W).
 Decoder = Callable[[Tensor, Tensor], Tensor]
-"""Takes logits (N, Q, H, W) and bins (Q, 2), returns ab (N, 2, H, W)."""
 
 
 def annealed_mean(
     logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q 2"], temperature: float = 0.38
 ) -> Float[Tensor, "n 2 h w"]:
-    """Mean colour of the distribution p^(1/T), normalised: between the mode (T -> 0) and the mean (T = 1).
+    """Return the mean colour of the normalised distribution p^(1/T), between the mode (T -> 0) and the mean (T = 1).
 
-    Zhang et al., equation 5. The temperature divides log p, of which the largest is brought to 0 first, so no
-    temperature overflows.
+    Zhang et al., equation 5. The temperature divides log p after its largest value is shifted to 0, so no temperature
+    overflows.
 
     Args:
         logits: Scores of the bins, (N, Q, H, W).
@@ -32,44 +33,46 @@ def annealed_mean(
             0.3837.
 
     Raises:
-        ValueError: If `temperature` is not above 0.
+        InputError: `temperature` is not above 0.
     """
     if not temperature > 0:
-        raise ValueError(
-            f"the annealed mean needs a temperature above 0: received {temperature}; its limit at 0 is `mode`"
+        raise InputError(
+            "temperature of the annealed mean is out of range",
+            received=temperature,
+            allowed="allowed are numbers above 0; the limit at 0 is `mode`",
         )
     scores = _at_least_float32(logits)
     probabilities = torch.softmax((scores - scores.amax(dim=1, keepdim=True)) / temperature, dim=1)
-    # Autocast would round the colours to bfloat16, which is up to 0.25 CIE units off.
+    # Autocast would round the colours to bfloat16, up to 0.25 CIE units off.
     with torch.autocast(logits.device.type, enabled=False):
         return torch.einsum("nqhw,qc->nchw", probabilities, bins.to(probabilities.dtype))
 
 
 def mean(logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q 2"]) -> Float[Tensor, "n 2 h w"]:
-    """Mean colour of the distribution, the annealed mean at T = 1: muted where there are several modes."""
+    """Return the mean colour, the annealed mean at T = 1; it is muted where there are several modes."""
     return annealed_mean(logits, bins, temperature=1.0)
 
 
 def mode(logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q 2"]) -> Float[Tensor, "n 2 h w"]:
-    """Most probable bin of each pixel, of equal ones the first: vivid, but patchy."""
+    """Return the most probable bin of each pixel, the first among equals; it is vivid but patchy."""
     return _look_up(logits.argmax(dim=1), bins)
 
 
 def sample(
     logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q 2"], generator: torch.Generator | None = None
 ) -> Float[Tensor, "n 2 h w"]:
-    """Draw a bin for each pixel on its own, by inverting the cumulative distribution.
+    """Draw a bin for each pixel independently, by inverting the cumulative distribution.
 
     Args:
         logits: Scores of the bins, (N, Q, H, W).
         bins: Bin centres in CIE units, (Q, 2).
-        generator: Source of the random numbers, on the logits' device; the global one by default.
+        generator: Source of random numbers, on the logits' device; None takes the global one.
     """
     cumulative = torch.softmax(_at_least_float32(logits), dim=1).cumsum(dim=1)
     uniform = torch.rand(
         cumulative[:, :1].shape, generator=generator, dtype=cumulative.dtype, device=cumulative.device
     )
-    # Scaled by the last entry, which rounding leaves a little off 1, so that the draw stays within the bins.
+    # Scale by the last entry, which rounding leaves a little off 1, so that the draw stays within the bins.
     indices = (cumulative <= uniform * cumulative[:, -1:]).sum(dim=1).clamp_(max=len(bins) - 1)
     return _look_up(indices, bins)
 
@@ -99,8 +102,8 @@ def upsample_then_decode(
 ) -> Float[Tensor, "n 2 height width"]:
     """Enlarge the probabilities bilinearly, then decode each pixel, as Larsson et al. (ECCV 2016) do.
 
-    Keeps edges that decoding first would blur, for (height * width) / (H * W) times the memory of the logits.
-    The arguments are those of `decode_then_upsample`.
+    This keeps edges that decoding first would blur, but needs (height * width) / (H * W) times the memory of the
+    logits. The arguments are those of `decode_then_upsample`.
     """
     probabilities = torch.softmax(_at_least_float32(logits), dim=1)
     large = F.interpolate(probabilities, size=size, mode="bilinear", align_corners=False)
@@ -113,5 +116,5 @@ def _at_least_float32(logits: Tensor) -> Tensor:
 
 
 def _look_up(indices: Tensor, bins: Tensor) -> Tensor:
-    """Colours of bin indices: (N, H, W) to (N, 2, H, W)."""
+    """Map bin indices (N, H, W) to their colours (N, 2, H, W)."""
     return bins[indices].permute(0, 3, 1, 2).contiguous()

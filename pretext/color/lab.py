@@ -32,8 +32,8 @@ def rgb_to_lab(rgb: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
     """Convert sRGB photos to CIE Lab; agrees with `skimage.color.rgb2lab` within 1e-3.
 
     Args:
-        rgb: Photos, (N, 3, H, W): uint8 in [0, 255] (the fast path, a table look-up) or floating point in
-            [0, 1]. Floating-point photos are differentiated through; half precision is computed in float32.
+        rgb: Photos, (N, 3, H, W): uint8 in [0, 255] (fast, by a look-up table) or floating point in [0, 1].
+            Gradients flow through floating-point photos; half precision is computed in float32.
 
     Returns:
         (N, 3, H, W): L in [0, 100], a and b in CIE units, about [-110, 110]. float64 for float64 photos,
@@ -48,7 +48,7 @@ def rgb_to_lab(rgb: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
 
 
 def rgb_to_lightness(rgb: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n 1 h w"]:
-    """Convert sRGB photos to CIE lightness: the first channel of `rgb_to_lab`, in a third of its time.
+    """Convert sRGB photos to CIE lightness, the first channel of `rgb_to_lab`, in a third of its time.
 
     Args:
         rgb: Photos, (N, 3, H, W): uint8 in [0, 255] or floating point in [0, 1].
@@ -70,8 +70,8 @@ def lab_to_rgb(lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         lab: (N, 3, H, W), L in [0, 100], a and b in CIE units.
 
     Returns:
-        sRGB in [0, 1], (N, 3, H, W). Colours that sRGB cannot show are clamped channel by channel, which
-        changes their lightness and hue somewhat; the gradient through a clamped channel is zero.
+        sRGB in [0, 1], (N, 3, H, W). Colours outside sRGB are clamped channel by channel, which changes their
+        lightness and hue a little; the gradient through a clamped channel is zero.
     """
     lightness, a, b = lab.to(torch.promote_types(lab.dtype, torch.float32)).unbind(1)
     y = (lightness + 16) / 116
@@ -83,7 +83,7 @@ def lab_to_rgb(lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
 
 
 def _linear_rgb(rgb: Tensor) -> Tensor:
-    """Undo the sRGB gamma: uint8 or floating point, as `rgb_to_lab` takes it, to linear values in [0, 1]."""
+    """Undo the sRGB gamma: photos as `rgb_to_lab` takes them to linear values in [0, 1]."""
     if rgb.dtype == torch.uint8:
         table = _undo_gamma(torch.arange(256, dtype=torch.float64, device=rgb.device) / 255).float()
         return table.index_select(0, rgb.flatten().int()).view(rgb.shape)
@@ -105,10 +105,10 @@ def _mix(row: list[float], first: Tensor, second: Tensor, third: Tensor) -> Tens
 
 
 def _lightness_curve(t: Tensor) -> Tensor:
-    """CIE's f(t): the cube root of t, and below `_LINEAR_BELOW` its tangent.
+    """Compute CIE's f(t): the cube root of t, and a line below `_LINEAR_BELOW`.
 
-    Written as cube root of max(t, limit) + slope * min(t - limit, 0): no branch, and finite with a finite
-    gradient for every t, also 0 and below.
+    It is computed as the cube root of max(t, limit) + slope * min(t - limit, 0): without a branch, and finite with a
+    finite gradient for every t, including 0 and below.
     """
     root = t.clamp_min(_LINEAR_BELOW).pow_(1 / 3)
     return root.add_((t - _LINEAR_BELOW).clamp_max_(0), alpha=_SLOPE)

@@ -4,7 +4,7 @@ Source: Zhang, Isola, Efros, "Colorful Image Colorization", ECCV 2016: equation 
 (cross-entropy), equations 3 and 4 (rebalancing). Targets are the sparse ones of
 `pretext.color.bins.SoftEncoder`.
 
-A training step combines the pieces like this:
+A training step combines them like this:
 
     indices, weights = encoder.encode(ab)
     pixel_weights = bin_weights[indices[:, 0]] * gray_mask(ab)[:, None, None]
@@ -18,24 +18,26 @@ from jaxtyping import Float, Int64
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-# On a CPU the loss goes through the batch in pieces that stay in the cache: the fewest photos with more entries of the
-# target than this, below which PyTorch's gather and scatter use one thread, and equally many for every thread. A photo
-# shared by two threads would be split along the pixels by some operations and along the bins by others, so that each
-# thread would write what lies in the other's cache: 3 times as slow where the cores share none.
+from pretext.checks import check_at_least, check_share
+
+# On a CPU the loss goes through the batch in pieces that stay in the cache. A piece is the fewest photos whose target
+# has more entries than this (below it, PyTorch's gather and scatter use one thread) and that divide equally among the
+# threads. Some operations would split a photo shared by two threads along its pixels, others along its bins; each
+# thread would then write into the other's cache, which is 3 times as slow where cores share no cache.
 _TARGETS_AT_ONCE = 2**15
 
 
 def rebalance_weights(
     prior: Float[Tensor, " q"], mix: float = 0.5, alpha: float = 1.0, skip_empty: bool = False
 ) -> Float[Tensor, " q"]:
-    """Weigh rare colours up: w = ((1 - mix) * p + mix * uniform) ^ -alpha, scaled so that sum p * w = 1.
+    """Give rare colours more weight: w = ((1 - mix) * p + mix * uniform) ^ -alpha, scaled so that sum p * w = 1.
 
     Zhang et al., equation 4, with `mix` for lambda. On the official prior at the defaults the weights run
     from 0.0965 (gray) to 6.175.
 
     Args:
-        prior: Probability p of each bin, (Q,), not negative; it is scaled to sum 1.
-        mix: Share of the uniform distribution, in [0, 1]; 0 is plain inverse frequency, 1 no rebalancing.
+        prior: Probability p of each bin, (Q,), not negative; it is scaled to sum to 1.
+        mix: Share of the uniform distribution, in [0, 1]; 0 is inverse frequency, 1 no rebalancing.
         alpha: Exponent, 0 or more; the paper's is 1.
         skip_empty: Spread the uniform distribution over the bins with p != 0 only, as the released Caffe code
             does, instead of over all Q. The two agree on a prior without empty bins.
@@ -45,10 +47,11 @@ def rebalance_weights(
         with mix = 0) gets the largest weight of the others, where the Caffe code divides by zero.
 
     Raises:
-        ValueError: If an argument is out of its range.
+        InputError: `mix` or `alpha` is out of its range.
+        ValueError: `prior` is not finite, negative or all zero.
     """
-    if not (0 <= mix <= 1 and alpha >= 0):
-        raise ValueError(f"rebalancing needs 0 <= mix <= 1 and alpha >= 0: received mix={mix}, alpha={alpha}")
+    check_share("mix", mix)
+    check_at_least("alpha", alpha, 0.0)
     total = prior.sum()
     if not (bool(torch.isfinite(total)) and total > 0 and bool((prior >= 0).all())):
         raise ValueError(
@@ -66,14 +69,14 @@ def rebalance_weights(
 def gray_mask(ab: Float[Tensor, "n 2 h w"], threshold: float = 5.0) -> Float[Tensor, " n"]:
     """Mark the photos that have colour: 1 where some pixel has |a| or |b| above the threshold, else 0.
 
-    The NonGrayMask layer of the released Caffe code. A gray photo then contributes neither loss nor gradient.
+    This is the NonGrayMask layer of the released Caffe code. A masked photo contributes neither loss nor gradient.
 
     Args:
         ab: Colours in CIE units, (N, 2, H, W), at the resolution of the targets.
-        threshold: In CIE units.
+        threshold: Threshold in CIE units.
 
     Returns:
-        (N,), 0 or 1.
+        The mask, (N,), of zeros and ones.
     """
     return (ab.abs() > threshold).flatten(1).any(dim=1).to(ab.dtype)
 
@@ -87,33 +90,32 @@ def soft_cross_entropy(
 ) -> Float[Tensor, ""]:
     """Rebalanced cross-entropy against soft targets, in nats (Zhang et al., equation 2).
 
-    It never makes a dense target, and the forward pass already computes the gradient, while the logits are in the
-    cache; the backward pass scales it, if at all. So backward runs once: a second run over the same graph
-    (`retain_graph=True`) raises an error. Stable for logits of 1e4 and more; half precision is computed in
+    It never makes a dense target. The forward pass already computes the gradient, while the logits are in the cache,
+    and the backward pass only scales it if it must. Backward therefore runs once: a second run over the same graph
+    (`retain_graph=True`) raises an error. The loss is stable for logits of 1e4 and more; half precision is computed in
     float32.
 
     Args:
         logits: Scores of the Q bins, (N, Q, H, W).
         indices: Bins of the target, (N, K, H, W), from `SoftEncoder.encode`. The targets get no gradient.
-        weights: Their weights, (N, K, H, W), of sum 1 over K.
-        pixel_weights: Weight of each pixel, (N, H, W): its nearest bin's rebalancing weight, times the gray
-            mask. Without it every pixel weighs 1. It gets no gradient.
-        inplace: Overwrite the logits with their gradient, which halves the memory and saves time. The logits
-            are lost, so read what you need of them before. As with every in-place operation, they must not be
-            a leaf, nor the output of an operation that needs it for its own gradient (a convolution or an
-            interpolation does not); PyTorch raises an error where that is violated. Without effect on half
-            precision, or where no gradient is recorded.
+        weights: Their weights, (N, K, H, W), which sum to 1 over K.
+        pixel_weights: Weight of each pixel, (N, H, W): the rebalancing weight of its nearest bin times the gray mask.
+            None weighs every pixel 1. It gets no gradient.
+        inplace: Overwrite the logits with their gradient, which halves the memory and saves time. The logits are
+            lost, so read them before if you need them. As for every in-place operation, they must not be a leaf, nor
+            the output of an operation that needs it for its own gradient (a convolution or an interpolation does
+            not); PyTorch raises an error if they are. Half precision, or logits without a gradient, are never
+            overwritten.
 
     Returns:
-        Mean over all N * H * W pixels of weight * cross-entropy. The divisor is the number of pixels,
-        whatever they weigh, so the losses and gradients of two processes average to those of one with both
-        batches.
+        Mean of weight * cross-entropy over all N * H * W pixels. The divisor is the number of pixels, whatever their
+        weights, so the losses and gradients of two processes average to those of one with both batches.
 
     Raises:
         RuntimeError: In the backward pass, if it ran before, or if overwritten logits were used elsewhere.
 
-    Differences from the paper: a mean instead of a sum over pixels. The released Caffe code leaves the
-    weights out of the number it logs and multiplies the gradient by them: the same gradient.
+    Differences from the paper: a mean instead of a sum over pixels. The released Caffe code logs the loss without the
+    weights and multiplies the gradient by them, which gives the same gradient.
     """
     if not (torch.is_grad_enabled() and logits.requires_grad):
         logits, inplace = logits.detach(), False
@@ -128,12 +130,12 @@ def l2_loss(
     target: Float[Tensor, "n c h w"],
     mask: Float[Tensor, " n"] | None = None,
 ) -> Float[Tensor, ""]:
-    """Half the squared distance of two colours, averaged over all N * H * W pixels (Zhang et al., equation 1).
+    """Return half the squared distance of two colours, averaged over all N * H * W pixels (Zhang et al., equation 1).
 
     Args:
         prediction: Predicted colours, (N, C, H, W): ab, or any other channels.
         target: True colours in the same units, (N, C, H, W).
-        mask: Weight of each photo, (N,), for instance `gray_mask(ab)`. The divisor counts masked pixels too.
+        mask: Weight of each photo, (N,), for instance `gray_mask(ab)`. The divisor includes masked pixels.
 
     Differences from the paper: a mean instead of a sum over pixels.
     """
@@ -144,7 +146,7 @@ def l2_loss(
 class _SoftCrossEntropy(torch.autograd.Function):
     """Cross-entropy against sparse soft targets; see `soft_cross_entropy`.
 
-    The gradient is a second output, because autograd wants to be handed an input that was written to.
+    The gradient is a second output, because autograd requires an input that was written to as an output.
     """
 
     @staticmethod
@@ -166,7 +168,7 @@ class _SoftCrossEntropy(torch.autograd.Function):
             scores, target, share = logits[part].to(dtype), indices[part], shares[part]
             negative_weights = weights[part].to(dtype) * -share
             largest = scores.amax(dim=1, keepdim=True)
-            # log p = (score - largest score) - log(sum of exponentials over the largest): no term overflows.
+            # log p = (score - largest) - log(sum of exp(score - largest)), in which no term overflows.
             log_p = scores.gather(1, target).sub_(largest)
             exponentials = torch.sub(scores, largest, out=None if gradient is None else gradient[part]).exp_()
             partition = exponentials.sum(dim=1, keepdim=True)
@@ -202,7 +204,7 @@ class _SoftCrossEntropy(torch.autograd.Function):
         (gradient,) = ctx.saved_tensors
         if grad is None:
             return None, None, None, None, None
-        # On a CPU it costs nothing to see that there is nothing to scale; on a GPU it would be a wait.
+        # On a CPU this check is free; on a GPU it would wait for the device.
         if grad.device.type != "cpu" or grad.item() != 1:
             gradient.mul_(grad)
         return gradient, None, None, None, None

@@ -9,7 +9,6 @@ from refusals import refused
 
 from pretext import engine
 from pretext.backbones.checkpoint import load_backbone
-from pretext.config import load_config
 from pretext.data.sources import open_photos
 from pretext.engine import pretrain
 

@@ -86,8 +86,8 @@ def test_the_same_seed_gives_the_same_number(job, monkeypatch):
 
 def test_the_backbone_receives_rgb_from_0_to_255(backbone, job, val):
     received = []
-    backbone.register_forward_pre_hook(lambda _, args: received.append(args[0]))
     model = build_detector(backbone, 2, job().config, 0).eval()
+    model.backbone.backbone.register_forward_pre_hook(lambda _, args: received.append(args[0]))
     image = to_tensor(read_image(val[0].path))
     with torch.no_grad():
         model([image.float()])

@@ -59,7 +59,9 @@ def test_every_pixel_gets_logits_whatever_the_size(name):
 def test_the_crop_follows_the_size_of_the_backbones_own_fc6():
     backbone = build("vgg16", {"fully_connected": True, "geometry": "evaluation"})
     # The config's size of new layers is AlexNet's.
-    assert FCN32s(backbone, 3, fcn32s_config(), seed=0).start == 19
+    network = FCN32s(backbone, 3, fcn32s_config(), seed=0)
+    assert network.start == 19
+    assert not any("fc" in name for name, _ in network.conv5.named_parameters())
 
 
 def test_upsampling_is_bilinear_between_the_centres_of_the_windows(network):
