@@ -1,4 +1,4 @@
-"""Writes Caffe's model files, by hand as protocol buffers' wire format has it."""
+"""Writer of Caffe's model files, in the wire format of protocol buffers."""
 
 from pathlib import Path
 
@@ -12,12 +12,12 @@ def varint(value):
 
 
 def entry(number, content):
-    """A field of bytes: key, length, content."""
+    """Return a field of bytes: key, length, content."""
     return varint(number << 3 | 2) + varint(len(content)) + content
 
 
 def blob(array, old=False):
-    """A BlobProto, as ``caffe.proto`` has it."""
+    """Return an array as a BlobProto of ``caffe.proto``."""
     data = entry(5, array.astype("<f4").tobytes())
     if not old:
         return data + entry(7, entry(1, b"".join(map(varint, array.shape))))
@@ -33,5 +33,5 @@ def layer(name, arrays, old=False):
 
 
 def write_caffemodel(path, layers, old=False):
-    """Write arrays by layer, in Caffe's form before or after 2014's change."""
+    """Write arrays by layer, in Caffe's format from before (``old``) or after its change in 2014."""
     Path(path).write_bytes(b"".join(layer(name, arrays, old) for name, arrays in layers.items()))

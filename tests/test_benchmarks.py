@@ -1,4 +1,4 @@
-"""The benchmarks run, in few rounds; their figures mean nothing here."""
+"""The benchmarks run; with so few rounds their numbers mean nothing."""
 
 import importlib.util
 import sys

@@ -1,4 +1,4 @@
-"""Backbones that have seen something, and photos to show them."""
+"""Backbones with trained-looking batch norms, and photos to show them."""
 
 import torch
 from torch import nn
@@ -7,7 +7,7 @@ from pretext.initializers import he_normal_
 
 
 def trained(backbone):
-    """A backbone whose batch norms have seen something."""
+    """Give a backbone random weights and batch norm statistics, and return it in eval mode."""
     he_normal_(backbone, 1)
     generator = torch.Generator().manual_seed(2)
     for module in backbone.modules():

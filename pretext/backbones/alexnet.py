@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone, ConvBlock, Layer
+from pretext.backbones.base import FC_CHANNELS, Backbone, ConvBlock, Layer
 
 #: The papers' channels of conv1..conv5.
 CHANNELS = (96, 256, 384, 384, 256)
@@ -82,11 +82,11 @@ class AlexNet(Backbone):
             Layer("pool5", c5, top, offsets[3]),
         )
         if fully_connected:
-            self.fc6 = block(c5, 4096, 6, **({"dilation": 2, "padding": 5} if padded else {}))
-            self.fc7 = block(4096, 4096, 1)
+            self.fc6 = block(c5, FC_CHANNELS, 6, **({"dilation": 2, "padding": 5} if padded else {}))
+            self.fc7 = block(FC_CHANNELS, FC_CHANNELS, 1)
             # A window of 6 is centred between two positions; padded and dilated, it is centred on one.
             fc6 = offsets[3] + (0 if padded else 2.5 * top)
-            self.layers += (Layer("fc6", 4096, top, fc6), Layer("fc7", 4096, top, fc6))
+            self.layers += (Layer("fc6", FC_CHANNELS, top, fc6), Layer("fc7", FC_CHANNELS, top, fc6))
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield conv1..conv5, pool1, pool2, pool5 and, if the backbone has them, fc6 and fc7, each after its ReLU."""

@@ -19,6 +19,9 @@ INPUT_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
     "rgb": ((0.485, 0.456, 0.406), (0.229, 0.224, 0.225)),
 }
 
+#: Channels of fc6 and fc7.
+FC_CHANNELS = 4096
+
 
 @dataclass(frozen=True)
 class Layer:

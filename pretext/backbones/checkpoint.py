@@ -1,6 +1,5 @@
 """The backbone file: safetensors weights, and a header with everything needed to use and trace them."""
 
-import copy
 import hashlib
 import json
 import struct
@@ -146,10 +145,9 @@ def read_header(path: Path) -> dict[str, Any]:
 
 def drop_fully_connected(backbone: Backbone) -> Backbone:
     """Return a new backbone with the same weights but without fc6 and fc7."""
-    if "fully_connected" not in backbone.arguments:
-        return copy.deepcopy(backbone)
-    kept = {k: v for k, v in weights_of(backbone).items() if not k.startswith(("fc6.", "fc7."))}
-    return _rebuilt(backbone, {"fully_connected": False}, kept)
+    changes = {"fully_connected": False} if "fully_connected" in backbone.arguments else {}
+    kept = {k: v for k, v in backbone.state_dict().items() if not k.startswith(("fc6.", "fc7."))}
+    return _rebuilt(backbone, changes, kept)
 
 
 def add_color_channels(backbone: Backbone) -> Backbone:
@@ -169,7 +167,7 @@ def add_color_channels(backbone: Backbone) -> Backbone:
         )
     (mean,), (std,) = backbone.arguments["input_mean"], backbone.arguments["input_std"]
     statistics = {"input_mean": (mean, 0.0, 0.0), "input_std": (std, std / AB_SCALE, std / AB_SCALE)}
-    weights = weights_of(backbone)
+    weights = backbone.state_dict()
     first = next(name for name, value in weights.items() if value.ndim == 4)
     zeros = torch.zeros_like(weights[first])
     weights[first] = torch.cat([weights[first], zeros, zeros], dim=1)
@@ -188,7 +186,7 @@ def absorb_batch_norm(backbone: Backbone) -> Backbone:
             padding of the next convolution makes absorbing inexact).
     """
     if backbone.norm == "none":
-        return copy.deepcopy(backbone)
+        return _rebuilt(backbone, {}, backbone.state_dict())
     blocks = {name: m for name, m in backbone.named_modules() if isinstance(m, ConvBlock)}
     if not blocks:
         raise InputError(
@@ -232,7 +230,9 @@ def build(architecture: str, arguments: dict[str, Any], geometry: str | None = N
     except InputError:
         raise
     except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(f"cannot build {architecture}: {error}", received=arguments) from error
+        raise InputError(
+            f"{architecture} cannot be built from its arguments: {error}", received=arguments
+        ) from error
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
@@ -311,7 +311,7 @@ def _load_file(path: Path, geometry: str | None) -> LoadedBackbone:
 def _read(path: Path, *, with_weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
     if not path.is_file():
         raise InputError(
-            "no such backbone file",
+            "no backbone file",
             received=path,
             allowed="allowed are the path of a backbone.safetensors or random:NAME with NAME one of"
             f" {', '.join(ARCHITECTURES)}",
@@ -325,7 +325,7 @@ def _read(path: Path, *, with_weights: bool) -> tuple[dict[str, Any], dict[str, 
     except (SafetensorError, struct.error, json.JSONDecodeError, KeyError, TypeError, OSError) as error:
         raise InputError(
             f"{path} is not a backbone file ({type(error).__name__}: {error})",
-            allowed=f"name a file of safetensors with a {HEADER_KEY} header, as `pretext train` writes it; pickled"
+            allowed=f"name a file of safetensors with a {HEADER_KEY} header, as `pretext train` writes it. Pickled"
             " checkpoints are never opened",
         ) from error
     if version != FORMAT_VERSION:

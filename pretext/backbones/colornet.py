@@ -17,6 +17,8 @@ BLOCKS = (
     (3, 512, 1, 2),
     (3, 512, 1, 1),
 )
+#: Channels of conv8.
+CONV8_CHANNELS = 256
 
 
 class ColorNet(Backbone):
@@ -59,14 +61,14 @@ class ColorNet(Backbone):
             total_stride *= stride
             layers.append(Layer(f"conv{number}", channels, total_stride))
         self.conv8 = nn.Sequential(
-            nn.ConvTranspose2d(512, 256, 4, stride=2, padding=1),
+            nn.ConvTranspose2d(in_channels, CONV8_CHANNELS, 4, stride=2, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(256, 256, 3, padding=1),
+            nn.Conv2d(CONV8_CHANNELS, CONV8_CHANNELS, 3, padding=1),
             nn.ReLU(inplace=True),
-            nn.Conv2d(256, 256, 3, padding=1),
+            nn.Conv2d(CONV8_CHANNELS, CONV8_CHANNELS, 3, padding=1),
         )
         # The transposed convolution replaces each position by two, one before and one after its centre.
-        self.layers = (*layers, Layer("conv8", 256, total_stride // 2, offset=-total_stride / 4))
+        self.layers = (*layers, Layer("conv8", CONV8_CHANNELS, total_stride // 2, offset=-total_stride / 4))
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:
         """Yield conv1..conv8: conv1..conv7 after their batch norm, conv8 after its ReLU."""

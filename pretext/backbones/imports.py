@@ -104,7 +104,7 @@ def _read(path: Path) -> dict[str, Tensor]:
         }
     check_choice("ending of a file of weights", path.suffix, (".pth", ".pt", ".safetensors", ".caffemodel"))
     if not path.is_file():
-        raise InputError("no such file of weights", received=path)
+        raise InputError("no file of weights", received=path)
     try:
         if path.suffix == ".safetensors":
             loaded: Any = load_file(path)

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone, ConvBlock, Layer
+from pretext.backbones.base import FC_CHANNELS, Backbone, ConvBlock, Layer
 
 #: (number of convolutions, channels) of the five blocks.
 BLOCKS = ((2, 64), (2, 128), (3, 256), (3, 512), (3, 512))
@@ -50,11 +50,11 @@ class VGG16(Backbone):
         layers.append(Layer("pool5", in_channels, top, (top - 1) / 2))
         if fully_connected:
             self.fc6 = ConvBlock(
-                nn.Conv2d, in_channels, 4096, norm, kernel_size=7, padding=3 if padded else 0
+                nn.Conv2d, in_channels, FC_CHANNELS, norm, kernel_size=7, padding=3 if padded else 0
             )
-            self.fc7 = ConvBlock(nn.Conv2d, 4096, 4096, norm, kernel_size=1)
+            self.fc7 = ConvBlock(nn.Conv2d, FC_CHANNELS, FC_CHANNELS, norm, kernel_size=1)
             offset = (top - 1) / 2 + (0 if padded else 3 * top)
-            layers += [Layer("fc6", 4096, top, offset), Layer("fc7", 4096, top, offset)]
+            layers += [Layer("fc6", FC_CHANNELS, top, offset), Layer("fc7", FC_CHANNELS, top, offset)]
         self.layers = tuple(layers)
 
     def walk(self, x: Tensor) -> Iterator[tuple[str, Tensor]]:

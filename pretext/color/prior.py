@@ -199,7 +199,7 @@ def _parse_bins(fields: dict[str, Any], name: str) -> Tensor:
     elif rule == FROM_DATA:
         bins = _numbers(fields, "bins", name).float()
     else:
-        raise _malformed(name, f"rule must be one of {', '.join([*BIN_RULES, FROM_DATA])}", rule)
+        raise _malformed(name, "unknown rule of ab bins", rule, (*BIN_RULES, FROM_DATA))
     if bins.ndim != 2 or bins.shape[1] != 2 or fields.get("num_bins") != len(bins):
         shape = tuple(bins.shape)
         raise _malformed(name, f"num_bins must fit the bins, of shape {shape}", fields.get("num_bins"))
@@ -223,5 +223,7 @@ def _count(fields: dict[str, Any], key: str, name: str) -> int | None:
     raise _malformed(name, f"{key} must be a count or null", value)
 
 
-def _malformed(name: str, rule: str, received: Any = None) -> InputError:
-    return InputError(f"{name} is not a colour prior: {rule}", received=received, allowed=_MAKE_AGAIN)
+def _malformed(
+    name: str, fault: str, received: Any = None, allowed: str | tuple[str, ...] = _MAKE_AGAIN
+) -> InputError:
+    return InputError(f"{name} is not a colour prior: {fault}", received=received, allowed=allowed)

@@ -1,9 +1,9 @@
 import pytest
 import torch
 from PIL import Image
+from refusals import refused
 
 from pretext.data.sources import open_photos
-from pretext.errors import InputError
 from pretext.prior import prior_of_photos
 
 
@@ -30,7 +30,7 @@ def test_gray_and_unreadable_photos_are_left_out(tmp_path):
 
 
 def test_only_gray_photos_are_an_error(tmp_path):
-    with pytest.raises(InputError, match="no colour prior: all of 1 photos are gray or unreadable"):
+    with refused(received="1 photos"):
         prior_of_photos(folder_of(tmp_path, (90, 90, 90)))
 
 
@@ -50,5 +50,13 @@ def test_bins_from_data_are_those_the_photos_use(tmp_path):
 
 
 def test_a_sample_of_no_photos_is_an_error(tmp_path):
-    with pytest.raises(InputError, match="max_photos is too small: received -3, allowed are 1 and above"):
+    with refused("max_photos", received=-3, allowed="from 1"):
         prior_of_photos(folder_of(tmp_path, (180, 40, 40)), max_photos=-3)
+
+
+@pytest.mark.parametrize(
+    ("option", "received", "allowed"), [("sigma", -1.0, "0.0"), ("bins", "official", "official313")]
+)
+def test_bad_options_are_an_error(option, received, allowed, tmp_path):
+    with refused(option, received=received, allowed=allowed):
+        prior_of_photos(folder_of(tmp_path, (180, 40, 40)), **{option: received})

@@ -1,8 +1,8 @@
 import pytest
 import torch
+from refusals import refused
 
 from pretext.backbones import VGG16, AlexNet
-from pretext.errors import InputError
 from pretext.targets import at_decoded, at_targets, check_target_stride
 
 
@@ -10,9 +10,7 @@ from pretext.targets import at_decoded, at_targets, check_target_stride
 def test_targets_fall_on_positions(stride):
     conv5 = AlexNet("lightness").layer("conv5")
     check_target_stride(conv5, 8)
-    with pytest.raises(
-        InputError, match=f"the stride of conv5: received {stride}, allowed are 1, 2, 4, 8, 16"
-    ):
+    with refused("target_stride", "conv5", received=stride, allowed=(1, 2, 4, 8, 16)):
         check_target_stride(conv5, stride)
 
 

@@ -1,9 +1,9 @@
 import numpy as np
 import pytest
 from caffe_files import entry, layer
+from refusals import refused
 
 from pretext.backbones.caffe import read_caffemodel
-from pretext.errors import InputError
 
 WEIGHTS, BIAS = (
     np.arange(24, dtype=np.float32).reshape(2, 3, 2, 2) / 7,
@@ -32,20 +32,22 @@ def test_the_old_format_has_four_sides(tmp_path):
 
 
 @pytest.mark.parametrize(
-    ("content", "message"),
+    ("content", "received", "allowed"),
     [
-        (b"not a net at all", "is no caffemodel"),
-        (b"", "holds no layer with weights"),
-        (layer("conv1", [WEIGHTS])[:-20], "is no caffemodel"),
-        (
-            entry(100, entry(1, b"c") + entry(7, entry(5, b"\0" * 8) + entry(7, entry(1, b"\x03")))),
-            "holds 2 numbers for an",
-        ),
+        (b"not a net at all", None, "protocol buffers"),
+        (b"", None, "trained net"),
+        (layer("conv1", [WEIGHTS])[:-20], None, "protocol buffers"),
+        # Two numbers for an array of three; half a number.
+        (entry(100, entry(1, b"c") + entry(7, entry(5, b"\0" * 8) + entry(7, entry(1, b"\x03")))), 2, "3"),
+        (entry(100, entry(1, b"c") + entry(7, entry(5, b"\0" * 6))), "6 bytes", None),
     ],
+    ids=["other", "empty", "cut", "too few numbers", "half a number"],
 )
-def test_what_is_no_caffemodel_is_an_error(tmp_path, content, message):
-    (tmp_path / "net.caffemodel").write_bytes(content)
-    with pytest.raises(InputError, match=message):
-        read_caffemodel(tmp_path / "net.caffemodel")
-    with pytest.raises(InputError, match="cannot read"):
+def test_other_files_are_refused(tmp_path, content, received, allowed):
+    path = tmp_path / "net.caffemodel"
+    path.write_bytes(content)
+    with refused(path, received=received) as info:
+        read_caffemodel(path)
+    assert allowed is None or allowed in info.value.allowed
+    with refused(tmp_path / "gone.caffemodel"):
         read_caffemodel(tmp_path / "gone.caffemodel")

@@ -3,6 +3,7 @@ import pickle
 
 import pytest
 import torch
+from refusals import refused
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from torch import nn
@@ -13,13 +14,13 @@ from pretext.backbones.checkpoint import (
     Provenance,
     absorb_batch_norm,
     add_color_channels,
+    drop_fully_connected,
     layers_of,
     load_backbone,
     read_header,
     save_backbone,
 )
 from pretext.color.lab import rgb_to_lab
-from pretext.errors import InputError
 
 
 @pytest.fixture
@@ -69,10 +70,38 @@ def test_absorbing_batch_norm_keeps_the_features(make):
 
 
 def test_batch_norm_after_a_relu_cannot_be_absorbed():
-    with pytest.raises(
-        InputError, match=r"colornet cannot be absorbed.*batch_norm=frozen or batch_norm=train"
-    ):
+    with refused(received="colornet", allowed="batch_norm=frozen"):
         absorb_batch_norm(ColorNet())
+
+
+@pytest.mark.parametrize("geometry", ["pretrain", "evaluation"])
+@pytest.mark.parametrize("name", ["alexnet", "vgg16"])
+def test_dropping_fc6_and_fc7_keeps_the_features_below_them(name, geometry, narrow):
+    backbone = trained(narrow[name]("lab", fully_connected=True, geometry=geometry))
+    dropped = drop_fully_connected(backbone)
+    assert backbone.layer_names == (*dropped.layer_names, "fc6", "fc7")
+    assert not any(key.startswith("fc") for key in dropped.state_dict())
+    assert dropped.arguments == backbone.arguments | {"fully_connected": False}
+    assert torch.equal(dropped.features(photos(), "pool5"), backbone.features(photos(), "pool5"))
+
+
+@pytest.mark.parametrize("change", [absorb_batch_norm, add_color_channels, drop_fully_connected])
+@pytest.mark.parametrize("arguments", [{}, {"norm": "none"}])
+def test_surgery_returns_a_new_backbone_in_the_same_mode_and_leaves_the_old_one(change, arguments):
+    backbone = trained(AlexNet(**arguments)).train()
+    before, layers = {k: v.clone() for k, v in backbone.state_dict().items()}, backbone.layers
+    changed = change(backbone)
+    assert changed.training
+    for weight in changed.parameters():
+        weight.data.fill_(7.0)
+    assert backbone.layers == layers
+    assert backbone.state_dict().keys() == before.keys()
+    assert all(torch.equal(value, before[key]) for key, value in backbone.state_dict().items())
+
+
+def test_surgery_is_possible_without_anything_to_change():
+    color = trained(ColorNet())
+    assert drop_fully_connected(color).state_dict().keys() == color.state_dict().keys()
 
 
 @pytest.mark.parametrize("make", [AlexNet, VGG16, ColorNet])
@@ -90,7 +119,7 @@ def test_colour_channels_change_nothing_until_they_are_trained(make):
 
 
 def test_a_backbone_that_sees_colour_gets_no_more():
-    with pytest.raises(InputError, match="only a backbone that sees lightness .* received input_space=rgb"):
+    with refused("input_space", received="rgb", allowed=("lightness",)):
         add_color_channels(AlexNet("rgb"))
 
 
@@ -108,7 +137,7 @@ def test_untrained_backbones_see_the_colours_they_are_told():
     assert rgb.input_space == "rgb"
     assert rgb.arguments == AlexNet("rgb").arguments
     assert layers_of("random:alexnet:lab") == rgb.layer_names
-    with pytest.raises(InputError, match="unknown input_space: received 'gray'"):
+    with refused("input_space", received="gray", allowed="rgb"):
         load_backbone("random:alexnet:gray")
 
 
@@ -119,9 +148,7 @@ def test_a_missing_and_an_unexpected_key_are_listed(saved):
     weights = load_file(path)
     weights["conv9.weight"] = weights.pop("conv3.conv.weight")
     save_file(weights, path, metadata)
-    with pytest.raises(
-        InputError, match=r"missing conv3.conv.weight; unexpected conv9.weight; of a wrong shape none"
-    ):
+    with refused(path, "alexnet", "missing conv3.conv.weight", "unexpected conv9.weight"):
         load_backbone(path)
 
 
@@ -132,18 +159,18 @@ def test_a_wrong_shape_is_listed(saved):
     weights = load_file(path)
     weights["conv1.conv.weight"] = torch.zeros(96, 1, 11, 11)
     save_file(weights, path, metadata)
-    with pytest.raises(InputError, match=r"conv1.conv.weight \(96, 1, 11, 11\) instead of \(96, 3, 11, 11\)"):
+    with refused(path, "alexnet", "conv1.conv.weight (96, 1, 11, 11) instead of (96, 3, 11, 11)"):
         load_backbone(path)
 
 
 def test_changed_weights_are_noticed(saved):
-    _, path, _ = saved
+    _, path, sha256 = saved
     with safe_open(path, "pt") as file:
         metadata = file.metadata()
     weights = load_file(path)
     weights["conv1.conv.weight"][0, 0, 0, 0] += 1
     save_file(weights, path, metadata)
-    with pytest.raises(InputError, match="is damaged: its weights have SHA-256"):
+    with refused(path, "SHA-256", allowed=sha256[:12]):
         load_backbone(path)
 
 
@@ -155,24 +182,22 @@ class Bomb:
 def test_a_pickle_is_refused_and_never_opened(tmp_path):
     path = tmp_path / "backbone.safetensors"
     path.write_bytes(pickle.dumps(Bomb()))
-    with pytest.raises(InputError, match="is not a backbone file.*Pickled checkpoints are never opened"):
+    with refused(path, allowed="safetensors"):
         load_backbone(path)
 
 
 def test_other_safetensors_missing_files_and_formats_are_refused(tmp_path, saved):
     other = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(1)}, other)
-    with pytest.raises(InputError, match="is not a backbone file"):
+    with refused(other, "KeyError", allowed="pretext_transfer"):
         load_backbone(other)
-    with pytest.raises(InputError, match=r"no backbone file: received .*gone.safetensors; allowed are"):
+    with refused(received=tmp_path / "gone.safetensors", allowed="alexnet"):
         load_backbone(tmp_path / "gone.safetensors")
-    with pytest.raises(
-        InputError, match=r"unknown untrained backbone: received 'random:resnet', allowed are"
-    ):
+    with refused(received="random:resnet", allowed="alexnet"):
         load_backbone("random:resnet")
     header = read_header(saved[1]) | {"format_version": 99}
     save_file(load_file(saved[1]), other, {"pretext_transfer": json.dumps(header)})
-    with pytest.raises(InputError, match="of format 99; this version reads format 1"):
+    with refused(other, received=99, allowed=(1,)):
         load_backbone(other)
 
 
@@ -184,21 +209,23 @@ def change_header(path, change):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "key"),
     [
-        (lambda header: header.pop("architecture"), "a damaged header: .* wrong type are architecture;"),
-        (lambda header: header.pop("sha256"), "a damaged header: .* wrong type are sha256;"),
-        (lambda header: header.update(arguments=[1]), "a damaged header: .* wrong type are arguments;"),
-        (lambda header: header["provenance"].pop("method"), "wrong type are provenance.method;"),
-        (
-            lambda header: header["arguments"].update(groups=5),
-            "alexnet cannot be built .*divisible by groups",
-        ),
+        (lambda header: header.pop("architecture"), "architecture"),
+        (lambda header: header.pop("sha256"), "sha256"),
+        (lambda header: header.update(arguments=[1]), "arguments"),
+        (lambda header: header["provenance"].pop("method"), "provenance.method"),
     ],
 )
-def test_a_damaged_header_is_an_error_that_names_the_key(saved, change, message):
+def test_a_damaged_header_is_an_error_that_names_the_key(saved, change, key):
     change_header(saved[1], change)
-    with pytest.raises(InputError, match=message):
+    with refused(saved[1], received=key):
+        load_backbone(saved[1])
+
+
+def test_arguments_that_build_nothing_are_an_error(saved):
+    change_header(saved[1], lambda header: header["arguments"].update(groups=5))
+    with refused("alexnet", "divisible by groups", "'groups': 5"):
         load_backbone(saved[1])
 
 

@@ -6,15 +6,17 @@ import pytest
 import torch
 import torchvision
 from caffe_files import write_caffemodel
+from narrow import NARROW_BY, narrow_torchvision
+from refusals import refused
 from safetensors.torch import save_file
 from torch import nn
 from torch.nn import functional as F
 
 from pretext.__main__ import main
+from pretext.backbones import imports
 from pretext.backbones.checkpoint import load_backbone
 from pretext.backbones.imports import import_backbone
 from pretext.color.lab import rgb_to_lightness
-from pretext.errors import InputError
 
 
 def photos(side):
@@ -40,8 +42,8 @@ def normalized(images):
 
 @pytest.mark.parametrize("name", ["alexnet", "vgg16"])
 @torch.no_grad()
-def test_torchvisions_networks_compute_the_same_here(name, tmp_path):
-    theirs = randomize(getattr(torchvision.models, name)(weights=None))
+def test_torchvisions_networks_compute_the_same_here(name, narrow, tmp_path):
+    theirs = randomize(narrow_torchvision(name))
     torch.save(theirs.state_dict(), tmp_path / "weights.pth")
     imported = import_backbone(tmp_path / "weights.pth", f"torchvision-{name}")
     images = photos(224)
@@ -55,18 +57,19 @@ def test_torchvisions_networks_compute_the_same_here(name, tmp_path):
 
 
 class CaffeAlexNet(nn.Module):
-    """As models/alexnet_deploy_lab.prototxt of richzhang/colorization has it."""
+    """As models/alexnet_deploy_lab.prototxt of richzhang/colorization has it, with channels divided by ``by``."""
 
-    def __init__(self):
+    def __init__(self, by=1):
         super().__init__()
+        c1, c2, c3, c4, c5, fc = (channels // by for channels in (96, 256, 384, 384, 256, 4096))
         self.data_l = nn.Conv2d(1, 1, 1)
-        self.conv1 = nn.Conv2d(1, 96, 11, stride=4)
-        self.conv2 = nn.Conv2d(96, 256, 5, padding=2, groups=2)
-        self.conv3 = nn.Conv2d(256, 384, 3, padding=1)
-        self.conv4 = nn.Conv2d(384, 384, 3, padding=1, groups=2)
-        self.conv5 = nn.Conv2d(384, 256, 3, padding=1, groups=2)
-        self.fc6 = nn.Conv2d(256, 4096, 6)
-        self.fc7 = nn.Conv2d(4096, 4096, 1)
+        self.conv1 = nn.Conv2d(1, c1, 11, stride=4)
+        self.conv2 = nn.Conv2d(c1, c2, 5, padding=2, groups=2)
+        self.conv3 = nn.Conv2d(c2, c3, 3, padding=1)
+        self.conv4 = nn.Conv2d(c3, c4, 3, padding=1, groups=2)
+        self.conv5 = nn.Conv2d(c4, c5, 3, padding=1, groups=2)
+        self.fc6 = nn.Conv2d(c5, fc, 6)
+        self.fc7 = nn.Conv2d(fc, fc, 1)
 
     def forward(self, lightness):
         def pool(x):
@@ -81,15 +84,15 @@ class CaffeAlexNet(nn.Module):
 
 @pytest.mark.parametrize(("inner_products", "old"), [(False, False), (True, False), (True, True)])
 @torch.no_grad()
-def test_zhangs_alexnet_from_caffe_computes_the_same_here(inner_products, old, tmp_path):
-    theirs = randomize(CaffeAlexNet())
+def test_zhangs_alexnet_from_caffe_computes_the_same_here(inner_products, old, narrow, tmp_path):
+    theirs = randomize(CaffeAlexNet(by=NARROW_BY))
     # What the authors' rescaling makes of L - 50.
     theirs.data_l.weight.fill_(0.02)
     theirs.data_l.bias.fill_(-0.02 * 50)
     layers = {name: [m.weight.numpy(), m.bias.numpy()] for name, m in theirs.named_children()}
     if inner_products:
         for name in ("fc6", "fc7"):
-            layers[name][0] = layers[name][0].reshape(4096, -1)
+            layers[name][0] = layers[name][0].reshape(4096 // NARROW_BY, -1)
     write_caffemodel(tmp_path / "net.caffemodel", layers, old)
     imported = import_backbone(tmp_path / "net.caffemodel", "zhang2016-alexnet-caffe")
     images = photos(227)
@@ -107,21 +110,23 @@ COLORNET = (
 
 
 class ZhangColorNet(nn.Module):
-    """As colorizers/eccv16.py of richzhang/colorization has it."""
+    """As colorizers/eccv16.py of richzhang/colorization has it, with channels divided by ``by``."""
 
-    def __init__(self, divisor, affine):
+    def __init__(self, divisor, affine, by=1):
         super().__init__()
         self.divisor, channels = divisor, 1
         for number, (depth, width, stride, dilation) in enumerate(COLORNET, 1):
+            width //= by
             layers = []
             for position in range(depth):
                 step = stride if position == depth - 1 else 1
                 layers += [nn.Conv2d(channels, width, 3, step, dilation, dilation), nn.ReLU()]
                 channels = width
             self.add_module(f"model{number}", nn.Sequential(*layers, nn.BatchNorm2d(width, affine=affine)))
+        top = 256 // by
         self.model8 = nn.Sequential(
-            nn.ConvTranspose2d(512, 256, 4, 2, 1), nn.ReLU(), nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(),
-            nn.Conv2d(256, 256, 3, padding=1), nn.ReLU(), nn.Conv2d(256, 313, 1),
+            nn.ConvTranspose2d(channels, top, 4, 2, 1), nn.ReLU(), nn.Conv2d(top, top, 3, padding=1), nn.ReLU(),
+            nn.Conv2d(top, top, 3, padding=1), nn.ReLU(), nn.Conv2d(top, 313, 1),
         )  # fmt: skip
         self.model_out = nn.Conv2d(313, 2, 1, bias=False)
 
@@ -133,8 +138,8 @@ class ZhangColorNet(nn.Module):
 
 
 @torch.no_grad()
-def test_zhangs_colorization_net_from_pytorch_computes_the_same_here(tmp_path):
-    theirs = randomize(ZhangColorNet(100, affine=True))
+def test_zhangs_colorization_net_from_pytorch_computes_the_same_here(narrow, tmp_path):
+    theirs = randomize(ZhangColorNet(100, affine=True, by=NARROW_BY))
     torch.save({"state_dict": theirs.state_dict()}, tmp_path / "net.pth")
     imported = import_backbone(tmp_path / "net.pth", "zhang2016-colornet")
     images = photos(64)
@@ -146,26 +151,26 @@ def test_zhangs_colorization_net_from_pytorch_computes_the_same_here(tmp_path):
     assert {name for name in imported.left_out if "tracked" not in name} == left
 
 
-@torch.no_grad()
-def test_zhangs_colorization_net_from_caffe_computes_the_same_here(tmp_path):
-    theirs = randomize(ZhangColorNet(1, affine=False))
+def caffe_layers(net):
+    """The arrays of a `ZhangColorNet` by the names that Caffe's file has for its layers."""
     layers = {}
     for number in range(1, 9):
-        block = theirs.get_submodule(f"model{number}")
-        for position, module in enumerate(block):
+        for position, module in enumerate(net.get_submodule(f"model{number}")):
             name = f"conv{number}_{position // 2 + 1}"
             if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d)):
-                layers[{"conv1_1": "bw_conv1_1", "conv8_4": "conv8_313"}.get(name, name)] = [
-                    module.weight.numpy(), module.bias.numpy(),
-                ]  # fmt: skip
+                name = {"conv1_1": "bw_conv1_1", "conv8_4": "conv8_313"}.get(name, name)
+                layers[name] = [module.weight, module.bias]
             elif isinstance(module, nn.BatchNorm2d):
                 # Caffe has sums, and in a third array the number they are divided by.
-                sums = [
-                    3 * module.running_mean.numpy(),
-                    3 * module.running_var.numpy(),
-                    torch.tensor([3.0]).numpy(),
-                ]
+                sums = [3 * module.running_mean, 3 * module.running_var, torch.full((1,), 3.0)]
                 layers[f"conv{number}_{position // 2}norm"] = sums
+    return layers
+
+
+@torch.no_grad()
+def test_zhangs_colorization_net_from_caffe_computes_the_same_here(narrow, tmp_path):
+    theirs = randomize(ZhangColorNet(1, affine=False, by=NARROW_BY))
+    layers = {name: [array.numpy() for array in arrays] for name, arrays in caffe_layers(theirs).items()}
     write_caffemodel(tmp_path / "net.caffemodel", layers)
     imported = import_backbone(tmp_path / "net.caffemodel", "zhang2016-colornet-caffe")
     images = photos(64)
@@ -176,8 +181,47 @@ def test_zhangs_colorization_net_from_caffe_computes_the_same_here(tmp_path):
     assert imported.left_out == ("conv8_313.0", "conv8_313.1")
 
 
-def test_an_import_is_a_backbone_file(tmp_path, capsys):
-    weights = torchvision.models.alexnet(weights=None).state_dict()
+def real_torchvision(name):
+    return lambda: getattr(torchvision.models, name)(weights=None).state_dict()
+
+
+def real_caffe_alexnet():
+    return {
+        f"{name}.{k}": array
+        for name, layer in CaffeAlexNet().named_children()
+        for k, array in enumerate([layer.weight, layer.bias])
+    }
+
+
+def real_caffe_colornet():
+    layers = caffe_layers(ZhangColorNet(1, affine=False))
+    return {f"{name}.{k}": array for name, arrays in layers.items() for k, array in enumerate(arrays)}
+
+
+@pytest.mark.parametrize(
+    ("kind", "make"),
+    [
+        ("torchvision-alexnet", real_torchvision("alexnet")),
+        ("torchvision-vgg16", real_torchvision("vgg16")),
+        ("zhang2016-alexnet-caffe", real_caffe_alexnet),
+        ("zhang2016-colornet", lambda: ZhangColorNet(100, affine=True).state_dict()),
+        ("zhang2016-colornet-caffe", real_caffe_colornet),
+    ],
+)
+def test_the_real_networks_have_the_sizes_of_ours(kind, make, monkeypatch):
+    with torch.device("meta"):
+        shapes = {name: tensor.shape for name, tensor in make().items()}
+    # One number stands for all of a tensor's, and our weights are not drawn: the sizes alone are looked at.
+    monkeypatch.setattr(
+        imports, "_read", lambda path: {name: torch.ones(()).expand(s) for name, s in shapes.items()}
+    )
+    monkeypatch.setattr(nn.modules.conv._ConvNd, "reset_parameters", lambda layer: None)
+    backbone = import_backbone("real", kind).backbone
+    assert all(bool((weight.flatten()[-1] == 1).all()) for weight in backbone.parameters())
+
+
+def test_an_import_is_a_backbone_file(narrow, tmp_path, capsys):
+    weights = narrow_torchvision("alexnet").state_dict()
     save_file(weights, tmp_path / "weights.safetensors")
     words = [str(tmp_path / "weights.safetensors"), "--kind", "torchvision-alexnet", "--method", "imagenet"]
     assert main(["import", *words, "--out", str(tmp_path / "backbone.safetensors")]) == 0
@@ -209,10 +253,7 @@ def old_evil(path):
 def test_a_pickle_that_would_run_something_is_refused(write, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     write(tmp_path / "weights.pth")
-    with pytest.raises(
-        InputError,
-        match=r"weights\.pth cannot be read as weights \(UnpicklingError\); expected is a state dict",
-    ):
+    with refused(tmp_path / "weights.pth", "UnpicklingError", allowed="state dict"):
         import_backbone(tmp_path / "weights.pth", "torchvision-alexnet")
     assert not (tmp_path / "executed").exists()
 
@@ -222,42 +263,60 @@ def without(key):
 
 
 @pytest.mark.parametrize(
-    ("change", "message"),
+    ("change", "names", "fields"),
     [
         (
             without("features.3.bias"),
-            "has no features.3.bias, which alexnet's conv2.conv.bias needs; it holds",
+            ["features.3.bias", "conv2.conv.bias", "classifier.1.bias", "and 9 more"],
+            {},
         ),
         (
-            lambda weights: weights | {"features.3.weight": torch.zeros(192, 64, 3, 3)},
-            r"features.3.weight has the shape \(192, 64, 3, 3\), alexnet's conv2.conv.weight needs \(192, 64, 5, 5\)",
+            lambda weights: weights | {"features.3.weight": torch.zeros(12, 4, 3, 3)},
+            ["features.3.weight", "conv2.conv.weight"],
+            {"received": (12, 4, 3, 3), "allowed": ((12, 4, 5, 5),)},
         ),
         (
-            lambda weights: weights | {"features.0.bias": torch.full((64,), torch.nan)},
-            "features.0.bias has values that are no finite numbers",
+            lambda weights: weights | {"features.0.bias": torch.full((4,), torch.nan)},
+            ["features.0.bias"],
+            {"received": None},
         ),
-        (lambda weights: {0: torch.zeros(2)}, "holds no state dict: received dict, expected tensors by"),
-        (lambda weights: [1, 2], "holds no state dict: received list"),
+        (lambda weights: {0: torch.zeros(2)}, [], {"received": "dict"}),
+        (lambda weights: [1, 2], [], {"received": "list"}),
     ],
+    ids=["missing", "shape", "not a number", "other keys", "list"],
 )
-def test_another_network_is_refused(change, message, tmp_path):
-    torch.save(change(torchvision.models.alexnet(weights=None).state_dict()), tmp_path / "weights.pth")
-    with pytest.raises(InputError, match=message):
-        import_backbone(tmp_path / "weights.pth", "torchvision-alexnet")
+def test_another_network_is_refused(change, names, fields, narrow, tmp_path):
+    path = tmp_path / "weights.pth"
+    torch.save(change(narrow_torchvision("alexnet").state_dict()), path)
+    with refused(path, *names, **fields):
+        import_backbone(path, "torchvision-alexnet")
+
+
+def test_a_batch_norm_of_caffe_without_statistics_is_refused(narrow, tmp_path):
+    layers = caffe_layers(ZhangColorNet(1, affine=False, by=NARROW_BY))
+    layers["conv3_3norm"][2] = torch.zeros(1)
+    arrays = {name: [array.detach().numpy() for array in arrays] for name, arrays in layers.items()}
+    write_caffemodel(tmp_path / "net.caffemodel", arrays)
+    with refused(tmp_path / "net.caffemodel", received="conv3_3norm.0"):
+        import_backbone(tmp_path / "net.caffemodel", "zhang2016-colornet-caffe")
 
 
 @pytest.mark.parametrize(
-    ("name", "kind", "message"),
+    ("name", "kind", "fields"),
     [
         (
             "weights.pth",
             "torchvision-resnet",
-            "unknown kind of weights: received 'torchvision-resnet', allowed are",
+            {"received": "torchvision-resnet", "allowed": tuple(imports.KINDS)},
         ),
-        ("weights.onnx", "torchvision-alexnet", "unknown ending of a file of weights: received '.onnx'"),
-        ("nothing.pth", "torchvision-alexnet", "no file of weights: received .*nothing.pth"),
+        ("weights.onnx", "torchvision-alexnet", {"received": ".onnx", "allowed": ".safetensors"}),
     ],
 )
-def test_other_requests_are_refused(name, kind, message, tmp_path):
-    with pytest.raises(InputError, match=message):
+def test_other_requests_are_refused(name, kind, fields, tmp_path):
+    with refused(**fields):
         import_backbone(tmp_path / name, kind)
+
+
+def test_a_missing_file_is_refused(tmp_path):
+    with refused(received=tmp_path / "nothing.pth"):
+        import_backbone(tmp_path / "nothing.pth", "torchvision-alexnet")

@@ -3,6 +3,7 @@ from itertools import product
 import numpy as np
 import pytest
 import torch
+from refusals import refused
 from scipy.spatial import cKDTree
 
 from pretext.color.bins import (
@@ -101,8 +102,8 @@ def test_gamut_center_follows_from_the_lightness_range_of_each_grid_point():
 
 
 def test_unknown_rule_is_refused():
-    message = "received 'official'; allowed are official313, gamut_nearest, gamut_center, full529"
-    with pytest.raises(ValueError, match=message):
+    allowed = ("official313", "gamut_nearest", "gamut_center", "full529")
+    with refused(received="official", allowed=allowed):
         ab_bins("official")
 
 
@@ -258,19 +259,16 @@ def test_dense_targets():
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("arguments", "name", "received", "allowed"),
     [
-        ({"neighbors": 0}, r"needs 1 to 313 \(all\) nearest bins: received neighbors=0"),
-        ({"neighbors": 314}, r"needs 1 to 313 \(all\) nearest bins: received neighbors=314"),
-        ({"sigma": 0.0}, "needs a Gaussian width above 0: received sigma=0.0"),
-        (
-            {"bins": torch.tensor([[0.0, 200.0]])},
-            r"received values from 0.0 to 200.0; allowed is \[-128, 128\]",
-        ),
+        ({"neighbors": 0}, "neighbors", 0, "1 to 313"),
+        ({"neighbors": 314}, "neighbors", 314, "1 to 313"),
+        ({"sigma": 0.0}, "sigma", 0.0, "above 0"),
+        ({"bins": torch.tensor([[0.0, 200.0]])}, "bins", (0.0, 200.0), "-128 to 128"),
     ],
 )
-def test_encoder_refuses_bad_arguments(arguments, message):
-    with pytest.raises(ValueError, match=message):
+def test_encoder_refuses_bad_arguments(arguments, name, received, allowed):
+    with refused(name, received=received, allowed=allowed):
         SoftEncoder(**({"bins": ab_bins(), "neighbors": 1} | arguments))
 
 
@@ -290,7 +288,5 @@ def test_bins_from_all_of_srgb_are_the_official_ones_and_a_few_more():
 
 
 def test_bins_from_no_pixels_are_refused():
-    with pytest.raises(
-        ValueError, match="received 0 pixels and min_mass=1e-07; count more photos, or lower min_mass"
-    ):
+    with refused("0 pixels", "min_mass=1e-07"):
         bins_from_counts(torch.zeros(256, 256))
