@@ -1,8 +1,8 @@
-"""What a run found on each test image, kept so that two methods can be compared image by image.
+"""Outcomes of a run on each test image, kept so that two methods can be compared image by image.
 
-A score is one number; whether two of them differ by more than the choice of test images is told by a paired bootstrap
-(Efron and Tibshirani, "An Introduction to the Bootstrap", 1993, chapter 8): images are drawn with replacement, the same
-for both, and the difference is computed anew.
+Two scores differ by more than the choice of test images if a paired bootstrap says so (Efron and Tibshirani, "An
+Introduction to the Bootstrap", 1993, chapter 8): draw images with replacement, the same for both methods, and compute
+the difference anew.
 """
 
 import io
@@ -27,14 +27,14 @@ CLASSIFICATION_AREAS = {"sklearn": step_area, "voc07": eleven_point_area, "voc10
 #: Definitions of detection's average precision: VOC 2007's, and that of 2010 and later.
 DETECTION_AREAS = {"voc07_11point": eleven_point_area, "area": envelope_area}
 
-#: Choices of images whose metrics are computed at once.
+#: Number of draws whose metrics are computed at once.
 DRAWS_AT_ONCE = 50
-#: File in a run's folder with the outcomes of its test images.
+#: File in a run's folder that holds the outcomes of its test images.
 OUTCOMES_NAME = "outcomes.npz"
 
 
 class Outcomes(ABC):
-    """Arrays with one entry a test image, from which a metric can be computed for any choice of images."""
+    """Arrays with one entry per test image, from which a metric can be computed for any choice of images."""
 
     kind: ClassVar[str]
 
@@ -43,20 +43,20 @@ class Outcomes(ABC):
 
     @abstractmethod
     def metrics(self, times: Int[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
-        """The metric in percent, where each image counts so many times, draw by draw; NaN where it has none."""
+        """Return the metric in percent per draw, where image i counts ``times[draw, i]`` times; NaN if undefined."""
 
     def metric(self, chosen: Int[np.ndarray, " k"] | None = None) -> float:
-        """The metric in percent over all images, or over some, which may be chosen more than once; or NaN."""
+        """Return the metric in percent over all images, or over chosen ones (repeats count); NaN if undefined."""
         every = np.arange(len(self)) if chosen is None else chosen
         return float(self.metrics(np.bincount(every, minlength=len(self))[None])[0])
 
 
 @dataclass(frozen=True)
 class Accuracy(Outcomes):
-    """Share of right answers.
+    """Share of correctly classified images.
 
     Attributes:
-        correct: (N,) whether each image was classified right.
+        correct: (N,) whether each image was classified correctly.
     """
 
     kind: ClassVar[str] = "accuracy"
@@ -72,7 +72,7 @@ class AveragePrecision(Outcomes):
     """Mean average precision of multi-label classification.
 
     Attributes:
-        scores: (N, C) of each image and class.
+        scores: (N, C) score of each image for each class.
         labels: (N, C) in {0, 1, 255}.
         definition: (1,) name of one of `transfer.metrics.APS`.
     """
@@ -84,7 +84,7 @@ class AveragePrecision(Outcomes):
 
     @cached_property
     def _sorted(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """For each class its judged images by falling score, which are positive, and where equal scores end."""
+        """For each class: its judged images by falling score, which of them are positive, and where ties end."""
         classes = []
         for scores, labels in zip(self.scores.T, self.labels.T, strict=True):
             order = np.argsort(-scores, kind="stable")
@@ -110,8 +110,8 @@ class Iou(Outcomes):
     """Mean intersection over union of segmentation.
 
     Attributes:
-        intersection: (N, C) pixels of each image that are of a class and predicted to be.
-        union: (N, C) pixels that are of the class or predicted to be.
+        intersection: (N, C) number of pixels of each image that belong to a class and are predicted to.
+        union: (N, C) number of pixels that belong to the class or are predicted to.
     """
 
     kind: ClassVar[str] = "iou"
@@ -130,10 +130,10 @@ class DetectionPrecision(Outcomes):
     """Mean average precision of detection.
 
     Attributes:
-        positives: (N, C) objects of each image and class that are to be found.
-        image: (M,) index of the image of each detection; detections are in the order of falling score.
-        label: (M,) its class, 1..C.
-        hit: (M,) 1 for a true positive, 0 for a false one, -1 for one that counts neither way.
+        positives: (N, C) number of objects to be found, by image and class.
+        image: (M,) index of the image of each detection, in the order of falling score.
+        label: (M,) class of each detection, 1..C.
+        hit: (M,) 1 for a true positive, 0 for a false positive, -1 for a detection that counts neither way.
         definition: (1,) ``voc07_11point`` or ``area``.
     """
 
@@ -149,7 +149,7 @@ class DetectionPrecision(Outcomes):
         return 100 * _mean_over_classes(self._per_class(times), len(times))
 
     def per_class(self) -> Float[np.ndarray, " c"]:
-        """Average precision of each class in [0, 1] over all images; NaN for one with nothing to be found."""
+        """Return each class's average precision over all images, in [0, 1]; NaN for a class without objects."""
         return np.array([each[0] for each in self._per_class(np.ones((1, len(self)), dtype=np.int64))])
 
     def _per_class(self, times: Int[np.ndarray, "draws n"]) -> list[Float[np.ndarray, " draws"]]:
@@ -170,10 +170,10 @@ def _area(
     false: Int[np.ndarray, "draws k"],
     positives: Int[np.ndarray, " draws"] | None = None,
 ) -> Float[np.ndarray, " draws"]:
-    """Area under precision and recall from what was found so far, right and wrong; NaN with nothing to be found.
+    """Return the area under precision and recall, from the running counts of true and false positives.
 
-    An image that was not drawn repeats the point before it, or stands at the origin, which adds nothing to any area.
-    ``positives`` are all that were to be found; by default those that were.
+    An image that was not drawn repeats the point before it, or the origin, which adds nothing to any area.
+    ``positives`` counts all that could be found (default: all that were found); without any the area is NaN.
     """
     if positives is None:
         positives = true[:, -1] if true.shape[1] else np.zeros(len(true), dtype=np.int64)
@@ -184,7 +184,7 @@ def _area(
 def _mean_over_classes(
     per_class: Sequence[Float[np.ndarray, " draws"]], draws: int
 ) -> Float[np.ndarray, " draws"]:
-    """For each draw the mean over the classes that have a number; NaN if none has."""
+    """Return, for each draw, the mean over the classes that have a number; NaN if none has."""
     return np.array([class_means(np.array([each[draw] for each in per_class])).mean for draw in range(draws)])
 
 
@@ -194,7 +194,7 @@ KINDS: Mapping[str, type[Outcomes]] = {
 
 
 def save_outcomes(path: Path, outcomes: Mapping[tuple[str, str], Outcomes]) -> None:
-    """Write the outcomes of a run, by setting and metric, as one ``.npz``, whole or not at all.
+    """Write a run's outcomes, keyed by setting and metric, to one ``.npz`` file, whole or not at all.
 
     Raises:
         InputError: The file cannot be written.
@@ -209,10 +209,10 @@ def save_outcomes(path: Path, outcomes: Mapping[tuple[str, str], Outcomes]) -> N
 
 
 def load_outcomes(path: Path, setting: str, metric: str) -> Outcomes:
-    """Read one of those that `save_outcomes` wrote.
+    """Read the outcomes of one setting and metric from a file of `save_outcomes`.
 
     Raises:
-        InputError: The file is missing or holds something else.
+        InputError: The file is missing or does not hold them.
     """
     prefix = f"{setting} {metric} "
     try:
@@ -223,18 +223,18 @@ def load_outcomes(path: Path, setting: str, metric: str) -> Outcomes:
         return kind(**arrays)
     except (OSError, ValueError, KeyError, TypeError, BadZipFile, EOFError, zlib.error) as error:
         raise InputError(
-            f"{path} holds no outcomes of {setting} {metric} ({type(error).__name__}: {error})"
+            f"cannot read the outcomes of {setting} {metric} in {path}: {type(error).__name__}: {error}"
         ) from error
 
 
 @dataclass(frozen=True)
 class Difference:
-    """How far one method is ahead of another.
+    """Lead of one method over another.
 
     Attributes:
-        points: Difference of the means over the runs of each, in percentage points.
-        low: Where the 95 % interval over test images begins.
-        high: Where it ends.
+        points: Difference between the means over the runs of each method, in percentage points.
+        low: Lower end of the 95 % interval over test images.
+        high: Upper end of the interval.
     """
 
     points: float
@@ -243,7 +243,7 @@ class Difference:
 
 
 def resampled(outcomes: Outcomes, draws: int = 1000, seed: int = 0) -> Float[np.ndarray, " draws"]:
-    """The metric over each of ``draws`` choices of images; the same choices for the same number of images and seed."""
+    """Return the metric for each draw of images; the number of images and the seed determine the draws."""
     rng = np.random.default_rng(seed)
     count = len(outcomes)
     parts = []
@@ -253,38 +253,12 @@ def resampled(outcomes: Outcomes, draws: int = 1000, seed: int = 0) -> Float[np.
     return np.concatenate(parts)
 
 
-def paired_bootstrap(
-    first: Sequence[Outcomes], second: Sequence[Outcomes], draws: int = 1000, seed: int = 0
-) -> Difference:
-    """Compare two methods over test images.
-
-    Args:
-        first: Of each run (seed) of one method; all on the same images in the same order.
-        second: Likewise of the other.
-        draws: How often the images are drawn.
-        seed: Of the draws.
-
-    Returns:
-        The difference first - second with the 2.5th and 97.5th percentile over the draws. It is over the choice of
-        images alone; that over seeds is the deviation in the tables.
-
-    Raises:
-        InputError: There is no run of one, or the runs have different numbers of images.
-    """
-    sizes = {len(run) for run in (*first, *second)}
-    if not first or not second or len(sizes) != 1:
-        raise InputError(
-            "a paired bootstrap needs a run or more of each method on the same images: received"
-            f" {len(first)} and {len(second)} runs with {', '.join(map(str, sorted(sizes)))} images"
-        )
-    means = [np.mean([run.metric() for run in runs]) for runs in (first, second)]
-    drawn = [np.mean([resampled(run, draws, seed) for run in runs], axis=0) for runs in (first, second)]
-    return difference_of(float(means[0] - means[1]), drawn[0], drawn[1])
-
-
 def difference_of(
     points: float, first: Float[np.ndarray, " draws"], second: Float[np.ndarray, " draws"]
 ) -> Difference:
-    """A difference with its interval, from what two methods reach in the same draws."""
+    """Return the difference between two methods with its 95 % interval, from the metric of each in the same draws.
+
+    The interval covers the choice of test images alone; the deviation in the tables covers that of seeds.
+    """
     low, high = np.nanpercentile(first - second, (2.5, 97.5))
     return Difference(points, float(low), float(high))
