@@ -1,7 +1,7 @@
-"""Runs a grid cell by cell; what is done is not done again.
+"""Run a grid cell by cell; finished cells are not run again.
 
-Each cell is one command of ``python -m pretext`` or ``python -m transfer`` in a process and a folder of its own, so
-that a cell that fails, or a comparison that is killed, loses no other cell.
+Each cell is one command of ``python -m pretext`` or ``python -m transfer``, in a process and a folder of its own: a
+cell that fails, or a comparison that is killed, loses no other cell.
 """
 
 import fcntl
@@ -10,7 +10,7 @@ import shlex
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
@@ -28,15 +28,15 @@ from transfer.grid import Task
 from transfer.report_tables import headline_metrics
 from transfer.results import RESULTS_NAME, read_scores
 
-#: Seconds between two looks at what runs.
+#: Seconds between two looks at the running cells.
 POLL_SECONDS = 0.2
-#: Seconds a process gets to end before it is killed.
+#: Seconds that a process has to end before it is killed.
 PATIENCE_SECONDS = 10.0
 
 
 @dataclass
 class Running:
-    """A task whose process runs. The locks of its folder and of its slot are held by both this process and that one."""
+    """A task whose process runs; this process and that one both hold the locks of its folder and its slot."""
 
     task: Task
     process: "subprocess.Popen[bytes]"
@@ -46,34 +46,35 @@ class Running:
 
 
 def devices() -> list[str]:
-    """The GPUs that cells may have: those of CUDA_VISIBLE_DEVICES, or else all; none on a machine without."""
+    """Return the GPUs that cells may use: those of CUDA_VISIBLE_DEVICES if it is set, or else all."""
     if "CUDA_VISIBLE_DEVICES" in os.environ:
         return [name for name in os.environ["CUDA_VISIBLE_DEVICES"].split(",") if name]
     return [str(number) for number in range(torch.cuda.device_count())]
 
 
 def run_grid(tasks: Sequence[Task], work_dir: Path, slots: int, live: bool | None = None) -> list[Task]:
-    """Run what is not done, as many tasks side by side as there are slots, and show how far it is.
+    """Run the tasks that are not done, one in each slot, and show the progress.
 
-    Each cell is one process, which sees one GPU; without a GPU the cells share the cores.
+    Each cell is one process that sees one GPU; without a GPU the cells share the cores.
 
     Args:
-        tasks: In an order in which none comes before what it needs.
+        tasks: Each after the task that it needs.
         work_dir: Folder of the grid.
-        slots: How many run at a time.
-        live: Whether to draw the table anew all the time; by default, where the output is a terminal.
+        slots: Number of tasks that run at a time.
+        live: Whether to keep the table of all cells up to date on screen; by default, if the output is a terminal.
 
     Returns:
-        The tasks that failed, and those that could not start for want of them; empty if all went well.
+        The tasks that failed, and those that could not start because of them; empty if all went well.
 
     Raises:
-        InputError: GPUS or NNODES ask for several processes a cell, or the folder cannot be written.
+        InputError: GPUS or NNODES asks for several processes per cell, or the folder cannot be written.
     """
     for name in ("GPUS", "NNODES"):
         if os.environ.get(name, "1") != "1":
             raise InputError(
-                f"a cell of a comparison is one process: received {name}={os.environ[name]}; leave it out, and"
-                " choose with --jobs how many cells run side by side"
+                f"{name} must be 1 in a comparison, where each cell is one process",
+                received=os.environ[name],
+                allowed="leave it out, and choose with --jobs how many cells run side by side",
             )
     waiting = [task for task in tasks if not task.done]
     running: list[Running] = []
@@ -89,7 +90,7 @@ def run_grid(tasks: Sequence[Task], work_dir: Path, slots: int, live: bool | Non
                 failed += [task for task in waiting if task.needs in failed]
                 for task in ended:
                     _say(task, task in lost, shown)
-                others = [task for task in waiting if task.done]  # an earlier comparison's process ended them
+                others = [task for task in waiting if task.done]  # by a process of an earlier comparison
                 for task in others:
                     _say(task, False, shown)
                 waiting = [task for task in waiting if task not in failed and task not in others]
@@ -97,7 +98,7 @@ def run_grid(tasks: Sequence[Task], work_dir: Path, slots: int, live: bool | Non
                 if waiting and not running and not told:
                     told = True
                     print(
-                        f"{len(waiting)} cells wait for what an earlier comparison in {work_dir} still runs",
+                        f"{len(waiting)} cells wait for processes that an earlier comparison started in {work_dir}",
                         file=sys.stderr,
                         flush=True,
                     )
@@ -118,7 +119,7 @@ def _start_ready(
     free = [slot for slot in range(slots) if slot not in {one.slot for one in running}]
     ready = [task for task in waiting if task.needs is None or task.needs.done]
     for slot in free:
-        # What an earlier comparison started, and was killed before it ended, still has its slot.
+        # A process that outlived an earlier, killed comparison still holds its slot.
         slot_lock = _lock(work_dir / f"slot-{slot}.lock")
         if slot_lock is None:
             continue
@@ -136,12 +137,14 @@ def _start_ready(
 
 
 def _lock(path: Path) -> IO[str] | None:
-    """The file, locked; None if another process has it."""
+    """Open and lock a file; None if another process has locked it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         file = path.open("w")
     except OSError as error:
-        raise InputError(f"cannot write {path}: {error.strerror}; choose another --work-dir") from error
+        raise InputError(
+            f"cannot write {path}: {error.strerror}", allowed="choose another --work-dir"
+        ) from error
     try:
         fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:
@@ -155,19 +158,19 @@ def _spawn(task: Task, slot: int, slots: int, locks: Sequence[int]) -> "subproce
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
     elif slots > 1:
-        # Cells that each take all cores slow each other down many times over.
+        # Cells that each use all cores slow each other down many times over.
         environment.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // slots)))
     with (task.folder / "output.txt").open("ab") as output:
         output.write(f"$ {shlex.join(task.command())}\n".encode())
         output.flush()
-        # The process inherits the locks: should this one be killed, the next waits for it instead of doing it twice.
+        # The process inherits the locks: if this one is killed, the next comparison waits for it and runs nothing twice.
         return subprocess.Popen(
             task.command(), stdout=output, stderr=output, env=environment, pass_fds=tuple(locks)
         )
 
 
 def _collect(running: Sequence[Running]) -> tuple[list[Running], list[Task], list[Task]]:
-    """What still runs, what has ended, and what of that has failed."""
+    """Return what still runs, the tasks that have ended, and those of them that failed."""
     ended = [one for one in running if one.process.poll() is not None]
     for one in ended:
         for lock in one.locks:
@@ -201,7 +204,7 @@ def _say(task: Task, lost: bool, shown: bool) -> None:
 
 
 def last_line(task: Task) -> str:
-    """The last line of what a cell's command said, and where all of it is."""
+    """Return the last line that a cell's command printed, and where the rest is."""
     path = task.folder / "output.txt"
     lines = path.read_text(errors="replace").split("\n") if path.is_file() else []
     said = [line for line in lines if line.strip()]
@@ -209,7 +212,7 @@ def last_line(task: Task) -> str:
 
 
 def status_table(tasks: Sequence[Task], running: Sequence[Running], failed: Sequence[Task]) -> Table:
-    """One line a backbone and seed, one column a stage: waiting, for how long it has run, or its score."""
+    """Return the table with a line per backbone and seed and a column per stage: seconds so far, score, or state."""
     columns = list(dict.fromkeys(task.column for task in tasks))
     since = {one.task: time.monotonic() - one.began for one in running}
     cells: dict[tuple[str, int], dict[str, str]] = {}
@@ -229,19 +232,14 @@ def status_table(tasks: Sequence[Task], running: Sequence[Running], failed: Sequ
 
 @cache
 def _headline(task: Task) -> str:
-    """The number of a finished cell that the live table shows."""
+    """Return the score of a finished cell, as the live table shows it; empty if it has none."""
     if task.product != RESULTS_NAME:
         return ""
     try:
         scores = read_scores([task.folder / task.product])
     except InputError:
         return "?"
-    # Of several settings the last is the deepest.
+    # The last of several settings is the deepest.
     names = headline_metrics(scores[0].stage, scores[0].config)
     shown = [score for score in scores if score.metric == names[0]]
     return f"{shown[-1].value:.1f}" if shown else "?"
-
-
-def summary(tasks: Sequence[Task], failed: Sequence[Task]) -> Mapping[str, int]:
-    """How many tasks there are, are done, and failed."""
-    return {"tasks": len(tasks), "done": sum(task.done for task in tasks), "failed": len(failed)}

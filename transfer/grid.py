@@ -1,4 +1,4 @@
-"""What a comparison is made of: backbones, stages and seeds, and the command of each cell."""
+"""The plan of a comparison: its backbones, stages and seeds, and the command of each cell."""
 
 import hashlib
 import json
@@ -19,13 +19,13 @@ from transfer.protocols import load_stage_config, run_length
 from transfer.results import RESULTS_NAME
 from transfer.stage import STAGES
 
-#: Keys of a grid's entries, with their values where none is given.
+#: Keys of a grid's entries, with their defaults.
 TRAINED = {"train": None, "data": None, "overrides": ()}
 INITIALIZED = {"initialize": None, "photos": None, "backbone": "alexnet", "size": 128, "count": 128}
 STAGE = {"stage": None, "layers": None, "config": None, "data": None, "overrides": ()}
-#: Keys that must be there.
+#: Keys that an entry must have, if they are among its keys.
 REQUIRED = ("train", "initialize", "photos", "stage")
-#: Stages that look at chosen layers.
+#: Stages that probe chosen layers.
 LAYER_STAGES = ("linear-probe", "voc-svm")
 
 
@@ -34,14 +34,14 @@ class Task:
     """One command of a grid.
 
     Attributes:
-        row: Name of the backbone, as the grid calls it.
-        column: ``backbone``, or the stage as the grid calls it.
-        seed: Of the command.
+        row: The backbone's name in the grid.
+        column: ``backbone``, or the stage's name in the grid.
+        seed: Seed of the command.
         module: ``pretext`` or ``transfer``.
-        words: Its arguments, without ``--seed`` and where to write.
-        folder: What the command writes goes here, its output to ``output.txt``.
-        product: The file in the folder that is there, and whole, once the command has ended well.
-        needs: The task that makes the backbone, if one does.
+        words: Arguments, without ``--seed`` and the option for where to write.
+        folder: Where the command writes; its output goes to ``output.txt``.
+        product: File in the folder that exists, and is complete, once the command has succeeded.
+        needs: Task that makes the backbone, if there is one.
     """
 
     row: str
@@ -55,7 +55,7 @@ class Task:
 
     @property
     def done(self) -> bool:
-        """Whether the command has ended well, now or earlier."""
+        """Whether the command has succeeded, now or earlier."""
         path = self.folder / self.product
         if self.product != RESULTS_NAME:  # written whole or not at all
             return path.is_file()
@@ -63,11 +63,11 @@ class Task:
 
     @property
     def name(self) -> str:
-        """What messages call it."""
+        """Name in messages."""
         return f"{self.row} {self.column} seed {self.seed}"
 
     def command(self) -> list[str]:
-        """The command line."""
+        """Return the command line."""
         where = ["--work-dir", str(self.folder)]
         if self.words[0] == "initialize":
             where = ["--out", str(self.folder / self.product)]
@@ -75,34 +75,36 @@ class Task:
 
 
 def plan(name: str, work_dir: Path) -> list[Task]:
-    """The tasks of a grid, seed by seed, backbones before what they are for.
+    """Return the tasks of a grid, seed by seed, each backbone before the stages that judge it.
 
-    Everything that can be checked before hours of training is: configs, overrides, data, backbone files. A cell is
-    known by all of that; another recipe is another cell.
+    Configs, overrides, data and backbone files are all checked here, before hours of training. They identify a cell:
+    with another recipe it is another cell, in another folder.
 
     Args:
-        name: A config, as `pretext.config.load_config` finds it, with ``seeds``, ``backbones`` and ``stages`` by the
-            names of rows and columns. A backbone is ``random:NAME`` or ``random:NAME:INPUT_SPACE``, a backbone file, or
-            a dict: ``dict(train=CONFIG)`` with ``data`` and ``overrides``, or ``dict(initialize="kmeans", photos=...)``
-            with ``backbone`` (``alexnet:rgb``), ``size`` and ``count``. A stage is ``dict(stage="linear-probe")`` with
-            ``layers``, ``config``, ``data`` and ``overrides``.
+        name: A config, as `pretext.config.load_config` finds it, with ``seeds``, and ``backbones`` and ``stages`` by
+            the names of rows and columns. A backbone is ``random:NAME`` or ``random:NAME:INPUT_SPACE``, a backbone
+            file, or a dict: ``dict(train=CONFIG)`` with optional ``data`` and ``overrides``, or
+            ``dict(initialize="kmeans", photos=...)`` with optional ``backbone`` (``alexnet:rgb``), ``size`` and
+            ``count``. A stage is ``dict(stage="linear-probe")`` with optional ``layers``, ``config``, ``data`` and
+            ``overrides``.
         work_dir: Folder of the grid.
 
     Raises:
-        InputError: The config is not such a grid, or something in it is not there.
+        InputError: The config is not such a grid, or names something that does not exist.
     """
     grid = load_config(name)
     for key, kind in (("backbones", Mapping), ("stages", Mapping), ("seeds", Sequence)):
         if not isinstance(grid.get(key), kind) or not grid[key]:
             raise InputError(
-                f"the grid {name} has no {key}: received {grid.get(key)!r}; a grid needs backbones and stages by their"
-                " names, and a list of seeds, each with an entry or more"
+                f"the grid {name} has no {key}",
+                received=grid.get(key),
+                allowed="a grid needs backbones and stages by name and a list of seeds, at least one of each",
             )
     for seed in grid["seeds"]:
         check_at_least("seed of a grid", seed, 0)
     layers = {row: _layer_names(row, backbone) for row, backbone in grid["backbones"].items()}
     tasks: list[Task] = []
-    # All of a seed before the next: a grid that is cut short has whole tables.
+    # One seed after the other, so that a grid that is cut short has whole tables.
     for seed in grid["seeds"]:
         for row, backbone in grid["backbones"].items():
             maker = _maker(row, backbone, seed, work_dir)
@@ -115,14 +117,14 @@ def plan(name: str, work_dir: Path) -> list[Task]:
 
 
 def _layer_names(row: str, entry: Any) -> tuple[str, ...]:
-    """The layers that a backbone of the grid has or will have."""
+    """Return the layers that a backbone of the grid has or will have."""
     if isinstance(entry, str):
         return layers_of(entry)
     if isinstance(entry, Mapping) and "train" in entry:
-        values = _values(f"backbone {row!r}", entry, TRAINED)
+        values = _values(f"backbone {row}", entry, TRAINED)
         arguments = dict(load_config(values["train"], values["overrides"])["backbone"])
         return build(arguments.pop("architecture"), arguments).layer_names
-    architecture, arguments = parse_name(_values(f"backbone {row!r}", entry, INITIALIZED)["backbone"])
+    architecture, arguments = parse_name(_values(f"backbone {row}", entry, INITIALIZED)["backbone"])
     check_choice("architecture to initialise", architecture, ("alexnet", "vgg16"))
     return build(architecture, arguments).layer_names
 
@@ -131,13 +133,13 @@ def _maker(row: str, entry: Any, seed: int, work_dir: Path) -> Task | None:
     if isinstance(entry, str):
         return None
     if isinstance(entry, Mapping) and "train" in entry:
-        values = _values(f"backbone {row!r}", entry, TRAINED)
+        values = _values(f"backbone {row}", entry, TRAINED)
         config = load_config(values["train"], values["overrides"])
         data = values["data"] or config["data"]
         words = ["train", values["train"], *values["overrides"], "--data", _data(data)]
         identity = [plain(config), data]
     else:
-        values = _values(f"backbone {row!r}", entry, INITIALIZED)
+        values = _values(f"backbone {row}", entry, INITIALIZED)
         check_choice("data-dependent initialisation", values["initialize"], DATA_KINDS)
         check_at_least("size", values["size"], 1)
         check_at_least("count", values["count"], 2)
@@ -158,9 +160,9 @@ def _cell(
     layers: Sequence[str],
     work_dir: Path,
 ) -> Task:
-    values = _values(f"stage {column!r}", entry, STAGE)
+    values = _values(f"stage {column}", entry, STAGE)
     stage = values["stage"]
-    check_choice(f"stage of {column!r}", stage, STAGES)
+    check_choice(f"stage of {column}", stage, STAGES)
     file = values["config"] or STAGES[stage][0]
     config = load_stage_config(stage, file, values["overrides"])
     run_length(config, 1)
@@ -183,42 +185,50 @@ def _values(what: str, entry: Any, defaults: Mapping[str, Any]) -> dict[str, Any
     required = [key for key in defaults if key in REQUIRED]
     if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in required):
         raise InputError(
-            f"the {what} of a grid is not one: received {entry!r}, expected a dict with {' and '.join(required)}"
+            f"the {what} of a grid must be a dict with {' and '.join(required)}",
+            received=entry,
+            allowed=f"its keys may be {', '.join(defaults)}",
         )
     for key in entry:
         check_choice(f"key of the {what}", key, defaults)
     overrides = entry.get("overrides", ())
     if not isinstance(overrides, (list, tuple)) or not all(isinstance(word, str) for word in overrides):
         raise InputError(
-            f"overrides of the {what} are a list of texts: received {overrides!r}, expected such as ['epochs=2']"
+            f"overrides of the {what} must be a list of texts",
+            received=overrides,
+            allowed="write, for instance, ['epochs=2']",
         )
     return {**defaults, **entry}
 
 
 def _chosen_layers(column: str, stage: str, given: Any, names: Sequence[str]) -> str:
-    """The layers of a stage as its command takes them; nothing for a stage that takes none."""
+    """Return the layers of a stage in the form that its command takes; empty for a stage that takes none."""
     if stage not in LAYER_STAGES:
         if given is not None:
             raise InputError(
-                f"the stage {column!r} takes no layers: received {given!r}, allowed for {', '.join(LAYER_STAGES)}"
+                f"the stage {column} takes no layers: it is {stage}",
+                received=given,
+                allowed=f"only {' and '.join(LAYER_STAGES)} take layers",
             )
         return ""
     if given is not None and not isinstance(given, str):
         raise InputError(
-            f"layers of {column!r} are a text: received {given!r}, expected such as 'conv1,conv5'"
+            f"layers of the stage {column} must be a text",
+            received=given,
+            allowed="write, for instance, 'conv1,conv5'",
         )
     for name in (given or "all").split(","):
-        check_choice(f"layer of {column!r}", name.strip(), ("all", *names))
+        check_choice(f"layer of the stage {column}", name.strip(), ("all", *names))
     return given or "all"
 
 
 def _data(name: str) -> str:
-    """The path of some data; the toy world is rendered once, here."""
+    """Return the path of some data; renders the toy world, once, if it is that."""
     return data_path(ensure_toyworld(name))
 
 
 def _origin(backbone: str) -> str:
-    """What tells a given backbone from another of the same name."""
+    """Return a backbone's name with, for a file, its hash: another file of that name is another backbone."""
     name = backbone.removeprefix("random:")
     if not name.endswith(".safetensors"):
         return backbone

@@ -1,4 +1,4 @@
-"""What papers published: the numbers of ``published.csv``, each with its source and how certain it is."""
+"""Published numbers: those of ``published.csv``, each with its source and how certain it is."""
 
 import csv
 from dataclasses import dataclass
@@ -7,7 +7,7 @@ from importlib.resources import files
 
 from pretext.errors import InputError
 
-#: What is put behind a number, by its certainty: read in the source, restated by a third party, recalled only.
+#: Mark behind a number, by certainty: read in the source, restated by a third party, or recalled from memory.
 MARKS = {"verified": "", "secondary": "§", "unverified": "?"}
 
 
@@ -16,9 +16,9 @@ class Published:
     """One published number.
 
     Attributes:
-        method: As the table's row is called; two measurements of one method are two rows.
+        method: Name of the table's row; two measurements of one method have two rows.
         backbone: Architecture, for instance ``AlexNet``.
-        task: What was measured, for instance ``ImageNet-1k linear probe``.
+        task: Test, for instance ``ImageNet-1k linear probe``.
         setting: Column of the table, for instance ``conv5`` or ``fc6-8``.
         metric: For instance ``top1``; percent unless the name says otherwise.
         text: The number as printed.
@@ -38,16 +38,16 @@ class Published:
     certainty: str
 
     def __str__(self) -> str:
-        """The number as tables print it: one that nobody read in its source has a mark."""
+        """The number as tables print it, with a mark if nobody read it in its source."""
         return f"{self.text}{MARKS[self.certainty]}"
 
 
-#: What is published of a linear probe, by the names its data go by.
+#: Published linear probes, with the names that their data sets go by.
 _PROBE_TASKS = {
     "ImageNet-1k linear probe": ("imagenet", "imagenet-1k", "imagenet1k", "ilsvrc2012"),
     "Places205 linear probe": ("places205", "places"),
 }
-#: The methods of figure 7 of Zhang et al. 2016, whose numbers are as corrected in Split-Brain Autoencoders.
+#: Methods of figure 7 of Zhang et al. 2016, with the numbers as corrected in Split-Brain Autoencoders.
 FIGURE_7 = (
     "ImageNet-labels (supervised)",
     "Gaussian (random)",
@@ -60,25 +60,24 @@ FIGURE_7 = (
 
 
 def probe_task(data: str) -> str | None:
-    """What the published linear probes on a data set of this name are filed under; None if there are none."""
+    """Return the task of the published linear probes on a data set of this name; None if there are none."""
     return next((task for task, names in _PROBE_TASKS.items() if data.lower() in names), None)
 
 
 @cache
 def published() -> tuple[Published, ...]:
-    """All numbers, in the file's order."""
+    """Return all numbers, in the file's order."""
     rows = csv.DictReader((files("transfer") / "published.csv").read_text(encoding="utf-8").splitlines())
     return tuple(Published(value=float(row["value"]), text=row.pop("value"), **row) for row in rows)
 
 
 def published_table(task: str, backbone: str = "AlexNet") -> dict[str, dict[str, Published]]:
-    """The numbers of one task: by method, in the file's order, then by setting.
+    """Return the numbers of one task, by method in the file's order and by setting.
 
-    Where a method has several numbers for one setting, the most certain one counts, and of equally certain ones
-    the first.
+    If a method has several numbers for one setting, the most certain one counts, then the first.
 
     Raises:
-        InputError: Nothing was published on this.
+        InputError: Nothing is published on this task.
     """
     rows: dict[str, dict[str, Published]] = {}
     certainties = list(MARKS)
@@ -90,5 +89,5 @@ def published_table(task: str, backbone: str = "AlexNet") -> dict[str, dict[str,
                 settings[entry.setting] = entry
     if not rows:
         tasks = sorted({entry.task for entry in published() if entry.backbone == backbone})
-        raise InputError(f"nothing published: received {task} of {backbone}, allowed are {'; '.join(tasks)}")
+        raise InputError(f"nothing is published on this task for {backbone}", received=task, allowed=tasks)
     return rows
