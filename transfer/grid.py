@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from pretext.backbones.checkpoint import build, layers_of, parse_name, read_header
 from pretext.checks import check_at_least, check_choice
 from pretext.config import load_config, plain
@@ -102,64 +104,91 @@ def plan(name: str, work_dir: Path) -> list[Task]:
             )
     for seed in grid["seeds"]:
         check_at_least("seed of a grid", seed, 0)
-    layers = {row: _layer_names(row, backbone) for row, backbone in grid["backbones"].items()}
+    backbones = {row: _backbone(row, entry) for row, entry in grid["backbones"].items()}
+    stages = [_stage(column, entry) for column, entry in grid["stages"].items()]
     tasks: list[Task] = []
     # One seed after the other, so that a grid that is cut short has whole tables.
     for seed in grid["seeds"]:
-        for row, backbone in grid["backbones"].items():
-            maker = _maker(row, backbone, seed, work_dir)
+        for row, backbone in backbones.items():
+            maker = _maker(row, backbone, seed, work_dir) if backbone.words else None
             tasks += [maker] if maker else []
-            tasks += [
-                _cell(row, column, stage, seed, maker or backbone, layers[row], work_dir)
-                for column, stage in grid["stages"].items()
-            ]
+            tasks += [_cell(row, stage, seed, backbone, maker, work_dir) for stage in stages]
     return tasks
 
 
-def _layer_names(row: str, entry: Any) -> tuple[str, ...]:
-    """Return the layers that a backbone of the grid has or will have."""
-    if isinstance(entry, str):
-        return layers_of(entry)
-    if isinstance(entry, Mapping) and "train" in entry:
-        values = _values(f"backbone {row}", entry, TRAINED)
-        arguments = dict(load_config(values["train"], values["overrides"])["backbone"])
-        return build(arguments.pop("architecture"), arguments).layer_names
-    architecture, arguments = parse_name(_values(f"backbone {row}", entry, INITIALIZED)["backbone"])
-    check_choice("architecture to initialise", architecture, ("alexnet", "vgg16"))
-    return build(architecture, arguments).layer_names
+@dataclass(frozen=True)
+class _Backbone:
+    """A row of a grid.
+
+    Attributes:
+        layers: Names of the layers that the backbone has or will have.
+        given: Backbone as `load_backbone` takes it; empty if a command of the grid makes it.
+        words: Arguments of that command.
+        identity: What tells the backbone from others.
+    """
+
+    layers: tuple[str, ...]
+    given: str = ""
+    words: tuple[str, ...] = ()
+    identity: tuple[Any, ...] = ()
 
 
-def _maker(row: str, entry: Any, seed: int, work_dir: Path) -> Task | None:
+@dataclass(frozen=True)
+class _Stage:
+    """A column of a grid.
+
+    Attributes:
+        column: Name in the grid.
+        stage: One of `STAGES`.
+        layers: Layers to probe, as the grid gives them.
+        overrides: Overrides of the config.
+        options: Other arguments of the command.
+        config: The resolved config.
+        data: The data, as the grid or the config names them.
+    """
+
+    column: str
+    stage: str
+    layers: Any
+    overrides: tuple[str, ...]
+    options: tuple[str, ...]
+    config: Mapping[str, Any]
+    data: str
+
+
+def _backbone(row: str, entry: Any) -> _Backbone:
     if isinstance(entry, str):
-        return None
+        return _Backbone(layers_of(entry), entry, identity=(_origin(entry),))
     if isinstance(entry, Mapping) and "train" in entry:
         values = _values(f"backbone {row}", entry, TRAINED)
         config = load_config(values["train"], values["overrides"])
         data = values["data"] or config["data"]
         words = ["train", values["train"], *values["overrides"], "--data", _data(data)]
-        identity = [plain(config), data]
+        identity: tuple[Any, ...] = (plain(config), data)
+        arguments = dict(config["backbone"])
+        architecture = arguments.pop("architecture")
     else:
         values = _values(f"backbone {row}", entry, INITIALIZED)
+        architecture, arguments = parse_name(values["backbone"])
+        check_choice("architecture to initialise", architecture, ("alexnet", "vgg16"))
         check_choice("data-dependent initialisation", values["initialize"], DATA_KINDS)
         check_at_least("size", values["size"], 1)
         check_at_least("count", values["count"], 2)
         words = ["initialize", values["initialize"], _data(values["photos"])]
         for key in ("backbone", "size", "count"):
             words += [f"--{key}", str(values[key])]
-        identity = [values]
-    folder = _folder(work_dir, row, "backbone", seed, identity)
-    return Task(row, "backbone", seed, "pretext", tuple(words), folder, "backbone.safetensors")
+        identity = (values,)
+    with torch.device("meta"):  # only the layers' names are wanted
+        layers = build(architecture, arguments).layer_names
+    return _Backbone(layers, words=tuple(words), identity=identity)
 
 
-def _cell(
-    row: str,
-    column: str,
-    entry: Any,
-    seed: int,
-    backbone: Task | str,
-    layers: Sequence[str],
-    work_dir: Path,
-) -> Task:
+def _maker(row: str, backbone: _Backbone, seed: int, work_dir: Path) -> Task:
+    folder = _folder(work_dir, row, "backbone", seed, backbone.identity)
+    return Task(row, "backbone", seed, "pretext", backbone.words, folder, "backbone.safetensors")
+
+
+def _stage(column: str, entry: Any) -> _Stage:
     values = _values(f"stage {column}", entry, STAGE)
     stage = values["stage"]
     check_choice(f"stage of {column}", stage, STAGES)
@@ -167,18 +196,22 @@ def _cell(
     config = load_stage_config(stage, file, values["overrides"])
     run_length(config, 1)
     data = values["data"] or config["data"]
-    if isinstance(backbone, Task):
-        path, origin = str(backbone.folder / backbone.product), backbone.folder.name
-    else:
-        path, origin = backbone, _origin(backbone)
-    chosen = _chosen_layers(column, stage, values["layers"], layers)
-    words = [stage, *([chosen] if stage == "linear-probe" else []), path, *values["overrides"]]
-    words += [f"layers={chosen}"] if stage == "voc-svm" else []
-    words += ["--config", file, "--data", _data(data)]
-    identity = [stage, plain(config), chosen, data, origin]
-    folder = _folder(work_dir, row, column, seed, identity)
-    needs = backbone if isinstance(backbone, Task) else None
-    return Task(row, column, seed, "transfer", tuple(words), folder, RESULTS_NAME, needs)
+    options = ("--config", file, "--data", _data(data))
+    return _Stage(column, stage, values["layers"], tuple(values["overrides"]), options, plain(config), data)
+
+
+def _cell(
+    row: str, stage: _Stage, seed: int, backbone: _Backbone, maker: Task | None, work_dir: Path
+) -> Task:
+    layers = _chosen_layers(stage, backbone.layers)
+    path, origin = backbone.given, backbone.identity
+    if maker is not None:
+        path, origin = str(maker.folder / maker.product), (maker.folder.name,)
+    words = [stage.stage, *([layers] if stage.stage == "linear-probe" else []), path, *stage.overrides]
+    words += [f"layers={layers}"] if stage.stage == "voc-svm" else []
+    identity = [stage.stage, stage.config, layers, stage.data, *origin]
+    folder = _folder(work_dir, row, stage.column, seed, identity)
+    return Task(row, stage.column, seed, "transfer", (*words, *stage.options), folder, RESULTS_NAME, maker)
 
 
 def _values(what: str, entry: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
@@ -201,12 +234,13 @@ def _values(what: str, entry: Any, defaults: Mapping[str, Any]) -> dict[str, Any
     return {**defaults, **entry}
 
 
-def _chosen_layers(column: str, stage: str, given: Any, names: Sequence[str]) -> str:
+def _chosen_layers(stage: _Stage, names: Sequence[str]) -> str:
     """Return the layers of a stage in the form that its command takes; empty for a stage that takes none."""
-    if stage not in LAYER_STAGES:
+    column, given = stage.column, stage.layers
+    if stage.stage not in LAYER_STAGES:
         if given is not None:
             raise InputError(
-                f"the stage {column} takes no layers: it is {stage}",
+                f"the stage {column} takes no layers: it is {stage.stage}",
                 received=given,
                 allowed=f"only {' and '.join(LAYER_STAGES)} take layers",
             )
