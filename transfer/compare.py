@@ -163,7 +163,7 @@ def _spawn(task: Task, slot: int, slots: int, locks: Sequence[int]) -> "subproce
     with (task.folder / "output.txt").open("ab") as output:
         output.write(f"$ {shlex.join(task.command())}\n".encode())
         output.flush()
-        # The process inherits the locks: if this one is killed, the next comparison waits for it and runs nothing twice.
+        # The process inherits the locks: if this one is killed, the next one waits for it and runs nothing twice.
         return subprocess.Popen(
             task.command(), stdout=output, stderr=output, env=environment, pass_fds=tuple(locks)
         )

@@ -1,10 +1,11 @@
-"""The report of a work folder: one Markdown file, one CSV file and one HTML page that stands alone."""
+"""The report of a work folder: Markdown, CSV and LaTeX files, and an HTML page that stands alone."""
 
 import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import jinja2
@@ -37,39 +38,29 @@ from transfer.results import RESULTS_NAME, Score, collect_scores, select_scores
 
 __all__ = ["ReportPaths", "build_report", "console_table"]
 
+#: Columns of ``report.csv``.
 CSV_FIELDS = (
     *("method", "backbone", "recipe", "backbone_sha256", "stage", "data", "protocol", "split"),
     *("split_fingerprint", "config_id", "processes", "metric", "setting", "unit"),
     *("mean", "std", "n", "seeds"),
 )
 
-
 DIFFERENCES_NOTE = (
-    "First method minus second, in points, mean over their runs, with the 95 % interval of a paired bootstrap over the"
-    " test images (1,000 draws); * where it does not hold zero. It says nothing of other seeds: those are in the"
-    " deviations above."
+    "First method minus second, in points: the mean over their runs, with the 95 % interval of a paired bootstrap over"
+    " the test images (1,000 draws). * marks intervals without zero. They do not cover the choice of seeds: for that"
+    " see the deviations above."
 )
 
+#: Columns of the table of runs.
 PROVENANCE_HEADINGS = (
-    *(
-        "benchmark",
-        "method",
-        "pretraining seed",
-        "seed",
-        "backbone",
-        "scores",
-        "seconds",
-        "recipe",
-        "config",
-        "versions",
-    ),
-    "written (UTC)",
+    *("benchmark", "method", "pretraining seed", "seed", "backbone", "scores", "seconds"),
+    *("recipe", "config", "versions", "written (UTC)"),
 )
 
 
 @dataclass(frozen=True)
 class ReportPaths:
-    """The files of a report."""
+    """Files of a report."""
 
     markdown: Path
     csv: Path
@@ -82,15 +73,15 @@ class ReportPaths:
 def build_report(
     work_dirs: Sequence[Path], out_dir: Path, where: Mapping[str, str] | None = None
 ) -> ReportPaths:
-    """Makes ``report.md``, ``.csv``, ``.html`` and ``.tex`` from every ``results.jsonl`` below some folders.
+    """Make a report from every ``results.jsonl`` below some folders.
 
-    The papers' tables and the differences are also written as ``papers.csv`` and ``differences.csv``. The same scores
-    and colour grids give the same bytes.
+    Writes ``report.md``, ``.csv``, ``.html`` and ``.tex``, and the papers' tables and the differences also to
+    ``papers.csv`` and ``differences.csv``. The same scores and colour grids give the same bytes.
 
     Args:
-        work_dirs: Where runs left their scores and colour grids.
-        out_dir: Where the files go, each written whole or not at all.
-        where: Which scores to take, as `transfer.results.select_scores` does; all by default.
+        work_dirs: Folders with the runs' scores and colour grids.
+        out_dir: Folder for the files; each is written whole or not at all.
+        where: Scores to select, as `transfer.results.select_scores` does; all by default.
 
     Raises:
         InputError: There is no such score, a score cannot be read, or a file cannot be written.
@@ -99,9 +90,9 @@ def build_report(
     if not scores:
         places = ", ".join(str(folder.resolve()) for folder in work_dirs)
         raise InputError(
-            f"no scores to report: found no line in any {RESULTS_NAME} below {places}; "
-            "make some with tools/linear_probe.sh, tools/voc_classification.sh, tools/voc_detection.sh or "
-            "tools/voc_segmentation.sh, or name their folder with --work-dir"
+            f"there are no scores to report: no line in any {RESULTS_NAME} below {places}",
+            allowed="make some with tools/linear_probe.sh, tools/voc_classification.sh, tools/voc_detection.sh or"
+            " tools/voc_segmentation.sh, or name their folder with --work-dir",
         )
     results = collect_results(select_scores(scores, where or {}))
     grids = [grid for folder in work_dirs for grid in color_grids(folder)]
@@ -122,7 +113,7 @@ def build_report(
 
 
 def csv_report(results: Results) -> str:
-    """One line a cell, in full precision; a missing cell has n = 0 and no mean."""
+    """Return a CSV line per cell, in full precision; a missing cell has n = 0 and no mean."""
     output = io.StringIO()
     writer = csv.DictWriter(output, CSV_FIELDS, lineterminator="\n")
     writer.writeheader()
@@ -141,7 +132,7 @@ def _csv_numbers(cell: Cell) -> dict[str, object]:
 
 
 def differences_csv(compared: Sequence[Pair]) -> str:
-    """One line a pair of methods in one column, in full precision."""
+    """Return a CSV line per pair of methods and column, in full precision."""
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     identity = ("stage", "data", "protocol", "split", "config_id", "metric", "setting")
@@ -157,7 +148,7 @@ def differences_csv(compared: Sequence[Pair]) -> str:
 
 
 def markdown_report(results: Results, compared: Sequence[Pair]) -> str:
-    """The tables, their legend and the provenance."""
+    """Return the tables, their legend and the provenance as Markdown."""
     titles = {b: f"[{results.number(b)}] {benchmark_title(b)}" for b in results.benchmarks}
     summary = table_view(results, results.summary_columns(), every_row=True)
     notes = [f"{title}: {benchmark_note(results, benchmark)}" for benchmark, title in titles.items()]
@@ -195,14 +186,7 @@ def _markdown_list(texts: Sequence[str]) -> str:
 
 
 def html_report(results: Results, compared: Sequence[Pair], grids: Sequence[Picture]) -> str:
-    """The page, with everything it shows inside it."""
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("transfer", "."),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
+    """Return the HTML page, which contains everything that it shows."""
     sections = [
         {
             "number": results.number(benchmark),
@@ -212,12 +196,12 @@ def html_report(results: Results, compared: Sequence[Pair], grids: Sequence[Pict
         }
         for benchmark in results.benchmarks
     ]
-    return environment.get_template("report.html.jinja").render(
+    return _template().render(
         summary=table_view(results, results.summary_columns(), every_row=True),
         sections=sections,
         stages=STAGE_NAMES,
         legend=legend(results),
-        # matplotlib escapes the text it sets; everything else is escaped by Jinja.
+        # matplotlib escapes its own text; Jinja escapes everything else.
         plots=[(plot, Markup(plot.content)) for plot in layer_plots(results)],
         papers=paper_tables(results),
         differences=[
@@ -235,8 +219,20 @@ def html_report(results: Results, compared: Sequence[Pair], grids: Sequence[Pict
     )
 
 
+@cache
+def _template() -> jinja2.Template:
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("transfer", "."),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    return environment.get_template("report.html.jinja")
+
+
 def version_texts(results: Results) -> dict[str, str]:
-    """The different sets of versions the scores were made with, called V1, V2, ..."""
+    """Return the different sets of versions behind the scores, by the names V1, V2, ..."""
     texts = dict.fromkeys(_versions_text(score) for score in results.scores)
     return {f"V{number}": text for number, text in enumerate(texts, start=1)}
 
@@ -246,7 +242,7 @@ def _versions_text(score: Score) -> str:
 
 
 def config_texts(results: Results) -> dict[str, str]:
-    """The recipe behind each config id, as JSON."""
+    """Return the recipe of each config id, as JSON."""
     ids = dict.fromkeys(benchmark.config_id for benchmark in results.benchmarks)
     return {
         key[:8]: json.dumps(results.configs[key], indent=1, sort_keys=True, ensure_ascii=False) for key in ids
@@ -254,7 +250,7 @@ def config_texts(results: Results) -> dict[str, str]:
 
 
 def provenance(results: Results) -> list[tuple[str, ...]]:
-    """One line a transfer run, under `PROVENANCE_HEADINGS`."""
+    """Return a line per transfer run, with the columns `PROVENANCE_HEADINGS`."""
     runs: dict[tuple[str, ...], list[Score]] = {}
     names = {text: name for name, text in version_texts(results).items()}
     for score in results.scores:

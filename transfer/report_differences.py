@@ -1,4 +1,4 @@
-"""How far methods are apart, by the images they were scored on: paired bootstraps between all pairs of rows."""
+"""Differences between all pairs of methods, by paired bootstraps over the test images."""
 
 import warnings
 from collections import defaultdict
@@ -14,7 +14,7 @@ from transfer.outcomes import OUTCOMES_NAME, Difference, difference_of, load_out
 from transfer.report_tables import METRIC_NAMES, MISSING, Benchmark, Column, Results, Row
 from transfer.results import Score
 
-#: The metrics that are compared: those of the papers' tables, and the summary's.
+#: Metrics that are compared: those of the papers' tables and of the summary.
 COMPARED = {
     "linear-probe": ("top1", "top1_best"),
     "voc-classification": ("mean_ap_sklearn", "mean_ap_voc07"),
@@ -34,14 +34,14 @@ class Pair:
     difference: Difference
 
     def text(self) -> str:
-        """Points and their interval, with a mark if it does not hold zero."""
+        """Return the points and their interval, with a mark if zero is outside."""
         interval = f"{self.difference.points:+.1f} [{self.difference.low:+.1f}, {self.difference.high:+.1f}]"
         return interval + (" *" if self.difference.low > 0 or self.difference.high < 0 else "")
 
 
 @dataclass(frozen=True)
 class DifferenceTable:
-    """The differences by one metric of one benchmark: a line a pair of methods, a column a setting."""
+    """Differences in one metric of one benchmark, with a line per pair of methods and a column per setting."""
 
     benchmark: Benchmark
     headings: tuple[str, ...]
@@ -50,7 +50,7 @@ class DifferenceTable:
 
 @dataclass(frozen=True)
 class _Drawn:
-    """What one row reaches in one column, over all images and over each draw of them; means over its runs."""
+    """Metric of one row in one column, over all images and over each draw of them; means over its runs."""
 
     images: int
     value: float
@@ -58,12 +58,14 @@ class _Drawn:
 
 
 def pairs(results: Results, work_dirs: Sequence[Path]) -> list[Pair]:
-    """Compares all rows that have scores in a column, pair by pair.
+    """Compare all rows that have scores in a column, pair by pair.
+
+    Rows are compared if all their runs were scored on the same number of images.
 
     Args:
         results: All cells.
-        work_dirs: Below them lie the runs' folders with their outcomes. A run without outcomes is left out; one whose
-            outcomes cannot be read, too, with a warning.
+        work_dirs: Folders below which the runs left their outcomes. A run without outcomes is left out, and one whose
+            outcomes cannot be read, with a warning.
     """
     paths = {
         path.parent.name: path
@@ -87,7 +89,7 @@ def pairs(results: Results, work_dirs: Sequence[Path]) -> list[Pair]:
 
 
 def difference_tables(compared: Sequence[Pair]) -> list[DifferenceTable]:
-    """Sets differences, in the order of `pairs`, as tables."""
+    """Set differences, in the order of `pairs`, as tables."""
     tables = []
     by_metric = groupby(compared, key=lambda pair: (pair.column.benchmark, pair.column.metric))
     for (benchmark, metric), group in by_metric:

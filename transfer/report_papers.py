@@ -1,4 +1,4 @@
-"""The papers' own tables: what they published, and what was measured, line by line.
+"""The papers' own tables, with published and measured lines under the same headings.
 
 Figure 7 of "Colorful Image Colorization" (Zhang et al., ECCV 2016) as a table, linear classification by layer, and its
 table 2: PASCAL VOC classification (fc8, fc6-8, all), detection and segmentation.
@@ -21,12 +21,12 @@ class PaperColumn:
     """One column of a paper's table.
 
     Attributes:
-        heading: As it is headed.
-        task: What the published numbers of it are filed under; None if nothing was published.
-        stage: The stage that measures it.
-        setting: The column's setting, in published and in measured numbers.
-        metric: The metric of the stage that the papers' code computes, for a run with this config.
-        accepts: Whether runs of the protocol of that id stand in the column.
+        heading: Heading of the column.
+        task: Task of the published numbers (see `Published`); None if nothing is published.
+        stage: Stage that measures it.
+        setting: Setting of published and measured numbers.
+        metric: Function that returns the metric of the papers' code for a run with the given config.
+        accepts: Function that returns whether runs of the protocol with the given id belong in the column.
     """
 
     heading: str
@@ -39,7 +39,7 @@ class PaperColumn:
 
 @dataclass(frozen=True)
 class PaperLine:
-    """One line: a method, and a text for each column."""
+    """One line: a method and a text for each column."""
 
     method: str
     cells: tuple[str, ...]
@@ -50,11 +50,11 @@ class PaperTable:
     """Published and measured lines under the same headings.
 
     Attributes:
-        title: Which table it is.
-        headings: Of the columns behind the method's.
-        published: Lines of papers; a number that nobody read in its source has a mark.
-        measured: Lines of this project's runs, with protocol, data and the number of the benchmark.
-        notes: What tells the measured numbers from the papers' protocols.
+        title: Name of the table.
+        headings: Headings of the columns after the method.
+        published: Lines from papers; a number that nobody read in its source has a mark.
+        measured: Lines of own runs, with protocol, data and number of the benchmark.
+        notes: Footnotes: how measured runs depart from the papers' protocols, and the marks.
     """
 
     title: str
@@ -74,7 +74,7 @@ _FAST_RCNN, _FCN = "fastrcnn_krahenbuhl2016", "fcn32s_zhang2016"
 
 _PASCAL = (
     *(
-        # What the papers' code calls mAP is scikit-learn's average precision.
+        # The papers' code computes mAP as scikit-learn does.
         PaperColumn(
             f"classification {s}", _CLASSIFICATION, "voc-classification", s, _fixed("mean_ap_sklearn")
         )
@@ -91,7 +91,7 @@ _PASCAL = (
     PaperColumn(
         "segmentation all", _SEGMENTATION, "voc-segmentation", "all", _fixed("mean_iou"), lambda p: p == _FCN
     ),
-    # Other tests than the papers', and never in one column with them.
+    # Other protocols than the papers' never share a column with theirs.
     PaperColumn(
         "other detection", None, "voc-detection", "all", _fixed("mean_ap_voc07"), lambda p: p != _FAST_RCNN
     ),
@@ -102,7 +102,7 @@ _PASCAL = (
 
 
 def paper_tables(results: Results) -> list[PaperTable]:
-    """Figure 7 for each data set that was probed, and table 2, as far as anything of them was measured."""
+    """Return figure 7 for each data set that was probed, and table 2 if any of it was measured."""
     tables = []
     for data in sorted({b.data for b in results.benchmarks if b.stage == "linear-probe"}):
         columns = [
@@ -122,11 +122,11 @@ def _table(results: Results, title: str, columns: Sequence[PaperColumn], data: s
     published = _published(columns)
     if any(mark and mark in cell for line in published for cell in line.cells for mark in MARKS.values()):
         notes.append(
-            f"{MARKS['secondary']} restated by a third party, {MARKS['unverified']} from memory: not read in the"
-            " source."
+            f"{MARKS['secondary']}: restated by a third party; {MARKS['unverified']}: from memory. Nobody read these"
+            " numbers in their source."
         )
     if not published:
-        notes.append(f"No published numbers are filed under the name {data}.")
+        notes.append(f"There are no published numbers for data named {data}.")
     return PaperTable(title, tuple(c.heading for c in columns), published, measured, tuple(notes))
 
 
@@ -149,7 +149,7 @@ def _published(columns: Sequence[PaperColumn]) -> tuple[PaperLine, ...]:
 def _measured(
     results: Results, columns: Sequence[PaperColumn], data: str | None
 ) -> tuple[tuple[PaperLine, ...], list[Benchmark]]:
-    """Lines of one backbone each; every protocol, data set and config has a line of its own, and says so."""
+    """Return a line for each backbone, protocol, data set and config, and the benchmarks that they show."""
     used: dict[Benchmark, None] = {}
     lines = []
     for row in results.rows:
@@ -181,16 +181,16 @@ def _note(results: Results, benchmark: Benchmark) -> str:
     config = results.configs[benchmark.config_id]
     where = f"[{results.number(benchmark)}] {benchmark.protocol} on {benchmark.data}, {benchmark.split}"
     if config.get("protocol") not in PROTOCOLS:
-        return f"{where}: the protocol of no paper."
+        return f"{where}: not a protocol of a paper."
     odd = departures(config, benchmark.processes)
     if not odd:
-        return f"{where}: as the protocol says."
+        return f"{where}: follows the protocol."
     differences = "; ".join(f"{key} {done} instead of {said}" for key, (said, done) in odd.items())
     return f"{where}: {differences}."
 
 
 def papers_csv(tables: Sequence[PaperTable]) -> str:
-    """The tables as CSV, one line a cell that is not empty: published ones with their mark, measured ones as text."""
+    """Return the tables as CSV, with a line per cell that is not empty, and the mark of published numbers."""
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     writer.writerow(("table", "origin", "method", "column", "value", "std", "mark"))
@@ -207,7 +207,7 @@ def papers_csv(tables: Sequence[PaperTable]) -> str:
 
 
 def latex_tables(tables: Sequence[PaperTable]) -> str:
-    """The tables as LaTeX, each a ``tabular`` with booktabs' rules."""
+    """Return the tables as LaTeX, each a ``tabular`` with the rules of booktabs."""
     return "\n".join(["% \\usepackage{booktabs}", *(_latex(table) for table in tables)])
 
 
@@ -234,7 +234,7 @@ def _latex(table: PaperTable) -> str:
 _LATEX = {
     "\\": r"\textbackslash{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}",
     "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "—": "---", "§": r"\S{}",
-    # After a line break brackets would be taken for a length.
+    # After a line break LaTeX would take a star or a bracket for an argument.
     "*": "{*}",
     "[": "{[}", "]": "{]}",
 }  # fmt: skip

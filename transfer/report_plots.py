@@ -1,4 +1,4 @@
-"""The pictures of a report, as text that stands inside the page: per-layer plots and colour grids."""
+"""Pictures of a report, as text for the page itself: plots by layer and colour grids."""
 
 import base64
 import io
@@ -27,7 +27,7 @@ from transfer.report_tables import (
     probe_metric,
 )
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; markers repeat the difference.
+# Okabe and Ito's colours, which colour-blind readers can tell apart; markers differ as well.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
 _MARKERS = "osD^vP*X"
 _MAX_GRID_WIDTH = 1600
@@ -35,7 +35,7 @@ _MAX_GRID_WIDTH = 1600
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture: its title, what it shows in words, and its SVG element or data URL."""
+    """A picture: its title, a description in words, and its SVG element or data URL."""
 
     title: str
     description: str
@@ -43,11 +43,11 @@ class Picture:
 
 
 def layer_plots(results: Results) -> list[Picture]:
-    """Linear probe accuracy by layer, one line a method, as figure 7 of Zhang et al. 2016.
+    """Plot linear probe accuracy by layer, with a line per method, as in figure 7 of Zhang et al. 2016.
 
-    There is one plot for each benchmark and architecture in which some backbone was probed at two layers or
-    more. Bars are standard deviations over seeds. On data that the figure's methods were published on, AlexNet's plot
-    has their lines, thin and gray.
+    There is a plot for each benchmark and architecture with a backbone that was probed at two layers or more. Bars are
+    standard deviations over seeds. For data with published numbers, AlexNet's plot also shows the figure's methods as
+    thin gray lines.
     """
     plots = []
     for benchmark in results.benchmarks:
@@ -75,7 +75,7 @@ def _layer_plot(
     metric: str,
 ) -> Picture:
     layers = sorted({layer for cells in curves.values() for layer in cells}, key=natural_key)
-    # Text stays text; the salt makes the ids, and so the file, the same each time.
+    # Text stays text; the salt makes the ids, and so the file, the same every time.
     with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{benchmark} {backbone}", "font.size": 11}):
         figure = Figure(layout="constrained")
         axes = figure.add_subplot()
@@ -88,7 +88,7 @@ def _layer_plot(
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         lines_drawn = len(axes.get_legend_handles_labels()[1])
-        # More lines take more room, both in the plot and below it.
+        # More lines need more room, in the plot and in the legend below.
         figure.set_size_inches(6.4, (3.4 if lines_drawn <= 8 else 5.4) + 0.24 * math.ceil(lines_drawn / 2))
         legend = figure.legend(loc="outside lower center", ncols=2, frameon=False)
         for text in legend.get_texts():
@@ -141,10 +141,10 @@ def _draw_published(axes: Axes, data: str, layers: Sequence[str]) -> None:
 
 
 def color_grids(work_dir: Path) -> list[Picture]:
-    """The latest colour grid of every pretraining run below a folder, as data URLs.
+    """Return the latest colour grid of every pretraining run below a folder, as data URLs.
 
-    A run writes ``color_grids/iter_*.png``, or ``color_grid*.png``; the highest number is the latest. A
-    grid wider than 1600 pixels is scaled down; one that cannot be read is left out with a warning.
+    A run writes ``color_grids/iter_*.png`` or ``color_grid*.png``; the highest number is the latest. A grid wider than
+    1600 pixels is scaled down; one that cannot be read is left out with a warning.
     """
     latest: dict[Path, Path] = {}
     files = {*work_dir.rglob("color_grid*.png"), *work_dir.rglob("color_grids/*.png")}
@@ -160,7 +160,7 @@ def color_grids(work_dir: Path) -> list[Picture]:
         except OSError as error:
             warnings.warn(f"{path}: colour grid left out of the report: {error}", stacklevel=2)
             continue
-        description = f"Colour grid of {title}: held-out photos, and what the network makes of them"
+        description = f"Colour grid of {title}: held-out photos and the network's output for them"
         pictures.append(Picture(title, description, content))
     return pictures
 

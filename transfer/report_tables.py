@@ -1,10 +1,11 @@
-"""From scores to tables: which scores make one cell, one row, one column, and how a cell reads."""
+"""From scores to tables: which scores share a cell, a row or a column."""
 
 import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from itertools import groupby
 from typing import Any
 
@@ -14,6 +15,7 @@ from transfer.results import RUN_KEYS, STAGES, Score, config_id, latest_scores
 MISSING = "—"
 RANDOM = "random"
 
+#: Titles of the stages.
 STAGE_NAMES = {
     "linear-probe": "Linear probe",
     "voc-classification": "VOC classification",
@@ -22,23 +24,21 @@ STAGE_NAMES = {
     "voc-segmentation": "VOC segmentation",
 }
 
+#: Titles of the metrics, in the order of the columns; any other metric comes last, under its own name.
 METRIC_NAMES = {
     "top1": "top-1",
     "top5": "top-5",
     "top1_best": "top-1, best epoch",
     "top5_best": "top-5, best epoch",
-    "top1_last": "top-1, last epoch",
-    "top5_last": "top-5, last epoch",
     "mean_ap_voc07": "mAP VOC07",
     "mean_ap_voc10": "mAP VOC10",
     "mean_ap_sklearn": "mAP sklearn",
     "coco_ap": "COCO AP",
     "coco_ap50": "COCO AP50",
-    "coco_ap75": "COCO AP75",
     "mean_iou": "mean IoU",
 }
-"""Metrics in the order of the columns; one that is not listed comes last, under its own name."""
 
+#: Metrics of each stage in the summary; runs of a paper's protocol have the paper's metric there.
 HEADLINES = {
     "linear-probe": ("top1",),
     "voc-classification": ("mean_ap_voc07",),
@@ -46,7 +46,6 @@ HEADLINES = {
     "voc-detection": ("mean_ap_voc07", "coco_ap"),
     "voc-segmentation": ("mean_iou",),
 }
-"""What the summary shows of each stage, but for the protocols of papers, which have a metric of their own."""
 
 _SETTINGS = ("fc8", "fc6-8")
 _MAX_COLUMNS = 10
@@ -54,7 +53,7 @@ _MAX_COLUMNS = 10
 
 @dataclass(frozen=True)
 class Benchmark:
-    """What scores must share to stand in one column: they were made by one rule on one data set."""
+    """Everything that scores must have in common to share a column: one rule on one data set."""
 
     stage: str
     protocol: str
@@ -66,7 +65,7 @@ class Benchmark:
 
     @staticmethod
     def of(score: Score) -> "Benchmark":
-        """The benchmark of a score."""
+        """Return the benchmark of a score."""
         shared = (score.stage, score.protocol, score.data, score.split, score.split_fingerprint)
         return Benchmark(*shared, config_id(score.config), score.processes)
 
@@ -84,13 +83,13 @@ class Column:
 class Row:
     """One kind of backbone: a method on an architecture, by one recipe.
 
-    Backbones of one recipe, which differ only in their seed, share a row. If two of them have the same seed
-    too, each has its own row, with its ``sha256``.
+    Backbones of one recipe, which differ only in their seed, share a row. If two of them have the same seed as well,
+    each has its own row, with its ``sha256``.
 
     Attributes:
-        input_space: What the backbone sees of a photo.
-        label: The method; with the input space, the name of the photos, the recipe or the hash where those tell rows
-            apart.
+        input_space: Colours that the backbone sees.
+        label: The method, followed by the input space, the name of the photos, the recipe or the hash if they are
+            needed to tell rows apart.
     """
 
     method: str
@@ -108,7 +107,7 @@ class Cell:
     Attributes:
         mean: Their mean.
         std: Their standard deviation (n - 1); None for a single score.
-        seeds: One label a score: its seed, or ``pretraining seed/seed`` where the two differ.
+        seeds: One label per score: its seed, or ``pretraining seed/seed`` if the two differ.
         hashes: SHA-256 of the backbones that were judged.
     """
 
@@ -119,7 +118,7 @@ class Cell:
 
     @staticmethod
     def of(scores: Sequence[Score]) -> "Cell":
-        """The cell of some scores."""
+        """Return the cell of some scores."""
         scores = sorted(scores, key=lambda score: natural_key(_seed_label(score)))
         values = [score.value for score in scores]
         return Cell(
@@ -136,10 +135,10 @@ class Results:
 
     Attributes:
         scores: The latest score of each cell and run.
-        rows: In order: by architecture, random first.
-        columns: In order: by benchmark, metric, setting.
-        cells: Those that have a score.
-        configs: The recipe behind each config id.
+        rows: Sorted by architecture, random first.
+        columns: Sorted by benchmark, metric and setting.
+        cells: All cells that have a score.
+        configs: Recipe of each config id.
         placed: Each score with its row and column.
     """
 
@@ -150,13 +149,13 @@ class Results:
     configs: Mapping[str, Mapping[str, Any]]
     placed: tuple[tuple[Row, Column, Score], ...]
 
-    @property
+    @cached_property
     def benchmarks(self) -> tuple[Benchmark, ...]:
-        """In the order of the columns."""
+        """All benchmarks, in the order of the columns."""
         return tuple(dict.fromkeys(column.benchmark for column in self.columns))
 
     def gain(self, row: Row, column: Column) -> float | None:
-        """Points above the random row of the same architecture and input space; None without exactly one such cell."""
+        """Return the lead over the one random row of the same architecture and input space; None without it."""
         cell = self.cells.get((row, column))
         same = (RANDOM, row.backbone, row.input_space)
         baselines = [r for r in self.rows if (r.method, r.backbone, r.input_space) == same]
@@ -166,11 +165,11 @@ class Results:
         return cell.mean - baseline_cells[0].mean
 
     def number(self, benchmark: Benchmark) -> int:
-        """The number a benchmark is cited by, from 1."""
+        """Return the number that a benchmark is cited by, from 1."""
         return self.benchmarks.index(benchmark) + 1
 
     def summary_columns(self) -> list[Column]:
-        """The headline metrics of every benchmark, or its first metric where it has none of them."""
+        """Return each benchmark's columns of its headline metrics, or of its first metric if it has none of those."""
         chosen = []
         for benchmark, group in groupby(self.columns, key=lambda column: column.benchmark):
             columns = list(group)
@@ -180,7 +179,7 @@ class Results:
         return chosen
 
     def detail_columns(self, benchmark: Benchmark) -> list[list[Column]]:
-        """The columns of a benchmark, metric by metric, in tables of at most ten columns where possible."""
+        """Return a benchmark's columns, metric by metric, in tables of at most ten columns where possible."""
         tables: list[list[Column]] = [[]]
         own = [column for column in self.columns if column.benchmark == benchmark]
         for _, group in groupby(own, key=lambda column: column.metric):
@@ -191,7 +190,7 @@ class Results:
         return tables
 
     def config_difference(self, benchmark: Benchmark) -> str:
-        """How the recipe differs from those of the benchmarks that are the same but for the recipe."""
+        """Return the settings by which a benchmark differs from others that share everything but the config."""
         twins = [b for b in self.benchmarks if _without_config(b) == _without_config(benchmark)]
         flat = [dict(_flatten(self.configs[b.config_id])) for b in twins]
         keys = sorted({key for config in flat for key in config})
@@ -201,7 +200,7 @@ class Results:
 
 
 def headline_metrics(stage: str, config: Mapping[str, Any]) -> tuple[str, ...]:
-    """The metrics that count for a run with this config: those of its protocol, or else of its stage."""
+    """Return the main metrics of a run with this config: that of its protocol, or else those of its stage."""
     protocol = PROTOCOLS.get(str(config.get("protocol")))
     if protocol is not None and protocol.stage == stage:
         return (protocol.metric,)
@@ -209,7 +208,7 @@ def headline_metrics(stage: str, config: Mapping[str, Any]) -> tuple[str, ...]:
 
 
 def probe_metric(config: Mapping[str, Any]) -> str:
-    """The accuracy of a linear probe that its epoch rule asks for."""
+    """Return the accuracy of a linear probe that its epoch rule asks for."""
     return "top1_best" if config.get("epoch_rule") == "best" else "top1"
 
 
@@ -219,7 +218,7 @@ def _seed_label(score: Score) -> str:
 
 
 def natural_key(text: str) -> list[tuple[int, int, str]]:
-    """Sorts conv2 before conv10."""
+    """Return a key that sorts conv2 before conv10."""
     parts = re.split(r"(\d+)", text)
     return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
 
@@ -239,7 +238,7 @@ def _column_key(column: Column) -> tuple[object, ...]:
 
 
 def _row_finder(scores: Sequence[Score]) -> Callable[[Score], Row]:
-    """Decides which backbones of a method share a row; see `Row`."""
+    """Return a function that gives the row of a score; see `Row` for which backbones share one."""
     hashes: dict[tuple[str, int | None], set[str]] = defaultdict(set)
     recipes: dict[tuple[str, str], dict[str, tuple[str, str | None]]] = defaultdict(dict)
     for score in scores:
@@ -259,7 +258,7 @@ def _row_finder(scores: Sequence[Score]) -> Callable[[Score], Row]:
 
 
 def _recipe_words(recipe: str, recipes: Mapping[str, tuple[str, str | None]]) -> list[str]:
-    """What tells a recipe from the others of its method: input space, photos' name, a hash where that is not enough."""
+    """Return the words that tell a recipe from others of its method: input space, photos, else a hash."""
     if len(recipes) == 1:
         return []
     told = recipes[recipe]
@@ -270,7 +269,7 @@ def _recipe_words(recipe: str, recipes: Mapping[str, tuple[str, str | None]]) ->
 
 
 def collect_results(scores: Iterable[Score]) -> Results:
-    """Sorts scores into cells; of two scores of one cell and run the later one counts."""
+    """Sort scores into cells; if two scores belong to the same cell and run, the later one counts."""
     kept = latest_scores(scores)
     row_of = _row_finder(kept)
     grouped: dict[tuple[Row, Column], list[Score]] = defaultdict(list)

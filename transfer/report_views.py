@@ -1,4 +1,4 @@
-"""How tables read: the text of every cell and heading, and the Markdown and terminal forms."""
+"""Tables as text: every cell and heading, and the forms for Markdown and the terminal."""
 
 import io
 from collections.abc import Sequence
@@ -25,13 +25,13 @@ from transfer.report_tables import (
 )
 from transfer.results import Score
 
-#: Columns of a table in the terminal, beside the methods' names.
+#: Columns of scores in a table in the terminal.
 _CONSOLE_COLUMNS = 5
 
 
 @dataclass(frozen=True)
 class CellText:
-    """A number, and what stands small beside it; ``n`` is how many scores it is of."""
+    """A number with a small note beside it; ``n`` is the number of scores behind it."""
 
     main: str
     aside: str = ""
@@ -55,7 +55,7 @@ class Line:
 
 @dataclass(frozen=True)
 class Group:
-    """Columns that stand together under one heading: the settings of one metric of one benchmark."""
+    """Columns under one heading: the settings of one metric of one benchmark."""
 
     metric: str
     number: int
@@ -65,19 +65,19 @@ class Group:
 
 @dataclass(frozen=True)
 class TableView:
-    """A table, ready to be set in Markdown or HTML."""
+    """A table, ready for Markdown or HTML."""
 
     groups: tuple[Group, ...]
     lines: tuple[Line, ...]
 
 
 def table_view(results: Results, columns: Sequence[Column], every_row: bool = False) -> TableView:
-    """Sets some columns as a table.
+    """Set some columns as a table.
 
     Args:
         results: All cells.
-        columns: The columns, those of one benchmark and metric side by side.
-        every_row: Whether rows without a score in these columns are shown too.
+        columns: Columns of the table; those of one benchmark and metric are adjacent.
+        every_row: Whether to show rows without a score in these columns too.
     """
     groups = [
         Group(
@@ -114,7 +114,7 @@ def _short_hashes(hashes: Sequence[str]) -> str:
 
 
 def cell_text(cell: Cell | None) -> CellText:
-    """Mean ± std (n=3; seeds 0,1,2), or the mark of a missing cell."""
+    """Return mean ± std (n=3; seeds 0,1,2), or the mark of a missing cell."""
     if cell is None:
         return CellText(MISSING)
     spread = "" if cell.std is None else f" ± {cell.std:.1f}"
@@ -127,12 +127,12 @@ def _seeds_text(seeds: Sequence[str]) -> str:
 
 
 def benchmark_title(benchmark: Benchmark) -> str:
-    """Stage and data set."""
+    """Return the stage and the data set."""
     return f"{STAGE_NAMES[benchmark.stage]} on {benchmark.data}"
 
 
 def benchmark_note(results: Results, benchmark: Benchmark) -> str:
-    """Protocol, split and config; and what tells the config from others that are the same up to it."""
+    """Return protocol, split and config, and how the config differs from those of similar benchmarks."""
     difference = results.config_difference(benchmark)
     split = f"{benchmark.split}, split fingerprint {benchmark.split_fingerprint[:8]}"
     config = f"config {benchmark.config_id[:8]}" + (f" ({difference})" if difference else "")
@@ -141,26 +141,26 @@ def benchmark_note(results: Results, benchmark: Benchmark) -> str:
 
 
 def legend(results: Results) -> list[str]:
-    """What the signs in the tables mean."""
+    """Return an explanation of the numbers and signs in the tables."""
     absent = [
         name for stage, name in STAGE_NAMES.items() if all(b.stage != stage for b in results.benchmarks)
     ]
     return [
-        "Numbers are percent: mean over n runs ± their sample standard deviation (none for a single run).",
-        f"{MISSING} means missing: no such score was found. It is neither zero nor a failure.",
+        "Numbers are percentages: mean over n runs ± sample standard deviation (none for a single run).",
+        f"{MISSING} means missing: there is no such score. It is neither zero nor a failure.",
         *([f"Stages without any score: {', '.join(absent)}."] if absent else []),
         "Seeds are those of the transfer runs; 1/0 means pretraining seed 1, transfer seed 0.",
-        "mAP VOC07 is 11-point interpolated, VOC10 the area under the interpolated curve, sklearn the area under "
-        "the curve as it is; COCO AP is the mean over IoU 0.50 to 0.95.",
-        "Gain over random: difference of the means, in points, from random initialisation of the same "
-        f"architecture and input colours; {MISSING} where there is no such row, or more than one.",
-        "Data sets, splits, protocols, configs and numbers of processes never share a column: [1], [2], ... say "
-        "which they are. Backbones share a row only if they differ in nothing but their seed.",
+        "mAP VOC07 is interpolated at 11 points, mAP VOC10 is the area under the interpolated curve, and mAP sklearn "
+        "the area under the raw curve. COCO AP is the mean over IoU thresholds from 0.50 to 0.95.",
+        "Gain over random: difference between the means of the method and of random initialisation with the same "
+        f"architecture and input colours, in points; {MISSING} if there is no such row, or more than one.",
+        "Scores with different data, splits, protocols, configs or numbers of processes never share a column: [1], "
+        "[2], ... tell them apart. Backbones share a row only if they differ in nothing but their seed.",
     ]
 
 
 def markdown_table(view: TableView) -> str:
-    """A Markdown table; its first column holds the methods."""
+    """Return a Markdown table whose first column holds the methods."""
     headings = [
         f"{setting} {group.metric} [{group.number}]" for group in view.groups for setting in group.settings
     ]
@@ -173,14 +173,14 @@ def markdown_table(view: TableView) -> str:
 
 
 def markdown_lines(lines: Sequence[Sequence[str]]) -> str:
-    """A Markdown table of texts; the first line is its heading, all columns but the first are set to the right."""
+    """Return a Markdown table; the first line is the heading, and only the first column is left-aligned."""
     rule = "| :-- |" + " --: |" * (len(lines[0]) - 1)
     heading, *rest = ("| " + " | ".join(map(markdown_text, line)) + " |" for line in lines)
     return "\n".join([heading, rule, *rest])
 
 
 def markdown_text(text: str) -> str:
-    """Text that is not taken for HTML, a link, emphasis or the end of a cell."""
+    """Escape text that Markdown would take for HTML, emphasis, code or the end of a cell."""
     escaped = " ".join(text.split()).replace("&", "&amp;").replace("<", "&lt;")
     for sign in "\\`*_|":
         escaped = escaped.replace(sign, f"\\{sign}")
@@ -188,11 +188,11 @@ def markdown_text(text: str) -> str:
 
 
 def console_table(scores: Sequence[Score], width: int = 100) -> str:
-    """The metrics that count, as plain text for a terminal: a table a benchmark, a row a method, a column a setting.
+    """Return the main metrics as plain text: a table per benchmark with a row per method and a column per setting.
 
     Args:
         scores: Any scores; the latest of each cell and run counts.
-        width: Columns of the terminal.
+        width: Width of the terminal in characters.
     """
     results = collect_results(scores)
     output = io.StringIO()
@@ -203,13 +203,13 @@ def console_table(scores: Sequence[Score], width: int = 100) -> str:
         columns = [column for column in results.summary_columns() if column.benchmark == benchmark]
         for first in range(0, len(columns), _CONSOLE_COLUMNS):
             console.print(_console_rows(results, columns[first : first + _CONSOLE_COLUMNS]))
-    for text in [*legend(results), "All metrics, where there are more, are in the report's files."]:
+    for text in [*legend(results), "The report's files hold all metrics."]:
         console.print(Text(text))
     return output.getvalue()
 
 
 def _console_rows(results: Results, columns: Sequence[Column]) -> Table:
-    """A row a method, two lines high: its scores; backbone and seeds, and the gain over random."""
+    """Return a table with two lines per method: its scores; its backbone, seeds and gains over random."""
     table = Table(box=box.SIMPLE, pad_edge=False)
     table.add_column("", no_wrap=True)
     for column in columns:

@@ -200,7 +200,10 @@ class TestPlan:
             ("seeds = (0, 1)", 'seeds = ("a",)', ["seed"], {"received": "'a'"}),
             ("seeds = (0, 1)", "seeds = (-1,)", ["seed"], {"received": -1, "allowed": "from 0"}),
             (
-                *('dict(train="pretext/colorization_alexnet_toyworld", data=', 'dict(initialize="kmeans", data='),
+                *(
+                    'dict(train="pretext/colorization_alexnet_toyworld", data=',
+                    'dict(initialize="kmeans", data=',
+                ),
                 *(["backbone ours", "initialize and photos"], {}),
             ),
         ],

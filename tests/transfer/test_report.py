@@ -10,8 +10,8 @@ from html.parser import HTMLParser
 import numpy as np
 import pytest
 from PIL import Image
+from refusals import refused
 
-from pretext.errors import InputError
 from transfer.__main__ import main
 from transfer.report import build_report, console_table
 from transfer.report_plots import color_grids
@@ -272,14 +272,14 @@ def test_console_table_shows_means_seeds_gains_and_what_was_compared():
 
 
 def test_console_table_of_many_methods_and_layers_is_as_wide_as_the_terminal():
-    names = [f"method_with_a_name_{number}" for number in range(12)]
+    names = [f"method_with_a_name_{number}" for number in range(6)]
     settings = [f"conv{layer}" for layer in range(1, 14)]
     scores = [
         score(name, setting=setting, seed=seed, value=50.0 + seed, metric=metric)
         for name in names
         for setting in settings
         for metric in ("top1", "top5")
-        for seed in range(3)
+        for seed in range(2)
     ]
     text = console_table(scores)
     assert max(map(len, text.splitlines())) <= 100
@@ -301,30 +301,32 @@ def test_columns_are_in_the_order_of_the_papers():
 
 
 def test_detail_tables_hold_whole_metrics_of_at_most_ten_columns():
-    metrics = ("top1", "top5", "top1_last")
+    metrics = ("top1", "top5", "top1_best")
     results = collect_results([score(setting=f"conv{i}", metric=m) for m in metrics for i in range(1, 6)])
     tables = results.detail_columns(results.benchmarks[0])
-    assert [[c.metric for c in table] for table in tables] == [["top1"] * 5 + ["top5"] * 5, ["top1_last"] * 5]
+    assert [[c.metric for c in table] for table in tables] == [["top1"] * 5 + ["top5"] * 5, ["top1_best"] * 5]
     assert {c.metric for c in results.summary_columns()} == {"top1"}
 
 
+HOSTILE = "<script>alert(1)</script> $x_1$ & | `co`"
+
+
+@pytest.fixture(scope="module")
+def hostile_report(tmp_path_factory):
+    """The report of runs whose every name is hostile."""
+    folder = tmp_path_factory.mktemp("hostile")
+    write_grid(folder / HOSTILE.replace("/", "") / "color_grids" / "iter_00000010.png", 64, 32)
+    scores = [
+        score(method, setting=f"conv{i}", value=10.0 * i, config={"note": HOSTILE}, data=HOSTILE)
+        for method in ("random", HOSTILE)
+        for i in (1, 2, 3)
+    ]
+    return report(folder, scores)
+
+
 class TestPage:
-    HOSTILE = "<script>alert(1)</script> $x_1$ & | `co`"
-
-    def page(self, tmp_path):
-        grids = tmp_path / self.HOSTILE.replace("/", "") / "color_grids"
-        write_grid(grids / "iter_00000010.png", 64, 32)
-        scores = [
-            score(
-                method, setting=f"conv{i}", value=10.0 * i, config={"note": self.HOSTILE}, data=self.HOSTILE
-            )
-            for method in ("random", self.HOSTILE)
-            for i in (1, 2, 3)
-        ]
-        return report(tmp_path, scores)
-
-    def test_stands_alone(self, tmp_path):
-        _, _, html = self.page(tmp_path)
+    def test_stands_alone(self, hostile_report):
+        _, _, html = hostile_report
         page = Page(html)
         loaded = [
             v for _, name, v in page.attributes if name in ("src", "href", "xlink:href", "srcset", "data")
@@ -335,15 +337,15 @@ class TestPage:
         assert "@import" not in html
         assert all(target.startswith("#") for target in re.findall(r"url\(['\"]?([^)]*)", html))
 
-    def test_everything_from_outside_is_escaped(self, tmp_path):
-        markdown, rows, html = self.page(tmp_path)
+    def test_everything_from_outside_is_escaped(self, hostile_report):
+        markdown, rows, html = hostile_report
         assert "<script" not in html
         assert "&lt;script&gt;alert(1)&lt;/script&gt; $x_1$ &amp; | `co`" in html
         assert "<script" not in markdown.split("Config ")[0]
-        assert {row["method"] for row in rows} == {"random", self.HOSTILE}
+        assert {row["method"] for row in rows} == {"random", HOSTILE}
 
-    def test_is_accessible(self, tmp_path):
-        _, _, html = self.page(tmp_path)
+    def test_is_accessible(self, hostile_report):
+        _, _, html = hostile_report
         tags = Page(html).tags
         assert all(attributes.get("scope") for tag, attributes in tags if tag == "th")
         assert all(attributes.get("alt") for tag, attributes in tags if tag == "img")
@@ -354,15 +356,15 @@ class TestPage:
         assert set(regions) <= set(ids)
         assert "conv1 10.0, conv2 20.0, conv3 30.0" in html
 
-    def test_the_layer_plot_has_a_line_a_method(self, tmp_path):
-        _, _, html = self.page(tmp_path)
+    def test_the_layer_plot_has_a_line_a_method(self, hostile_report):
+        _, _, html = hostile_report
         svg = html[html.index("<svg") : html.index("</svg>")]
         for text in ("conv1", "conv2", "conv3", "random", "top-1 accuracy (%)", "$x_1$"):
             assert text in svg
         assert "metadata" not in svg
 
-    def test_provenance(self, tmp_path):
-        markdown, _, html = self.page(tmp_path)
+    def test_provenance(self, hostile_report):
+        markdown, _, html = hostile_report
         table = Page(html).tables[-1]
         assert table[0][:4] == ["benchmark", "method", "pretraining seed", "seed"]
         assert len(table) == 1 + 2
@@ -370,7 +372,7 @@ class TestPage:
         for text in (markdown, html):
             assert "versions V1: git" in text
             assert "torch 2.15.0" in text
-        assert json.dumps({"note": self.HOSTILE}, indent=1).splitlines()[1] in markdown
+        assert json.dumps({"note": HOSTILE}, indent=1).splitlines()[1] in markdown
 
 
 def write_grid(path, width, height):
@@ -420,30 +422,29 @@ class TestSelection:
         assert "colorization" not in printed
 
     @pytest.mark.parametrize(
-        ("words", "message"),
+        ("words", "named"),
         [
-            (["colour=red"], "scores cannot be selected by 'colour': allowed are method, backbone"),
-            (["--data", "places"], "no score has data=places: there are imagenette128"),
-            (["method"], "too many arguments: received method, expected field=value"),
+            (["colour=red"], ["colour", "method, backbone"]),
+            (["--data", "places"], ["data", "places", "imagenette128"]),
+            (["method"], ["method", "field=value"]),
         ],
     )
-    def test_what_selects_nothing_is_refused(self, tmp_path, capsys, words, message):
+    def test_what_selects_nothing_is_refused(self, tmp_path, capsys, words, named):
         append_scores(tmp_path / "results.jsonl", three_seeds())
         assert main(["report", "--work-dir", str(tmp_path), *words]) == 2
-        assert message in capsys.readouterr().err
+        error = capsys.readouterr().err
+        assert all(name in error for name in named), error
         assert not (tmp_path / "report").exists()
 
 
 class TestErrors:
     def test_no_scores_says_where_it_looked_and_how_to_make_some(self, tmp_path):
-        with pytest.raises(
-            InputError, match=rf"below {re.escape(str(tmp_path))}; make some with tools/linear_probe"
-        ):
+        with refused(tmp_path, allowed="tools/linear_probe.sh"):
             build_report([tmp_path], tmp_path / "report")
         assert not (tmp_path / "report").exists()
 
     def test_a_folder_that_cannot_be_written(self, tmp_path):
         append_scores(tmp_path / "results.jsonl", [score()])
         (tmp_path / "report").write_text("a file")
-        with pytest.raises(InputError, match=r"cannot write .*report\.md"):
+        with refused(tmp_path / "report" / "report.md"):
             build_report([tmp_path], tmp_path / "report")

@@ -46,13 +46,13 @@ class TestFigure7:
         assert lines(table, "measured") == {
             "colorization (alexnet), splitbrain2017, imagenet [1]": ("13.0", "25.0", "31.0", "33.0", "32.0")
         }
-        assert table.notes[0] == "[1] splitbrain2017 on imagenet, train->val: as the protocol says."
+        assert table.notes[0] == "[1] splitbrain2017 on imagenet, train->val: follows the protocol."
 
     def test_a_number_nobody_read_in_its_source_has_a_mark_and_the_mark_a_note(self):
         (table,) = paper_tables(collect_results(imagenet()))
         marked = [cell for line in table.published for cell in line.cells if cell[-1] in "§?"]
         assert marked
-        assert "from memory" in table.notes[-1]
+        assert table.notes[-1].startswith("§: ")
 
     def test_a_shortened_run_says_so(self):
         scores = imagenet(words=["scale=0.1", "optimizer.lr=0.1"], label="splitbrain2017 x0.1 changed")
@@ -87,7 +87,7 @@ class TestFigure7:
         assert "on imagenet, top-1" in first.title
         assert "on imagenette128, top-1" in second.title
         assert second.published == ()
-        assert second.notes[-1] == "No published numbers are filed under the name imagenette128."
+        assert second.notes[-1] == "There are no published numbers for data named imagenette128."
         assert (
             lines(second, "measured")["random (alexnet), splitbrain2017, imagenette128 [2]"][-1]
             == "54.2 ± 1.3"
@@ -154,16 +154,21 @@ def test_latex_is_a_table_that_no_sign_breaks():
     assert {line.replace(r"\&", "").count("&") for line in rows} == {5}
 
 
+def keep_outcomes(work, method, seed, share, images=500):
+    correct = np.random.default_rng(7).random(images) < share
+    folder = work / "runs" / f"linear-probe-{method}-seed{seed}"
+    save_outcomes(folder / "outcomes.npz", {("conv5", "top1"): Accuracy(correct)})
+    return correct.mean()
+
+
 @pytest.fixture
 def compared(tmp_path):
-    """Scores of two methods and three seeds with outcomes on 500 images: one is ahead by ten points, or by none."""
+    """Scores of two methods and three seeds with outcomes on 500 images, of which one method is ahead by ten points."""
     scores = []
     for method, share in (("random", 0.5), ("colorization", 0.6)):
         for seed in range(3):
             scores.append(score(method, seed=seed, value=100 * share))
-            correct = np.random.default_rng(7).random(500) < share
-            folder = tmp_path / "work" / "runs" / f"linear-probe-{method}-seed{seed}"
-            save_outcomes(folder / "outcomes.npz", {("conv5", "top1"): Accuracy(correct)})
+            keep_outcomes(tmp_path / "work", method, seed, share)
     return collect_results(scores), tmp_path / "work"
 
 
@@ -175,6 +180,24 @@ class TestDifferences:
         assert pair.difference.points == pytest.approx(10, abs=2.5)
         assert 0 < pair.difference.low < pair.difference.points < pair.difference.high
         assert re.fullmatch(r"\+\d+\.\d \[\+\d+\.\d, \+\d+\.\d\] \*", pair.text())
+
+    def test_runs_of_a_method_are_averaged(self, compared):
+        results, work = compared
+        means = {}
+        for method, shares in (("random", (0.3, 0.5, 0.4)), ("colorization", (0.9, 0.6, 0.6))):
+            found = [keep_outcomes(work, method, seed, share) for seed, share in enumerate(shares)]
+            means[method] = np.mean(found)
+        (pair,) = pairs(results, [work])
+        expected = 100 * (means["colorization"] - means["random"])
+        assert pair.difference.points == pytest.approx(expected)
+        assert pair.difference.low < expected < pair.difference.high
+
+    @pytest.mark.parametrize("seeds", [(0, 1, 2), (1,)])
+    def test_runs_on_other_images_are_not_compared(self, compared, seeds):
+        results, work = compared
+        for seed in seeds:
+            keep_outcomes(work, "random", seed, 0.5, images=400)
+        assert pairs(results, [work]) == []
 
     def test_a_table_has_a_line_a_pair_and_a_column_a_setting(self, compared):
         results, work = compared
@@ -212,7 +235,7 @@ class TestDifferences:
     def test_a_damaged_file_is_left_out_with_a_warning(self, compared):
         results, work = compared
         next(work.rglob("*random-seed1/outcomes.npz")).write_bytes(b"junk")
-        with pytest.warns(UserWarning, match="left out of the comparison: .*holds no outcomes of conv5 top1"):
+        with pytest.warns(UserWarning, match=r"conv5 top1 .*random-seed1/outcomes\.npz"):
             (pair,) = pairs(results, [work])
         assert pair.difference.points == pytest.approx(10, abs=2.5)
 

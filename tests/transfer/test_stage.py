@@ -1,6 +1,7 @@
 """What a score says about the backbone and the data it was made with."""
 
 import dataclasses
+import functools
 
 import pytest
 
@@ -44,9 +45,13 @@ PROVENANCE = Provenance(
 )
 
 
+@functools.cache
+def alexnet():
+    return load_backbone("random:alexnet").backbone
+
+
 def with_provenance(**changes):
-    backbone = load_backbone("random:alexnet").backbone
-    return LoadedBackbone(backbone, dataclasses.replace(PROVENANCE, **changes), "b" * 64)
+    return LoadedBackbone(alexnet(), dataclasses.replace(PROVENANCE, **changes), "b" * 64)
 
 
 def test_seed_place_and_geometry_are_no_part_of_the_recipe():
