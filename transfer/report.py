@@ -47,8 +47,8 @@ CSV_FIELDS = (
 
 DIFFERENCES_NOTE = (
     "First method minus second, in points: the mean over their runs, with the 95 % interval of a paired bootstrap over"
-    " the test images (1,000 draws). * marks intervals without zero. They do not cover the choice of seeds: for that"
-    " see the deviations above."
+    " the test images (1,000 draws). * marks intervals that exclude zero. They cover the choice of test images, not of"
+    " seeds: for that see the deviations above."
 )
 
 #: Columns of the table of runs.
