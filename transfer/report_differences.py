@@ -14,7 +14,7 @@ from transfer.outcomes import OUTCOMES_NAME, Difference, difference_of, load_out
 from transfer.report_tables import METRIC_NAMES, MISSING, Benchmark, Column, Results, Row
 from transfer.results import Score
 
-#: Metrics that are compared: those of the papers' tables and of the summary.
+#: Metrics that are compared: those of the papers' tables and of the summary for which runs keep outcomes.
 COMPARED = {
     "linear-probe": ("top1", "top1_best"),
     "voc-classification": ("mean_ap_sklearn", "mean_ap_voc07"),
