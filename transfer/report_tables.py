@@ -36,6 +36,7 @@ METRIC_NAMES = {
     "coco_ap": "COCO AP",
     "coco_ap50": "COCO AP50",
     "mean_iou": "mean IoU",
+    "pixel_accuracy": "pixel accuracy",
 }
 
 #: Metrics of each stage in the summary; runs of a paper's protocol have the paper's metric there.
