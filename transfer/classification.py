@@ -26,19 +26,19 @@ from pretext.errors import InputError
 from pretext.initializers import normal_
 from transfer.data.voc import VocPhoto, classification_labels, open_voc, read_image, split_fingerprint
 from transfer.finetuning import check_config, fine_tune, gather, loader
-from transfer.metrics import APS, VOID
+from transfer.metrics import AVERAGE_PRECISIONS, VOID, check_scores
 from transfer.outcomes import AveragePrecision
 from transfer.parts import Conv5, FullyConnected
 from transfer.preparation import prepare_backbone
 from transfer.resume import resumable
 from transfer.stage import Job, Measurement
 
+#: Which parts of the classifier each setting trains; the others stay as they are.
 SETTINGS: dict[str, tuple[str, ...]] = {
     "fc8": ("fc8",),
     "fc6-8": ("fully_connected", "fc8"),
     "all": ("conv5", "fully_connected", "fc8"),
 }
-"""Which parts of the classifier each setting trains; the others stay as they are."""
 
 
 class Classifier(nn.Module):
@@ -48,10 +48,10 @@ class Classifier(nn.Module):
     are those of the network's own pool5, and smaller photos work too.
 
     Args:
-        backbone: Taken over, with its fc6 and fc7 if it has them.
+        backbone: Becomes part of the classifier, with its fc6 and fc7 if it has them.
         num_classes: Outputs of fc8.
         config: The stage's config.
-        seed: Seed of the new layers; fc8 is N(0, 0.01^2).
+        seed: Seed of the new layers; fc8 is drawn from N(0, 0.01^2).
     """
 
     def __init__(self, backbone: Backbone, num_classes: int, config: dict[str, Any], seed: int):
@@ -66,20 +66,20 @@ class Classifier(nn.Module):
         nn.init.constant_(self.fc8.bias, config["new_bias"])
 
     def forward(self, photos: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
-        """Logits of photos with values 0..255."""
+        """Return the logits of photos with values 0..255."""
         pooled = F.adaptive_max_pool2d(self.conv5(photos), self.fully_connected.size)
         logits: Tensor = self.fc8(self.fully_connected(pooled))
         return logits
 
 
 class ClassificationViews(Dataset[tuple[Tensor, Tensor]]):
-    """Views of photos with their labels: a random crop of a draw, the test's crops of a plain index.
+    """Views of photos with their labels: a random crop for a draw, the crops for the test for a plain index.
 
     Args:
         photos: One split.
         labels: (N, C) in {0, 1, 255}.
-        view: The random crop; its ``size`` and ``resize`` also make the central crop.
-        crops: None for the central crop at test; a number for as many random ones.
+        view: The random crop; the central crop has its ``size`` and ``resize`` too.
+        crops: How many random crops to test on; None for the central crop.
         seed: Seed of every draw.
     """
 
@@ -98,7 +98,7 @@ class ClassificationViews(Dataset[tuple[Tensor, Tensor]]):
         return len(self.photos)
 
     def __getitem__(self, which: Any) -> tuple[Tensor, Tensor]:
-        """Views uint8, (3, size, size) of a Draw or (crops, 3, size, size) of an index; and labels (C,).
+        """Return uint8 views, (3, size, size) for a Draw or (crops, 3, size, size) for an index, and labels (C,).
 
         Raises:
             InputError: The photo cannot be decoded.
@@ -109,17 +109,17 @@ class ClassificationViews(Dataset[tuple[Tensor, Tensor]]):
         image = read_image(self.photos[which].path)
         if self.crops is None:
             return center_crop(image, self.view.size, self.view.resize)[None], self.labels[which]
-        # One more number than a draw has, so that no crop of the training is seen again.
+        # One more number than a draw has, so that no training crop is seen again.
         rng = np.random.default_rng((self.seed, 0, which, 1))
         return torch.stack([self.view(image, rng) for _ in range(self.crops)]), self.labels[which]
 
 
 def multi_label_loss(logits: Float[Tensor, "n c"], labels: UInt8[Tensor, "n c"]) -> Float[Tensor, ""]:
-    """Sigmoid cross-entropy, summed over the classes that are judged and averaged over the photos.
+    """Compute the sigmoid cross-entropy, summed over the classes that are judged and averaged over the photos.
 
     Args:
         logits: (N, C).
-        labels: (N, C), 1 or 0, or 255 where only difficult objects are shown: neither loss nor gradient.
+        labels: (N, C), 1 or 0; or 255 where a photo shows only difficult objects, which gives no loss.
     """
     judged = labels != VOID
     losses = F.binary_cross_entropy_with_logits(logits, (labels == 1).to(logits.dtype), reduction="none")
@@ -130,21 +130,21 @@ def voc_classification(job: Job) -> list[Measurement]:
     """Fine-tune on one split and score on another; an interrupted run goes on.
 
     Args:
-        job: Its config says in ``train`` which layers are trained (fc8, fc6-8 or all), in ``batch_norm`` what
-            becomes of batch norm (absorb, frozen or train), in ``reinit_from`` which layers are new at least, in
-            ``crops`` how many random crops' logits are added up (None: those of the central crop); and see
+        job: Its config has ``train`` (the layers to train: fc8, fc6-8 or all), ``batch_norm`` (absorb, frozen or
+            train), ``reinit_from`` (the lowest layer that is always new), ``crops`` (how many random crops' logits
+            are added up; None for the central crop alone), and the keys of
             `transfer.preparation.prepare_backbone` and `transfer.finetuning.fine_tune`.
 
     Returns:
-        The mean average precision in its three definitions: ``mean_ap_sklearn`` (what the published code
-        computes), ``mean_ap_voc07`` (11 points) and ``mean_ap_voc10``.
+        The mean average precision in three definitions: ``mean_ap_sklearn`` (as the published code computes it),
+        ``mean_ap_voc07`` (11 points) and ``mean_ap_voc10``.
 
     Raises:
         InputError: The config, the data or the backbone cannot be used.
-        TrainingDivergedError: The loss is no longer finite.
+        TrainingDivergedError: The loss or a score is not a finite number.
 
-    Differences from the papers: a photo that the drawn scale would make smaller than the crop is made as large as the
-    crop.
+    Differences from the papers: a photo that the drawn scale would make smaller than the crop is resized to the
+    crop's size instead.
     """
     config = job.config
     check_config(config, SETTINGS)
@@ -163,8 +163,9 @@ def voc_classification(job: Job) -> list[Measurement]:
     backbone = loaded.backbone
     if config["train"] == "fc8" and "fc6" not in backbone.layer_names:
         raise InputError(
-            f"train=fc8 needs a backbone with fc6 and fc7 of its own: received {backbone.architecture} without; new"
-            " ones would be random and stay so. Allowed are train=fc6-8 and all"
+            "train=fc8 needs a backbone with fc6 and fc7 of its own; new ones would stay random",
+            received=f"{backbone.architecture} without",
+            allowed="choose train=fc6-8 or train=all",
         )
     model = Classifier(backbone, len(year.classes), config, job.seed).to(job.device)
     _check_size(model, view.size, job)
@@ -178,6 +179,7 @@ def voc_classification(job: Job) -> list[Measurement]:
         title = f"VOC classification ({config['train']})"
         fine_tune(model, views[0], loss_of, job, title, unfinished=unfinished)
         logits = predict(model, views[1], job)
+        check_scores(title, [torch.from_numpy(logits)])
     split = f"{config['train_split']}->{config['test_split']}"
     return precision_measurements(config["train"], logits, views[1].labels.numpy(), split, names)
 
@@ -191,9 +193,9 @@ def _check_size(model: nn.Module, side: int, job: Job) -> None:
 def precision_measurements(
     setting: str, scores: Float[np.ndarray, "n c"], labels: UInt8[np.ndarray, "n c"], split: str, names: str
 ) -> list[Measurement]:
-    """The mean average precision of scores (N, C) in its three definitions."""
+    """Return the mean average precision of scores (N, C) in each of `AVERAGE_PRECISIONS`."""
     measurements = []
-    for definition in APS:
+    for definition in AVERAGE_PRECISIONS:
         outcomes = AveragePrecision(scores, labels, np.array([definition]))
         value = outcomes.metric()
         measurements.append(Measurement(setting, f"mean_ap_{definition}", value, split, names, outcomes))
@@ -202,7 +204,7 @@ def precision_measurements(
 
 @torch.no_grad()
 def predict(model: nn.Module, views: ClassificationViews, job: Job) -> Float[np.ndarray, "n c"]:
-    """Logits (N, C) of all photos, each the sum over its crops."""
+    """Return the logits (N, C) of all photos, each the sum over its crops."""
     rank, world_size = rank_and_world_size()
     indices = range(rank, len(views), world_size)
     logits = [

@@ -1,11 +1,11 @@
 """VOC detection: torchvision's Fast or Faster R-CNN around a backbone's conv5, fine-tuned.
 
-In "Colorful Image Colorization" (Zhang et al., ECCV 2016, table 2) it is Fast R-CNN by the recipe of Kraehenbuehl
-et al. (ICLR 2016), with proposals from a file; without a file they come from a region proposal network (Ren et al.,
-NIPS 2015).
+"Colorful Image Colorization" (Zhang et al., ECCV 2016, table 2) uses Fast R-CNN by the recipe of Kraehenbuehl et al.
+(ICLR 2016), with proposals from a file. Without a file, a region proposal network makes them (Ren et al., NIPS 2015).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 
 from pretext.backbones.base import Backbone
 from pretext.backbones.checkpoint import drop_fully_connected
-from pretext.checks import check_at_least, check_choice
+from pretext.checks import check_at_least, check_choice, check_share
 from pretext.data.crops import to_tensor
 from pretext.data.sampling import Draw, draw_rng
 from pretext.distributed import rank_and_world_size
@@ -29,6 +29,7 @@ from transfer.data.proposals import Boxes, check_inside, read_proposals
 from transfer.data.voc import VocPhoto, open_voc, read_image, split_fingerprint
 from transfer.detection_metrics import coco_average_precision, detection_outcomes
 from transfer.finetuning import check_config, fine_tune, gather, loader
+from transfer.metrics import check_scores
 from transfer.parts import Conv5, FullyConnected
 from transfer.preparation import prepare_backbone
 from transfer.regions import (
@@ -42,20 +43,28 @@ from transfer.regions import (
 from transfer.resume import resumable
 from transfer.stage import Job, Measurement, names_fingerprint
 
+#: What is trained: everything, or everything but the convolutions (DeepCluster's fc6-8).
 SETTINGS = ("fc6-8", "all")
-"""What is trained: everything, or everything but the convolutions (DeepCluster's fc6-8)."""
+#: Parts of a detector whose outputs must be finite: torchvision silently drops regions and boxes that are NaN.
+SCORING = (
+    "backbone",
+    "rpn.head.cls_logits",
+    "rpn.head.bbox_pred",
+    "roi_heads.box_predictor.cls_score",
+    "roi_heads.box_predictor.bbox_pred",
+)
 
 DetectionSample = tuple[Tensor, dict[str, Tensor]]
 
 
 class DetectionPhotos(Dataset[DetectionSample]):
-    """Whole photos with their boxes: of a draw, mirrored at random and without the difficult ones.
+    """Whole photos with their boxes; for a draw mirrored at random and without difficult boxes.
 
     Args:
         photos: One split.
-        flip: Whether to mirror every other photo of the draws, at random.
+        flip: Whether to mirror each draw with probability one half.
         seed: Seed of every draw.
-        proposals: For each photo (R, 4), where they are given.
+        proposals: (R, 4) for each photo; None for a region proposal network.
     """
 
     def __init__(
@@ -71,10 +80,11 @@ class DetectionPhotos(Dataset[DetectionSample]):
         return len(self.photos)
 
     def __getitem__(self, which: Any) -> DetectionSample:
-        """The photo (3, H, W) uint8 of a Draw or an index; and what is known of it.
+        """Return the photo (3, H, W) uint8 of a Draw or an index, and its target.
 
-        Its ``boxes`` (G, 4), ``labels`` (G,) and ``difficult`` (G,); where they are given ``proposals`` (R, 4) and
-        ``size`` (2,), height and width.
+        Returns:
+            The photo; and its ``boxes`` (G, 4), ``labels`` (G,) and ``difficult`` (G,), with given proposals also
+            ``proposals`` (R, 4) and ``size`` (2,), height and width.
 
         Raises:
             InputError: The photo cannot be decoded.
@@ -109,17 +119,17 @@ def _mirrored(boxes: Float[Tensor, "r 4"], width: int) -> Float[Tensor, "r 4"]:
 
 
 def build_detector(backbone: Backbone, num_classes: int, config: Mapping[str, Any], seed: int) -> nn.Module:
-    """Fast or Faster R-CNN on conv5, with fc6 and fc7 as the head of its second stage.
+    """Build Fast or Faster R-CNN on conv5, with fc6 and fc7 as the head of its second stage.
 
-    It takes photos as float tensors with values 0..255 and hands them, resized, to the backbone, which does its
-    own colour conversion.
+    The detector takes photos as float tensors with values 0..255 and passes them, resized, to the backbone, which
+    converts colours itself.
 
     Args:
-        backbone: Taken over, with its fc6 and fc7 if it has them.
-        num_classes: C; label 0 is the background.
-        config: The stage's config; where it has ``train_proposals`` there is no region proposal network.
-        seed: Seed of the new layers: N(0, 0.01^2), of the boxes' regression N(0, 0.001^2), biases 0, as in
-            Fast R-CNN (Girshick, ICCV 2015, section 2.3).
+        backbone: Becomes part of the detector, with its fc6 and fc7 if it has them.
+        num_classes: C, without the background, whose label is 0.
+        config: The stage's config; with ``train_proposals`` there is no region proposal network.
+        seed: Seed of the new layers: weights from N(0, 0.01^2), those of the box regression from N(0, 0.001^2),
+            biases 0, as in Fast R-CNN (Girshick, ICCV 2015, section 2.3).
     """
     conv5 = Conv5(drop_fully_connected(backbone), config, trained=config["train"] == "all")
     head = FullyConnected(backbone, conv5.out_channels, config, True, seed)
@@ -160,20 +170,17 @@ def voc_detection(job: Job) -> list[Measurement]:
     """Fine-tune a detector on one split and score it on another; an interrupted run goes on.
 
     Args:
-        job: Its config says in ``train`` what is trained (fc6-8 or all), in ``batch_norm`` what becomes of batch norm
-            (absorb, frozen or train), and in ``train_proposals`` and ``test_proposals`` in which files proposals are
-            (`transfer.data.proposals`), or None for a region proposal network; and see
-            `transfer.preparation.prepare_backbone` and `transfer.finetuning.fine_tune`.
+        job: Its config has ``train`` (fc6-8 or all), ``batch_norm`` (absorb, frozen or train), ``train_proposals``
+            and ``test_proposals`` (files of `transfer.data.proposals`, or None for a region proposal network), and
+            the keys of `transfer.preparation.prepare_backbone` and `transfer.finetuning.fine_tune`.
 
     Returns:
-        ``mean_ap_voc07`` (11 points) and ``mean_ap_voc10`` (area), both at an IoU of 0.5 and with difficult
-        boxes left out; and ``coco_ap`` and ``coco_ap50`` by pycocotools.
+        ``mean_ap_voc07`` (11 points) and ``mean_ap_voc10`` (area), both at an IoU of 0.5 without difficult boxes;
+        and ``coco_ap`` and ``coco_ap50`` by pycocotools. Their split's fingerprint includes the files of proposals.
 
     Raises:
         InputError: The config, the data or the backbone cannot be used.
-        TrainingDivergedError: The loss is no longer finite.
-
-    The fingerprint of a score's split counts the files of proposals in.
+        TrainingDivergedError: The loss or a score is not a finite number.
     """
     config = job.config
     _check_config(config)
@@ -198,10 +205,12 @@ def voc_detection(job: Job) -> list[Measurement]:
     split = f"{config['train_split']}->{config['test_split']}"
     coco = coco_average_precision(detections, truth, len(year.classes))
     measurements = []
-    for metric, definition in (("mean_ap_voc07", "voc07_11point"), ("mean_ap_voc10", "area")):
-        outcomes = detection_outcomes(detections, truth, len(year.classes), definition=definition)
+    for definition in ("voc07", "voc10"):
+        outcomes = detection_outcomes(detections, truth, len(year.classes), definition)
         value = outcomes.metric()
-        measurements.append(Measurement(config["train"], metric, value, split, names, outcomes))
+        measurements.append(
+            Measurement(config["train"], f"mean_ap_{definition}", value, split, names, outcomes)
+        )
     for metric, value in (("coco_ap", coco.ap), ("coco_ap50", coco.ap50)):
         measurements.append(Measurement(config["train"], metric, 100 * value, split, names))
     return measurements
@@ -212,30 +221,31 @@ def _check_config(config: Mapping[str, Any]) -> None:
     check_choice("roi_pool", config["roi_pool"], ("align", "max"))
     if (config["train_proposals"] is None) != (config["test_proposals"] is None):
         raise InputError(
-            "proposals of both splits are needed, or of none: received train_proposals="
-            f"{config['train_proposals']}, test_proposals={config['test_proposals']}"
+            "train_proposals and test_proposals must both be files, or both None",
+            received=f"{config['train_proposals']} and {config['test_proposals']}",
         )
     if not 0 <= config["background_iou"] < 0.5:
         raise InputError(
-            f"background_iou is out of range: received {config['background_iou']}, allowed are 0 to below 0.5"
+            "background_iou is out of range",
+            received=config["background_iou"],
+            allowed="allowed are numbers from 0 to below 0.5",
         )
     numbers = ("max_train_proposals", "max_test_proposals", "rois_per_image", "max_size", "test_min_size")
     for key in (*numbers, "test_max_size"):
         check_at_least(key, config[key], 1)
     for key, least in (("min_sizes", 1), ("anchor_sizes", 1), ("aspect_ratios", 0.0)):
         if not config[key]:
-            raise InputError(f"{key} is empty: allowed are one number or more")
+            raise InputError(f"{key} is empty", received=config[key], allowed="give one number or more")
         for value in config[key]:
             check_at_least(f"a number of {key}", value, least)
     for key in ("nms_threshold", "score_threshold"):
-        if not 0 <= config[key] <= 1:
-            raise InputError(f"{key} is out of range: received {config[key]}, allowed are 0 to 1")
+        check_share(key, config[key])
 
 
 def _read_proposals(
     config: Mapping[str, Any], splits: Sequence[Sequence[VocPhoto]]
 ) -> tuple[list[list[Boxes] | None], list[str]]:
-    """Proposals of both splits, or None for each; and the hashes of their files."""
+    """Return the proposals of both splits, or None for each, and the hashes of their files."""
     if config["train_proposals"] is None:
         return [None, None], []
     read = [
@@ -257,15 +267,31 @@ def _moved(batch: Sequence[DetectionSample], job: Job) -> tuple[list[Tensor], li
 def detect(
     model: nn.Module, samples: DetectionPhotos, job: Job
 ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
-    """What the detector finds in each photo (boxes, scores, labels), and what is there, in order of the photos."""
+    """Return each photo's detections (boxes, scores, labels) and its target, in order of the photos."""
     rank, world_size = rank_and_world_size()
     indices = range(rank, len(samples), world_size)
     found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
-    for batch in loader(samples, job, indices, list):
-        detections = model(*_moved(batch, job))
-        found += [
-            ({key: value.cpu() for key, value in detected.items()}, target)
-            for detected, (_, target) in zip(detections, batch, strict=True)
-        ]
+    with _finite_scores(model, f"VOC detection ({job.config['train']})"):
+        for batch in loader(samples, job, indices, list):
+            detections = model(*_moved(batch, job))
+            found += [
+                ({key: value.cpu() for key, value in detected.items()}, target)
+                for detected, (_, target) in zip(detections, batch, strict=True)
+            ]
     ordered = sorted(gather(list(zip(indices, found, strict=True))), key=lambda entry: entry[0])
     return [pair[0] for _, pair in ordered], [pair[1] for _, pair in ordered]
+
+
+@contextmanager
+def _finite_scores(model: nn.Module, title: str) -> Iterator[None]:
+    """Check what the parts in `SCORING` give as long as the context lasts."""
+
+    def check(module: nn.Module, arguments: Any, output: Tensor) -> None:
+        check_scores(title, [output])
+
+    hooks = [part.register_forward_hook(check) for name, part in model.named_modules() if name in SCORING]
+    try:
+        yield
+    finally:
+        for hook in hooks:
+            hook.remove()

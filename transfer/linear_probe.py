@@ -32,31 +32,30 @@ from pretext.progress import ProgressDisplay
 from pretext.schedules import total_steps
 from transfer.data.folders import LabeledViews, read_splits
 from transfer.finetuning import check_finite
-from transfer.metrics import topk_hits
+from transfer.metrics import check_scores, topk_hits
 from transfer.outcomes import Accuracy
 from transfer.protocols import run_length
 from transfer.reductions import REDUCTIONS
 from transfer.resume import Stateful, resumable
 from transfer.stage import Job, Measurement
 
+#: Makes a layer's map (N, C, H, W) smaller; see `transfer.reductions`.
 Reduction = Callable[[Layer, Tensor], Tensor]
-"""From a layer's map (N, C, H, W) to a smaller one, as in `transfer.reductions`."""
 
 
 class LayerProbe(nn.Module):
-    """Reduce, normalise, classify: the probe of one layer.
+    """The probe of one layer: reduce, normalise, classify.
 
     Args:
-        layer: The layer that is probed.
+        layer: The layer to probe.
         shape: (C, H, W) of its maps.
         num_classes: Number of classes.
-        reduction: How the map is reduced.
+        reduction: How to reduce the map.
         batch_norm: Whether to normalise each channel, without affine parameters, before the classifier.
-        classifier_init: Rule of the standard deviation of the classifier's first weights: ``normal`` (it is
-            ``classifier_std``), ``fan_out`` (the root of 2 / classes, as RotNet's code has it) or ``xavier`` (of
-            2 / (features + classes)).
+        classifier_init: Standard deviation of the classifier's first weights: ``normal`` for ``classifier_std``,
+            ``fan_out`` for sqrt(2 / classes), as in RotNet's code, ``xavier`` for sqrt(2 / (features + classes)).
         classifier_std: The standard deviation for ``normal``.
-        seed: What they are drawn from, with the layer's name.
+        seed: Seed of these weights, which also depend on the layer's name.
     """
 
     def __init__(
@@ -84,24 +83,24 @@ class LayerProbe(nn.Module):
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
-        """Logits of the classes."""
+        """Return the logits of the classes."""
         logits: Tensor = self.classifier(self.norm(self.reduction(self.layer, features)).flatten(1))
         return logits
 
 
 class Probes(nn.ModuleDict):
-    """The probes of all layers by name; their losses are added up and do not touch each other."""
+    """The probes of all layers by name. Their losses are added up; no probe affects another."""
 
     def forward(self, features: dict[str, Tensor], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-        """The sum over layers of the cross-entropy."""
+        """Return the sum over layers of the cross-entropy."""
         return torch.stack([F.cross_entropy(self[name](features[name]), labels) for name in self]).sum()
 
 
 def select_layers(backbone: Backbone, layers: str) -> tuple[str, ...]:
-    """Layers named as ``conv5``, ``conv1,conv3`` or ``all`` (every convolution), in the network's order.
+    """Return the layers that ``conv5``, ``conv1,conv3`` or ``all`` (every convolution) names, in network order.
 
     Raises:
-        InputError: A layer the backbone does not have.
+        InputError: The backbone does not have one of them.
     """
     if layers == "all":
         return tuple(name for name in backbone.layer_names if name.startswith("conv"))
@@ -113,12 +112,12 @@ def linear_probe(job: Job) -> list[Measurement]:
     """Train and score the probes of ``job.config["layers"]``; an interrupted run goes on.
 
     Returns:
-        For each layer top-1 and top-5 accuracy on the test split at the end (``top1``, ``top5``) and the best of
+        For each layer top-1 and top-5 accuracy on the test split at the end (``top1``, ``top5``), and the best of
         each over all evaluations (``top1_best``, ``top5_best``: chosen on the test split, as the field often does).
 
     Raises:
-        InputError: The data or a layer is not there, or a number of the config is out of range.
-        TrainingDivergedError: The loss is no longer finite.
+        InputError: The data or a layer is missing, or a value of the config is out of range.
+        TrainingDivergedError: The loss or a score is not a finite number.
     """
     config = job.config
     _check_config(config)
@@ -167,7 +166,9 @@ def _check_config(config: dict[str, Any]) -> None:
         check_at_least("evaluations", config["evaluations"], 1)
     if config["crops"] not in (1, 10):
         raise InputError(
-            f"crops is neither the central one nor ten: received {config['crops']}, allowed are 1 and 10"
+            "crops must be 1 (centre) or 10 (corners and centre, all also mirrored)",
+            received=config["crops"],
+            allowed=(1, 10),
         )
     check_choice("crop_scores", config["crop_scores"], ("logits", "probabilities"))
     check_choice("epoch_rule", config["epoch_rule"], ("last", "best"))
@@ -175,13 +176,14 @@ def _check_config(config: dict[str, Any]) -> None:
     check_choice("schedule", schedule["name"], ("step", "bottou"))
     if len(schedule["milestones"]) != len(schedule["factors"]):
         raise InputError(
-            f"a schedule needs a factor for each milestone: received {len(schedule['milestones'])} milestones and"
-            f" {len(schedule['factors'])} factors"
+            "schedule.milestones and schedule.factors differ in length",
+            received=f"{len(schedule['milestones'])} milestones and {len(schedule['factors'])} factors",
+            allowed="give one factor per milestone",
         )
 
 
 def _evaluation_steps(config: dict[str, Any], steps: int) -> frozenset[int]:
-    """After which steps the test split is scored: after each epoch, or as often as the config says."""
+    """Return the steps after which the test split is scored: each epoch's last, or as many as the config says."""
     count = math.ceil((config["evaluations"] or config["epochs"] or 1) * config["scale"])
     return frozenset(round(steps * number / count) for number in range(1, count + 1)) - {0}
 
@@ -238,11 +240,11 @@ def _optimizer(
 
 
 def _rate_factor(step: int, steps: int, config: dict[str, Any]) -> float:
-    """What the learning rate is multiplied by at one step.
+    """Return what the learning rate is multiplied by at one step.
 
-    ``step``: by each of ``factors`` from its share of all steps in ``milestones`` on. ``bottou``: by
-    1 / sqrt(1 + rate * weight decay * steps of the whole schedule that have gone) (Bottou, "Stochastic Gradient
-    Descent Tricks", 2012; DeepCluster).
+    For ``step``: the factor in ``factors`` of the last of ``milestones``, shares of all steps, that was reached. For
+    ``bottou``: 1 / sqrt(1 + rate * weight decay * steps done of the unshortened schedule) (Bottou, "Stochastic
+    Gradient Descent Tricks", 2012; DeepCluster).
     """
     schedule = config["schedule"]
     if schedule["name"] == "bottou":
@@ -272,7 +274,7 @@ def _step(
 def _features(
     backbone: Backbone, photos: UInt8[Tensor, "n 3 h w"], layers: Sequence[str], config: dict[str, Any]
 ) -> dict[str, Tensor]:
-    """Frozen features in single precision, whatever they were computed in."""
+    """Return frozen features in single precision, whatever precision they were computed in."""
     inputs = backbone.prepare(photos).contiguous(memory_format=torch.channels_last)
     with mixed_precision(photos.device, config["mixed_precision"]):
         features = backbone.extract(inputs, layers)
@@ -289,7 +291,7 @@ def _inner(probes: nn.Module) -> Probes:
 def _hits(
     backbone: Backbone, probes: nn.Module, loader: DataLoader[Any], count: int, job: Job
 ) -> Bool[Tensor, "layers n 2"]:
-    """Whether each of ``count`` photos is right in the top 1 and the top 5, by layer."""
+    """Return by layer whether each of ``count`` photos is right in the top 1 and the top 5."""
     inner = _inner(probes).eval()
     rank, world_size = rank_and_world_size()
     hits = torch.zeros(len(inner), count, 2, dtype=torch.uint8, device=job.device)
@@ -299,9 +301,10 @@ def _hits(
         features = _features(backbone, crops, list(inner), job.config)
         for row, name in enumerate(inner):
             logits = inner[name](features[name]).unflatten(0, photos.shape[:2])
-            averaged = logits.softmax(2) if job.config["crop_scores"] == "probabilities" else logits
+            scores = (logits.softmax(2) if job.config["crop_scores"] == "probabilities" else logits).mean(1)
+            check_scores(f"linear probe of {name}", [scores])
             hits[row, done : done + world_size * len(labels) : world_size] = topk_hits(
-                averaged.mean(1), labels.to(job.device), (1, 5)
+                scores, labels.to(job.device), (1, 5)
             )
         done += world_size * len(labels)
     inner.train()

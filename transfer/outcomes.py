@@ -18,16 +18,14 @@ from zipfile import BadZipFile
 import numpy as np
 from jaxtyping import Bool, Float, Int, Integer
 
+from pretext.checks import check_choice
 from pretext.errors import InputError
 from pretext.files import write_whole
-from transfer.metrics import VOID, class_means, eleven_point_area, envelope_area, step_area
+from transfer.metrics import AVERAGE_PRECISIONS, VOID, mean_over_classes
 
-#: Definitions of classification's average precision, as `transfer.metrics.APS` has them.
-CLASSIFICATION_AREAS = {"sklearn": step_area, "voc07": eleven_point_area, "voc10": envelope_area}
-#: Definitions of detection's average precision: VOC 2007's, and that of 2010 and later.
-DETECTION_AREAS = {"voc07_11point": eleven_point_area, "area": envelope_area}
-
-#: Number of draws whose metrics are computed at once.
+#: Names of definitions in the first files of detection's outcomes, and their names in `AVERAGE_PRECISIONS`.
+EARLIER_DEFINITIONS = {"voc07_11point": "voc07", "area": "voc10"}
+#: Choices of images whose metrics are computed at once.
 DRAWS_AT_ONCE = 50
 #: File in a run's folder that holds the outcomes of its test images.
 OUTCOMES_NAME = "outcomes.npz"
@@ -74,13 +72,34 @@ class AveragePrecision(Outcomes):
     Attributes:
         scores: (N, C) score of each image for each class.
         labels: (N, C) in {0, 1, 255}.
-        definition: (1,) name of one of `transfer.metrics.APS`.
+        definition: (1,) name of one of `AVERAGE_PRECISIONS`.
+
+    Raises:
+        InputError: An unknown definition, a label outside {0, 1, 255}, or a score that is not a finite number.
     """
 
     kind: ClassVar[str] = "average_precision"
     scores: Float[np.ndarray, "n c"]
     labels: Integer[np.ndarray, "n c"]
     definition: np.ndarray
+
+    def __post_init__(self) -> None:
+        check_choice("definition of average precision", str(self.definition[0]), AVERAGE_PRECISIONS)
+        labels = np.unique(self.labels)
+        if not np.isin(labels, (0, 1, VOID)).all():
+            raise InputError(
+                "unknown labels of photos",
+                received=labels[:10].tolist(),
+                allowed=f"allowed are 0 (negative), 1 (positive) and {VOID} (difficult, left out)",
+            )
+        if not np.isfinite(self.scores).all():
+            # Sorted, they would give a plausible average precision.
+            count = int((~np.isfinite(self.scores)).sum())
+            raise InputError(
+                "scores of photos are NaN or infinite",
+                received=f"{count} of {self.scores.size}",
+                allowed="every score must be a finite number",
+            )
 
     @cached_property
     def _sorted(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
@@ -95,7 +114,7 @@ class AveragePrecision(Outcomes):
 
     def metrics(self, times: Int[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
         """See `Outcomes.metrics`."""
-        area = CLASSIFICATION_AREAS[str(self.definition[0])]
+        area = AVERAGE_PRECISIONS[str(self.definition[0])]
         precisions = [
             _area(
                 area, *(np.cumsum(times[:, order] * kind, axis=1)[:, ends] for kind in (positive, ~positive))
@@ -130,11 +149,11 @@ class DetectionPrecision(Outcomes):
     """Mean average precision of detection.
 
     Attributes:
-        positives: (N, C) number of objects to be found, by image and class.
-        image: (M,) index of the image of each detection, in the order of falling score.
-        label: (M,) class of each detection, 1..C.
-        hit: (M,) 1 for a true positive, 0 for a false positive, -1 for a detection that counts neither way.
-        definition: (1,) ``voc07_11point`` or ``area``.
+        positives: (N, C) objects of each image and class that are to be found.
+        image: (M,) index of the image of each detection; detections are in the order of falling score.
+        label: (M,) its class, 1..C.
+        hit: (M,) 1 for a true positive, 0 for a false one, -1 for one that counts neither way.
+        definition: (1,) name of one of `AVERAGE_PRECISIONS` or `EARLIER_DEFINITIONS`.
     """
 
     kind: ClassVar[str] = "detection_precision"
@@ -148,13 +167,10 @@ class DetectionPrecision(Outcomes):
         """See `Outcomes.metrics`."""
         return 100 * _mean_over_classes(self._per_class(times), len(times))
 
-    def per_class(self) -> Float[np.ndarray, " c"]:
-        """Return each class's average precision over all images, in [0, 1]; NaN for a class without objects."""
-        return np.array([each[0] for each in self._per_class(np.ones((1, len(self)), dtype=np.int64))])
-
     def _per_class(self, times: Int[np.ndarray, "draws n"]) -> list[Float[np.ndarray, " draws"]]:
         positives = times @ self.positives
-        area = DETECTION_AREAS[str(self.definition[0])]
+        definition = str(self.definition[0])
+        area = AVERAGE_PRECISIONS[EARLIER_DEFINITIONS.get(definition, definition)]
         precisions = []
         for label in range(1, self.positives.shape[1] + 1):
             of_class = self.label == label
@@ -184,8 +200,10 @@ def _area(
 def _mean_over_classes(
     per_class: Sequence[Float[np.ndarray, " draws"]], draws: int
 ) -> Float[np.ndarray, " draws"]:
-    """Return, for each draw, the mean over the classes that have a number; NaN if none has."""
-    return np.array([class_means(np.array([each[draw] for each in per_class])).mean for draw in range(draws)])
+    """For each draw the mean over the classes that have a number; NaN if none has."""
+    return np.array(
+        [mean_over_classes(np.array([each[draw] for each in per_class])) for draw in range(draws)]
+    )
 
 
 KINDS: Mapping[str, type[Outcomes]] = {

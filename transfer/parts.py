@@ -1,4 +1,4 @@
-"""The parts of a network that classification and detection fine-tune: the convolutions, and fc6 and fc7."""
+"""The parts of a network that the VOC stages fine-tune: the convolutions, and fc6 and fc7."""
 
 import math
 from collections.abc import Mapping
@@ -14,15 +14,15 @@ from pretext.precision import mixed_precision
 
 
 class Part(nn.Module):
-    """A part of a network that is fine-tuned, or left as it is, as a whole.
+    """A part of a network that is trained as a whole or not at all.
 
-    Batch norm is never trained halfway: in a part that is not trained, or with ``batch_norm="frozen"``,
-    neither its statistics nor its scale and shift change (DeepCluster's erratum: scale and shift trained in
-    "frozen" convolutions gave 72.0 instead of 70.4 mAP).
+    Batch norm is never trained halfway: in a part that is not trained, or with ``batch_norm="frozen"``, neither its
+    statistics nor its scale and shift change (DeepCluster's erratum: scale and shift trained in "frozen" convolutions
+    gave 72.0 instead of 70.4 mAP).
 
     Args:
-        config: The stage's config: ``batch_norm`` (absorb, frozen or train) and ``mixed_precision``.
-        trained: Whether the part is trained.
+        config: The stage's config; has ``batch_norm`` (absorb, frozen or train) and ``mixed_precision``.
+        trained: Whether to train the part.
     """
 
     def __init__(self, config: Mapping[str, Any], trained: bool):
@@ -32,13 +32,13 @@ class Part(nn.Module):
         self.mixed_precision: bool = config["mixed_precision"]
 
     def hold(self) -> None:
-        """Turn the gradients of what is not trained off; called when the part is complete."""
+        """Turn off the gradients of all that is not trained. Call it once the part is complete."""
         self.requires_grad_(self.trained)
         for norm in self._batch_norms():
             norm.requires_grad_(self.batch_norm_trained)
 
     def train(self, mode: bool = True) -> "Part":
-        """As for any module, but a batch norm that is not trained stays in eval mode."""
+        """Set the mode as for any module, but keep a batch norm that is not trained in eval mode."""
         super().train(mode)
         for norm in self._batch_norms():
             norm.train(mode and self.batch_norm_trained)
@@ -49,16 +49,16 @@ class Part(nn.Module):
 
 
 class Conv5(Part):
-    """A backbone up to its last convolution of block 5 (AlexNet: conv5, VGG-16: conv5_3), or the pool after it.
+    """A backbone up to its last convolution of block 5 (AlexNet: conv5, VGG-16: conv5_3).
 
     Args:
-        backbone: Taken over.
+        backbone: Becomes part of this module.
         config, trained: See :class:`Part`.
-        up_to: Another layer to end with.
+        up_to: Another layer to end with, for instance ``pool5``.
 
     Attributes:
-        layer: That layer.
-        out_channels: Its channels; torchvision's detectors read it.
+        layer: The layer it ends with.
+        out_channels: That layer's channels; torchvision's detectors read it.
     """
 
     def __init__(
@@ -72,7 +72,7 @@ class Conv5(Part):
         self.hold()
 
     def forward(self, photos: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n c i j"]:
-        """Features (N, out_channels, H / stride, W / stride) of photos with values 0..255."""
+        """Return features (N, out_channels, H / stride, W / stride) of photos with values 0..255."""
         with mixed_precision(photos.device, self.mixed_precision):
             features: Tensor = self.backbone(photos, [self.layer.name])[self.layer.name]
         return features.float()
@@ -84,10 +84,10 @@ class FullyConnected(Part):
     They are the backbone's own if it has them, else new.
 
     Args:
-        backbone: Where fc6 and fc7 are taken from.
+        backbone: Loses its fc6 and fc7 if it has them.
         in_channels: Channels of the pooled map.
-        config: The stage's config: of new layers ``fc6_size`` (side of the pooled map), ``fc_channels``, ``new_std``
-            and ``new_bias``; ``dropout``; and see :class:`Part`.
+        config: The stage's config. Has ``dropout``; for new layers ``fc6_size`` (side of the pooled map),
+            ``fc_channels``, ``new_std`` and ``new_bias``; and the keys of :class:`Part`.
         trained: See :class:`Part`.
         seed: Seed of new layers.
 
@@ -115,14 +115,14 @@ class FullyConnected(Part):
         self.hold()
 
     def forward(self, pooled: Float[Tensor, "n c k k"]) -> Float[Tensor, "n d"]:
-        """Features (N, out_channels) of fc7."""
+        """Return features (N, out_channels) of fc7."""
         with mixed_precision(pooled.device, self.mixed_precision):
             x = self.dropout(_fully_connected(self.fc6, pooled.flatten(1)))
             features: Tensor = self.dropout(_fully_connected(self.fc7, x))
         return features.float()
 
     def slide(self, maps: Float[Tensor, "n c h w"]) -> Float[Tensor, "n d i j"]:
-        """Features of every window of fc6's size."""
+        """Return the features of every window of fc6's size."""
         with mixed_precision(maps.device, self.mixed_precision):
             features: Tensor = self.dropout(self.fc7(self.dropout(self.fc6(maps))))
         return features.float()
@@ -133,9 +133,9 @@ def initialize_new_(module: nn.Module, config: Mapping[str, Any], seed: int, pre
 
     Args:
         module: Its convolutions and linear layers are initialised in place.
-        config: ``new_std``: the standard deviation, or None for that of He et al. (ICCV 2015); ``new_bias``.
+        config: Has ``new_std`` (the standard deviation; None for that of He et al., ICCV 2015) and ``new_bias``.
         seed: Any integer.
-        prefix: What the layers' names begin with.
+        prefix: Prefix of the layers' names.
     """
     for name, layer in module.named_modules(prefix=prefix):
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
@@ -148,7 +148,7 @@ def initialize_new_(module: nn.Module, config: Mapping[str, Any], seed: int, pre
 
 
 def _fully_connected(block: ConvBlock, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:
-    # A convolution that covers its whole input is a matrix product, and faster as one. Its padding and
-    # dilation in the pretraining geometry do not matter here.
+    # A convolution over its whole input is a matrix product, and faster as one. The padding and dilation it has in
+    # the pretraining geometry do not matter here.
     x = F.linear(x, block.conv.weight.flatten(1), block.conv.bias)
     return F.relu(block.norm(x[:, :, None, None]).flatten(1))

@@ -1,4 +1,4 @@
-"""What papers do to pretrained weights before they fine-tune them."""
+"""How papers prepare pretrained weights before they fine-tune them."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -13,36 +13,39 @@ from pretext.initializers import rescale_between_layers
 from transfer.data.voc import read_image
 from transfer.stage import Job
 
-#: How many photos, and how large, the rates of change are measured on.
+#: Number and side in pixels of the photos on which the layers' rates of change are measured.
 PHOTOS, SIDE = 16, 227
 
 
 def prepare_backbone(job: Job, photos: Sequence[Path]) -> LoadedBackbone:
-    """The job's backbone, prepared as its config says, in eval mode on the job's device; its hash is the file's.
+    """Load the job's backbone and prepare it as the config says.
 
     Args:
-        job: Its config says in ``batch_norm`` whether batch norm is folded into the convolutions (absorb), in
-            ``rescale`` whether all layers are then scaled to change at the same relative rate
-            (`rescale_between_layers`), and in ``color`` whether a backbone that sees lightness alone gets the ab
-            channels, with weights of zero, to learn them (Zhang et al. 2016, the "color" rows). With
-            ``reinit_from="fc6"`` it loses fc6 and fc7 before all that.
-        photos: Those to train on.
+        job: Its config has ``reinit_from`` ("fc6" drops fc6 and fc7 first), ``batch_norm`` ("absorb" folds it into
+            the convolutions), ``rescale`` (whether to scale all layers to change at the same relative rate, see
+            `rescale_between_layers`) and ``color`` (whether to give a backbone that sees lightness alone the ab
+            channels, with zero weights, to learn: the "color" rows of Zhang et al. 2016).
+        photos: Paths of the training photos.
+
+    Returns:
+        The backbone in eval mode on the job's device, with the hash of the weights as stored.
 
     Raises:
-        InputError: The backbone cannot be loaded or prepared so, or ``rescale`` comes without ``absorb``.
+        InputError: The backbone cannot be loaded or prepared, or ``rescale`` comes without ``batch_norm="absorb"``.
     """
     config = job.config
     absorb = config["batch_norm"] == "absorb"
     if config["rescale"] and not absorb:
         raise InputError(
-            "only layers without batch norm can be rescaled: received rescale=True and"
-            f" batch_norm={config['batch_norm']}, allowed is batch_norm=absorb"
+            "rescale=True needs layers without batch norm",
+            received=f"batch_norm={config['batch_norm']}",
+            allowed=("batch_norm=absorb",),
         )
     loaded = job.load_backbone(config["geometry"], "absorb" if absorb else "keep")
     if config["reinit_from"] == "fc6":
         loaded = dataclasses.replace(loaded, backbone=drop_fully_connected(loaded.backbone))
     if config["rescale"]:
-        # Spread over the list, which may be sorted by something.
+        # Spread over the list, which may be sorted.
         chosen = photos[:: max(1, len(photos) // PHOTOS)][:PHOTOS]
         views = torch.stack([center_crop(read_image(path), SIDE, SIDE) for path in chosen])
         rescale_between_layers(loaded.backbone, views.to(job.device), job.seed)

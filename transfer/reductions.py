@@ -11,17 +11,17 @@ from torch.nn import functional as F
 from pretext.backbones.base import Layer
 from pretext.errors import InputError
 
-#: The most numbers that are left of a map; 96, 256 and 384 channels keep 10x10, 6x6 and 5x5 positions.
+#: Upper limit of the numbers left of a map; 96, 256 and 384 channels keep 10x10, 6x6 and 5x5 positions.
 MAX_FEATURES = 10_000
 
+#: Size, stride and padding of a pooling, in positions.
 Window = Sequence[int]
-"""Size, stride and padding of a pooling, in positions."""
 
 
 class BilinearResize:
     """Bilinear interpolation at the centres of a coarser grid (Split-Brain Autoencoders, CVPR 2017).
 
-    As many positions a side are left as `MAX_FEATURES` allows, whatever the size of the map.
+    The grid is as fine as `MAX_FEATURES` allows, whatever the size of the map.
     """
 
     def __call__(self, layer: Layer, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c k k"]:
@@ -30,7 +30,7 @@ class BilinearResize:
 
 
 class AdaptiveAveragePool:
-    """Means over a grid of equal cells, as many as `MAX_FEATURES` allows."""
+    """Means over a grid of equal cells, as fine as `MAX_FEATURES` allows."""
 
     def __call__(self, layer: Layer, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c k k"]:
         """Reduce the map of a layer."""
@@ -38,7 +38,7 @@ class AdaptiveAveragePool:
 
 
 class AdaptiveMaxPool:
-    """Maxima over a grid of equal cells, as many as `MAX_FEATURES` allows."""
+    """Maxima over a grid of equal cells, as fine as `MAX_FEATURES` allows."""
 
     def __call__(self, layer: Layer, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c k k"]:
         """Reduce the map of a layer."""
@@ -46,29 +46,31 @@ class AdaptiveMaxPool:
 
 
 class _WindowPool:
-    """Pooling by windows given for each layer."""
+    """Pooling by one window per layer."""
 
     def __init__(self, **windows: Window):
         self.windows = windows
 
     def window(self, layer: Layer) -> tuple[int, int, int]:
-        """The window of a layer; InputError if none was given."""
+        """Return the window of a layer; InputError if there is none."""
+        reduction = f"reduction={type(self).__name__}"
         if layer.name not in self.windows:
             raise InputError(
-                f"{type(self).__name__} has no window for {layer.name}: allowed are"
-                f" {', '.join(self.windows) or 'none, since the config gives no windows'}"
+                f"{reduction} has no window for a layer", received=layer.name, allowed=self.windows
             )
         window = self.windows[layer.name]
         if len(window) != 3:
             raise InputError(
-                f"a window is (size, stride, padding): received {tuple(window)} for {layer.name}"
+                f"{reduction} has a wrong window for {layer.name}",
+                received=tuple(window),
+                allowed="a window is (size, stride, padding)",
             )
         size, stride, padding = window
         return size, stride, padding
 
 
 class AveragePool(_WindowPool):
-    """Means over windows (size, stride, padding) by layer; padding counts as zeros."""
+    """Means over one window (size, stride, padding) per layer; padding counts as zeros."""
 
     def __call__(self, layer: Layer, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c i j"]:
         """Reduce the map of a layer."""
@@ -76,7 +78,7 @@ class AveragePool(_WindowPool):
 
 
 class MaxPool(_WindowPool):
-    """Maxima over windows (size, stride, padding) by layer."""
+    """Maxima over one window (size, stride, padding) per layer."""
 
     def __call__(self, layer: Layer, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c i j"]:
         """Reduce the map of a layer."""

@@ -1,4 +1,4 @@
-"""Where a detector looks: anchors at conv5's positions, proposals that are given, features of regions between them."""
+"""Where a detector looks: anchors at conv5's positions, given proposals, and the features of regions."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -15,14 +15,15 @@ from pretext.backbones.base import Layer
 
 
 class StridedAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is not typed
-    """Anchors where the positions of a layer are centred.
+    """Anchors at the centres of a layer's positions.
 
-    torchvision divides the photo's side by the map's, which makes 14 of 16 where padding adds a position.
+    torchvision divides the photo's side by the map's, and gets a stride of 14 instead of 16 where padding adds a
+    position.
 
     Args:
         sizes: Square roots of the anchors' areas, in pixels.
         aspect_ratios: Height over width.
-        layer: Where its positions are centred.
+        layer: Gives the stride and offset of the positions.
     """
 
     def __init__(self, sizes: Sequence[int], aspect_ratios: Sequence[float], layer: Layer):
@@ -30,7 +31,7 @@ class StridedAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is n
         self.layer = layer
 
     def forward(self, image_list: Any, feature_maps: list[Tensor]) -> list[Float[Tensor, "a 4"]]:
-        """Anchors x1, y1, x2, y2 in pixels of the padded batch, the same for each photo."""
+        """Return anchors x1, y1, x2, y2 in pixels of the padded batch, the same for each photo."""
         (features,) = feature_maps
         self.set_cell_anchors(features.dtype, features.device)
         stride = torch.tensor(self.layer.stride, device=features.device)
@@ -39,12 +40,12 @@ class StridedAnchors(AnchorGenerator):  # type: ignore[misc]  # torchvision is n
 
 
 class GivenProposals(nn.Module):
-    """In place of a region proposal network: the proposals that come with a photo."""
+    """The proposals that come with a photo, in place of a region proposal network."""
 
     def forward(
         self, images: Any, features: Any, targets: Sequence[Mapping[str, Tensor]]
     ) -> tuple[list[Float[Tensor, "r 4"]], dict[str, Tensor]]:
-        """Proposals (R, 4) of each photo in the pixels it was resized to, and no loss.
+        """Return the proposals (R, 4) of each photo in the pixels it was resized to, and no loss.
 
         Args:
             images: torchvision's ImageList.
@@ -59,14 +60,14 @@ class GivenProposals(nn.Module):
 
 
 class FlooredMatcher(Matcher):  # type: ignore[misc]  # torchvision is not typed
-    """Matches proposals with objects; those that hardly touch any object are not even background.
+    """A matcher of proposals and objects that ignores proposals with too little overlap.
 
-    Fast R-CNN (Girshick, ICCV 2015, section 2.3) takes as background what overlaps an object by 0.1 to 0.5, which
-    finds hard examples.
+    Fast R-CNN (Girshick, ICCV 2015, section 2.3) takes its background from proposals that overlap an object by 0.1 to
+    0.5, which finds hard examples.
 
     Args:
-        threshold: IoU from which a proposal is of its object's class.
-        floor: IoU from which it is background.
+        threshold: Smallest IoU of a proposal that gets its object's class.
+        floor: Smallest IoU of a proposal that counts as background.
     """
 
     def __init__(self, threshold: float, floor: float):
@@ -74,24 +75,24 @@ class FlooredMatcher(Matcher):  # type: ignore[misc]  # torchvision is not typed
         self.floor = floor
 
     def __call__(self, overlaps: Float[Tensor, "g r"]) -> Int[Tensor, " r"]:
-        """For each proposal the object's index; or below zero: background, or neither."""
+        """Return each proposal's object by index, or a number below zero: background, or neither."""
         matches: Tensor = super().__call__(overlaps)
         matches[overlaps.max(dim=0).values < self.floor] = self.BETWEEN_THRESHOLDS
         return matches
 
 
 class ScaleAugmentation(GeneralizedRCNNTransform):  # type: ignore[misc]  # torchvision is not typed
-    """Resizes photos: in training so that the shorter side is one of several lengths, at random; at test of one.
+    """Resizes photos: the shorter side to one of several lengths at random in training, to a fixed length at test.
 
     Args:
         sizes: Lengths of the shorter side in training, in pixels.
-        max_size: Most pixels of the longer side in training.
+        max_size: Largest length of the longer side in training.
         test_size: Length of the shorter side at test.
-        test_max_size: Most pixels of the longer side at test.
+        test_max_size: Largest length of the longer side at test.
     """
 
     def __init__(self, sizes: Sequence[int], max_size: int, test_size: int, test_max_size: int):
-        # The backbone does its own normalisation.
+        # The backbone normalises photos itself.
         super().__init__(tuple(sizes), max_size, [0.0, 0.0, 0.0], [1.0, 1.0, 1.0])
         self.sizes = {True: (tuple(sizes), max_size), False: ((test_size,), test_max_size)}
 
@@ -106,7 +107,7 @@ class RegionMaxPool(nn.Module):
 
     Args:
         size: Bins along each side of a region.
-        layer: Where the map's positions are centred; as in Caffe's, its offset does not count.
+        layer: Gives the stride of the map's positions; as in Caffe, the offset is ignored.
     """
 
     def __init__(self, size: int, layer: Layer):
@@ -116,23 +117,23 @@ class RegionMaxPool(nn.Module):
     def forward(
         self, features: Mapping[str, Float[Tensor, "n c h w"]], regions: Sequence[Tensor], shapes: Any
     ) -> Float[Tensor, "r c k k"]:
-        """Features of the regions of all photos; as `RegionAlign` takes and gives them."""
+        """Return the features of the regions of all photos; see `RegionAlign.forward`."""
         (maps,) = features.values()
         pooled: Tensor = self.pool(maps, list(regions))
         return pooled
 
 
 class RegionAlign(nn.Module):
-    """RoIAlign (He et al., "Mask R-CNN", ICCV 2017, section 3) as one matrix product a photo.
+    """RoIAlign (He et al., "Mask R-CNN", ICCV 2017, section 3) as one matrix product per photo.
 
-    Equal to ``torchvision.ops.roi_align(..., aligned=False)`` where the layer's offset is 0. torchvision's
-    backward pass adds up in a single thread on a CPU, where it takes half of the training step, and in any order
-    on a GPU; this one costs little and is the same every time.
+    Equal to ``torchvision.ops.roi_align(..., aligned=False)`` where the layer's offset is 0. torchvision's backward
+    pass runs in a single thread on a CPU, where it takes half of the training step, and sums in any order on a GPU;
+    this one costs little and is deterministic.
 
     Args:
         size: Bins along each side of a region.
-        layer: Where the map's positions are centred.
-        samples: Points along each side of a bin, whose bilinear interpolations are averaged.
+        layer: Gives the stride and offset of the map's positions.
+        samples: Points along each side of a bin whose bilinear interpolations are averaged.
     """
 
     def __init__(self, size: int, layer: Layer, samples: int = 2):
@@ -142,12 +143,12 @@ class RegionAlign(nn.Module):
     def forward(
         self, features: Mapping[str, Float[Tensor, "n c h w"]], regions: Sequence[Tensor], shapes: Any
     ) -> Float[Tensor, "r c k k"]:
-        """Features of the regions of all photos.
+        """Return the features of the regions of all photos.
 
         Args:
-            features: The one map, under any name.
+            features: One map (N, C, H, W), under any name.
             regions: For each photo (R, 4) x1, y1, x2, y2 in pixels.
-            shapes: Sizes of the photos, which torchvision's own pooling needs; not used.
+            shapes: Not used: sizes of the photos, which torchvision's own pooling needs.
 
         Returns:
             (sum of R, C, size, size).
@@ -166,7 +167,7 @@ class RegionAlign(nn.Module):
     def _weights(
         self, start: Float[Tensor, " r"], end: Float[Tensor, " r"], length: int
     ) -> Float[Tensor, "r k length"]:
-        """Weight of each position along one axis in each bin."""
+        """Return the weight of each position along one axis in each bin."""
         count = self.size * self.samples
         steps = (torch.arange(count, device=start.device, dtype=start.dtype) + 0.5) / count
         # As in torchvision, a region is at least one position wide.

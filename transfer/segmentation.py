@@ -1,19 +1,19 @@
 """VOC segmentation: mmsegmentation's EncoderDecoder with a fully convolutional head around a backbone.
 
-The last column of table 2 of "Colorful Image Colorization" (Zhang et al., ECCV 2016) is of this kind: every
-pixel gets a class, and the score is the mean over classes of intersection over union.
+The test behind the last column of table 2 of "Colorful Image Colorization" (Zhang et al., ECCV 2016): every pixel gets
+a class, and the score is the mean over classes of intersection over union.
 
 There are two networks: ``head``, mmsegmentation's FCNHead on conv5, and ``fcn32s``, the paper's (`transfer.fcn32s`).
-The loss of the first is averaged over all pixels of a batch, with void and padding counted as zero, as
-mmsegmentation does it (so that two processes compute what one does); that of the second over the pixels that are not
-void, as the paper does it.
+With ``head`` the loss is averaged over all pixels of a batch, void and padding counted as zero, as mmsegmentation
+does it, so that two processes compute what one does. With ``fcn32s`` it is averaged over the pixels that are not void,
+as in the paper.
 """
 
 import hashlib
 import json
 import shutil
 import warnings
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
@@ -48,7 +48,7 @@ from pretext.schedules import check_schedule, total_steps
 from transfer.data.masks import MaskedPhotos, ScaledCrop, collate, read_masks
 from transfer.fcn32s import FCN32s
 from transfer.finetuning import check_new_layers
-from transfer.metrics import VOID
+from transfer.metrics import VOID, check_scores
 from transfer.outcomes import Iou
 from transfer.parts import Conv5
 from transfer.preparation import prepare_backbone
@@ -63,19 +63,19 @@ with warnings.catch_warnings():
     from mmseg.models.decode_heads.decode_head import BaseDecodeHead
     from mmseg.models.losses import CrossEntropyLoss
 
-#: What fills a crop beyond the photo: the gray of lightness 50, which a backbone normalises to about zero.
+#: Names the run in the progress display and in errors.
+TITLE = "VOC segmentation"
+#: Fills a crop beyond the photo: the gray of lightness 50, which a backbone normalises to about zero.
 PADDING_GRAY = 119
-#: Values of the config's ``train``, and the setting a score is filed under.
+#: Values of the config's ``train``, and the setting of the score of each.
 SETTINGS = {"all": "all", "head": "frozen"}
 
 
 class Encoder(nn.Module):
-    """A backbone as mmsegmentation wants it: a tuple of feature maps, here of that of conv5 alone.
-
-    Layers above conv5 are taken out of the backbone, so that they are neither trained nor saved.
+    """A backbone as mmsegmentation wants it: it returns a tuple of feature maps, here conv5's alone.
 
     Args:
-        backbone: Taken over.
+        backbone: Becomes part of this module. Loses its layers above conv5, so that they are neither trained nor saved.
         config: The stage's config.
     """
 
@@ -88,33 +88,38 @@ class Encoder(nn.Module):
                 delattr(backbone, name)
 
     def forward(self, photos: Shaped[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n c i j"]]:
-        """The map (N, C, H / stride, W / stride) of RGB photos with values 0..255."""
+        """Return the map (N, C, H / stride, W / stride) of RGB photos with values 0..255."""
         return (self.conv5(photos),)
 
 
 class LogitsHead(BaseDecodeHead):  # type: ignore[misc]  # mmseg is not typed
-    """A head that adds nothing: what it is given are logits already."""
+    """A head that returns its input: a network that gives logits needs of mmsegmentation only the loss."""
 
     def __init__(self, **kwargs: Any):
         super().__init__(**kwargs)
         self.conv_seg = nn.Identity()
 
     def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """The logits."""
+        """Return the logits."""
         return inputs[0]
 
 
 class ImageIou(IoUMetric):  # type: ignore[misc]
-    """mmsegmentation's metric, which also keeps each image's areas.
+    """mmsegmentation's metric, which also keeps each image's areas and refuses logits that are not finite.
 
     Attributes:
-        outcomes: Of all images, once the metric was computed; on other processes than the first None.
+        outcomes: The areas of all images once the metric is computed; None on processes other than the first.
     """
 
     outcomes: Iou | None = None
 
+    def process(self, data_batch: Any, data_samples: Sequence[Mapping[str, Any]]) -> None:
+        """Count the areas of a batch; TrainingDivergedError if a logit is NaN, which would pass for a class."""
+        check_scores(TITLE, [sample["seg_logits"]["data"] for sample in data_samples])
+        super().process(data_batch, data_samples)
+
     def compute_metrics(self, results: list[tuple[Tensor, ...]]) -> dict[str, float]:
-        """The metrics in percent, from each image's intersections, unions, predicted and true areas."""
+        """Return the metrics in percent, from each image's intersections, unions, predicted and true areas."""
         areas = [torch.stack(column).long().numpy() for column in list(zip(*results, strict=True))[:2]]
         self.outcomes = Iou(*areas)
         return {name: float(value) for name, value in super().compute_metrics(results).items()}
@@ -122,7 +127,7 @@ class ImageIou(IoUMetric):  # type: ignore[misc]
 
 @dataclass(frozen=True)
 class Segmentation:
-    """One segmentation run on one process, everything about it checked."""
+    """One segmentation run on one process, fully checked."""
 
     job: Job
     model: nn.Module
@@ -137,23 +142,22 @@ class Segmentation:
 def voc_segmentation(job: Job) -> list[Measurement]:
     """Train a fully convolutional head, and the backbone with it unless ``train="head"``; score the test split.
 
-    An interrupted run goes on from its last checkpoint if backbone, config, data, seed and number of processes
-    are the same; checkpoints and mmengine's log lie in a folder of their own below ``job.work_dir`` until the
-    score is known. The table of all classes goes to `pretext.progress.LOG`.
+    An interrupted run goes on from its last checkpoint if backbone, config, data, seed and number of processes are
+    the same. Until the score is known, checkpoints and mmengine's log lie in a folder of their own below
+    ``job.work_dir``. The table of all classes goes to `pretext.progress.LOG`.
 
     Returns:
-        ``mean_iou``, over the classes with the background, and ``pixel_accuracy``, both without void pixels and
-        to two decimals of a percent, as mmsegmentation's IoUMetric gives them; photos are taken whole at their
-        own size.
+        ``mean_iou``, over the classes with the background, and ``pixel_accuracy``, both over whole photos at their own
+        size, without void pixels, and to two decimals of a percent, as mmsegmentation's IoUMetric gives them.
 
     Raises:
-        InputError: The config, the backbone or the tree is not what it must be; found before training starts.
-        TrainingDivergedError: The loss is no longer finite.
+        InputError: The config, the backbone or the tree cannot be used; found before training starts.
+        TrainingDivergedError: The loss or a score is not a finite number.
     """
     run = _prepare(job)
     rank = run.sampler.rank
     with sole_run(run.work_dir / "run.lock", run.work_dir) if rank == 0 else nullcontext():
-        display = ProgressDisplay("VOC segmentation", run.steps, enabled=rank == 0)
+        display = ProgressDisplay(TITLE, run.steps, enabled=rank == 0)
         runner = _runner(run, display)
         with display:
             runner.train()
@@ -181,18 +185,19 @@ def build_segmentor(backbone: Backbone, num_classes: int, config: Mapping[str, A
     """Build mmsegmentation's EncoderDecoder around a backbone.
 
     Args:
-        backbone: Layers above conv5 are taken out of it.
-        num_classes: Classes with the background.
+        backbone: With ``network="head"`` it becomes part of the model and loses its layers above conv5; with
+            ``fcn32s`` it is copied.
+        num_classes: Number of classes with the background.
         config: The stage's config.
         seed: Seed of the head's weights: He et al.'s, and N(0, 0.01^2) for the classifier.
 
     Returns:
-        A model whose backbone is where it was and whose head is on the CPU.
+        A model whose backbone is on the device it was on, and whose head is on the CPU.
     """
     crop = config["crop"]
     preprocessor = {
         "type": SegDataPreProcessor,
-        # Photos that are taken whole are padded to the largest of their batch.
+        # Whole photos are padded to the largest of their batch.
         **({"size_divisor": 1} if crop is None else {"size": (crop, crop)}),
         "pad_val": PADDING_GRAY,
         "seg_pad_val": VOID,
@@ -201,7 +206,7 @@ def build_segmentor(backbone: Backbone, num_classes: int, config: Mapping[str, A
         "num_classes": num_classes,
         "out_channels": num_classes,
         "ignore_index": VOID,
-        # mmengine would draw anew when training starts.
+        # Otherwise mmengine draws new weights when training starts.
         "init_cfg": None,
     }
     encoder: nn.Module
@@ -219,16 +224,17 @@ def build_segmentor(backbone: Backbone, num_classes: int, config: Mapping[str, A
             **config["head"],
         }
     with warnings.catch_warnings():
-        # Averaging over all pixels is meant: the mean over the pixels that are not void would differ between
+        # We do want to average over all pixels: the mean over the pixels that are not void would differ between
         # one process and two.
         warnings.filterwarnings("ignore", "Default ``avg_non_ignore`` is False", UserWarning)
         segmentor = EncoderDecoder(
             data_preprocessor=preprocessor,
-            # mmseg builds from a description; this one is built already.
-            backbone={"type": lambda: encoder},
+            # mmseg builds from descriptions only; the encoder takes this place below.
+            backbone={"type": nn.Identity},
             decode_head=head,
             test_cfg=ConfigDict(mode="whole"),
         )
+    segmentor.backbone = encoder
     if config["network"] == "head":
         he_normal_(segmentor.decode_head, seed)
         normal_(segmentor.decode_head.conv_seg.weight, std=0.01, seed=seed, name="conv_seg.weight")
@@ -268,8 +274,9 @@ def _check_config(config: Mapping[str, Any]) -> None:
     milestones = config["schedule"]["milestones"]
     if not all(isinstance(entry, (list, tuple)) and len(entry) == 2 for entry in milestones):
         raise InputError(
-            f"schedule.milestones are pairs of a step and a factor: received {milestones}, allowed are such as"
-            " ((1000, 0.1), (2000, 0.1))"
+            "schedule.milestones must be pairs of a step and a factor",
+            received=milestones,
+            allowed="write for instance ((1000, 0.1), (2000, 0.1))",
         )
     if config["network"] == "head":
         for key in ("channels", "num_convs", "kernel_size"):
@@ -320,7 +327,7 @@ def _loader(photos: MaskedPhotos, batch_size: int, sampler: Any, workers: int) -
 
 
 def _evaluator() -> Evaluator:
-    # "gpu" is mmengine's word for gathering through the process group, of any kind, and not through files.
+    # "gpu" is mmengine's word for gathering through the process group, of any kind, instead of files.
     return Evaluator(ImageIou(ignore_index=VOID, prefix="voc", collect_device="gpu"))
 
 
@@ -328,7 +335,7 @@ def _optimizer(model: nn.Module, config: Mapping[str, Any]) -> OptimWrapper:
     rate = config["optimizer"]["lr"]
     groups = []
     trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    # FCN-32s, which mmseg takes for a backbone, has the scores of its classes there.
+    # mmseg takes all of FCN-32s, with the scores of its classes, for a backbone.
     head = [name for name in trained if name.startswith(("decode_head.", "backbone.score."))]
     for names, factor in ((trained.keys() - set(head), 1.0), (head, config["head_lr_factor"])):
         weights = [weight for name, weight in trained.items() if name in names]

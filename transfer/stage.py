@@ -3,6 +3,7 @@
 import hashlib
 import json
 import logging
+import math
 import os
 import shutil
 from collections.abc import Iterable, Iterator, Mapping
@@ -74,6 +75,9 @@ class Measurement:
         split: What was trained on and scored on, for instance ``train->val``.
         split_fingerprint: SHA-256 of the lists of both.
         outcomes: What was found on each test image, if the stage keeps it.
+
+    Raises:
+        InputError: The value is not a finite number.
     """
 
     setting: str
@@ -82,6 +86,14 @@ class Measurement:
     split: str
     split_fingerprint: str
     outcomes: Outcomes | None = field(default=None, compare=False)
+
+    def __post_init__(self) -> None:
+        if not math.isfinite(self.value):
+            raise InputError(
+                f"{self.metric} of {self.setting} on {self.split} is not a finite number",
+                received=self.value,
+                allowed="no score is written; check that the test split shows objects that are not difficult",
+            )
 
 
 @contextmanager

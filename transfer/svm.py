@@ -1,7 +1,7 @@
 """VOC classification by linear support vector machines on frozen features.
 
 The test of Goyal et al. ("Scaling and Benchmarking Self-Supervised Visual Representation Learning", ICCV 2019,
-section 6.1): for each class one machine, whose cost is chosen by cross-validation on the split it is trained on.
+section 6.1): one machine per class, whose cost is chosen by cross-validation on the training split.
 """
 
 import warnings
@@ -35,7 +35,7 @@ from transfer.protocols import run_length
 from transfer.reductions import REDUCTIONS
 from transfer.stage import Job, Measurement
 
-#: Added to the norm of a photo's features before they are divided by it.
+#: Added to the norm of a photo's features before dividing by it.
 EPSILON = 1e-5
 
 
@@ -49,7 +49,7 @@ class WholePhotos(Dataset[Tensor]):
         return len(self.photos)
 
     def __getitem__(self, index: int) -> Tensor:
-        """One photo.
+        """Return one photo.
 
         Raises:
             InputError: The photo cannot be decoded.
@@ -60,13 +60,13 @@ class WholePhotos(Dataset[Tensor]):
 
 @dataclass(frozen=True)
 class ClassResult:
-    """One class on one layer.
+    """The machine of one class on one layer.
 
     Attributes:
-        scores: (N,) of the test's photos.
-        cost: The one chosen.
+        scores: (N,) its scores of the test photos.
+        cost: The cost chosen.
         validation_ap: Its average precision in cross-validation.
-        converged: Whether the machine of that cost converged within the iterations it was given.
+        converged: Whether training converged within the allowed iterations.
     """
 
     scores: Float[np.ndarray, " n"]
@@ -78,17 +78,16 @@ class ClassResult:
 def voc_svm(job: Job) -> list[Measurement]:
     """Train a linear SVM for each class on each of ``job.config["layers"]``, and score another split.
 
-    The layer, the cost chosen for each class and its AP in cross-validation go to `pretext.progress.LOG`.
+    For each layer and class, the chosen cost and its AP in cross-validation go to `pretext.progress.LOG`. As in the
+    authors' code, a training photo that shows only difficult objects of a class counts as one without it.
 
     Returns:
-        For each layer the mean average precision in its three definitions (``mean_ap_voc10`` is what the authors
-        compute), without the photos that show only difficult objects of a class.
+        For each layer the mean average precision in three definitions (the authors compute ``mean_ap_voc10``). The
+        AP of a class leaves out photos that show only difficult objects of it.
 
     Raises:
-        InputError: The config, the data or the backbone cannot be used; several processes; a class with fewer
-            photos than folds.
-
-    As in the authors' code, in training a photo that shows only difficult objects of a class is one without it.
+        InputError: The config, the data or the backbone cannot be used; a feature is not a finite number; there are
+            several processes; a class has fewer photos than there are folds.
     """
     config = job.config
     _check_config(config)
@@ -100,8 +99,9 @@ def voc_svm(job: Job) -> list[Measurement]:
     ]
     if rare:
         raise InputError(
-            f"cross-validation in {config['folds']} folds needs as many photos of each class of"
-            f" {config['train_split']}: received fewer of {', '.join(rare)}"
+            f"folds={config['folds']} needs as many photos of each class in train_split={config['train_split']}",
+            received=f"fewer of {', '.join(rare)}",
+            allowed="choose fewer folds or a larger split",
         )
     backbone = job.load_backbone(config["geometry"], "keep").backbone
     layers = select_layers(backbone, config["layers"])
@@ -127,15 +127,15 @@ def train_machines(
     config: dict[str, Any],
     seed: int,
 ) -> list[ClassResult]:
-    """One machine for each class, several side by side on the config's ``workers``.
+    """Train one machine per class, as many side by side as the config has ``workers``.
 
     Args:
-        train: Features of the photos to train on.
-        labels: 1, 0, or 255 where only difficult objects are shown.
+        train: Features of the training photos.
+        labels: 1, 0, or 255 where a photo shows only difficult objects.
         test: Features of the photos to score.
-        config: ``costs``, ``folds``, ``positive_weight``, ``tolerance`` and ``max_iterations``, which its
-            ``scale`` shortens.
-        seed: Of the coordinate descent.
+        config: Has ``costs``, ``folds``, ``positive_weight``, ``tolerance`` and ``max_iterations``, which ``scale``
+            shortens.
+        seed: Seed of the coordinate descent.
     """
     jobs = max(config["workers"], 1)
     one = delayed(_train_class)
@@ -185,7 +185,7 @@ def _train_class(
 def _features(
     backbone: Backbone, photos: Sequence[VocPhoto], layers: Sequence[str], job: Job
 ) -> dict[str, Float[np.ndarray, "n d"]]:
-    """Reduced features of unit norm, by layer."""
+    """Return reduced features of unit norm, by layer; InputError if one is not a finite number."""
     config = job.config
     reduction: Reduction = build(config["reduction"], REDUCTIONS)
     loader = DataLoader(
@@ -200,7 +200,15 @@ def _features(
                 flat = reduction(backbone.layer(name), values.float()).flatten(1)
                 rows[name].append((flat / (flat.norm(dim=1, keepdim=True) + EPSILON)).cpu().numpy())
             progress.step(len(batch))
-    return {name: np.concatenate(parts) for name, parts in rows.items()}
+    features = {name: np.concatenate(parts) for name, parts in rows.items()}
+    broken = [name for name, values in features.items() if not np.isfinite(values).all()]
+    if broken:
+        raise InputError(
+            f"{job.backbone} gives features that are NaN or infinite",
+            received=", ".join(broken),
+            allowed="use a backbone whose weights are finite numbers",
+        )
+    return features
 
 
 def _check_size(backbone: Backbone, layers: Sequence[str], job: Job) -> None:
@@ -216,13 +224,19 @@ def _check_config(config: dict[str, Any]) -> None:
         check_at_least(key, config[key], least)
     for key in ("positive_weight", "tolerance"):
         if not config[key] > 0:
-            raise InputError(f"{key} is too small: received {config[key]}, allowed are numbers above 0")
+            raise InputError(
+                f"{key} is too small", received=config[key], allowed="allowed are numbers above 0"
+            )
     run_length(config, config["max_iterations"])
     costs = config["costs"]
     if not costs or not all(isinstance(cost, (int, float)) and cost > 0 for cost in costs):
-        raise InputError(f"costs must be positive numbers, one or more: received {costs}")
-    if rank_and_world_size()[1] > 1:
         raise InputError(
-            f"support vector machines are trained by one process: received {rank_and_world_size()[1]};"
-            " use workers=N to train several of them side by side"
+            "costs is not usable", received=costs, allowed="allowed are one or more positive numbers"
+        )
+    processes = rank_and_world_size()[1]
+    if processes > 1:
+        raise InputError(
+            "support vector machines are trained by one process",
+            received=f"{processes} processes",
+            allowed="set workers=N to train several machines side by side",
         )

@@ -1,8 +1,11 @@
-"""A small VOC devkit tree made on the spot, whose two classes even an untrained backbone can tell apart."""
+"""A small backbone, and a small VOC devkit tree whose two classes even an untrained backbone can tell apart."""
 
 import numpy as np
 import pytest
 from PIL import Image
+
+from pretext.backbones.checkpoint import Provenance, build, save_backbone
+from pretext.initializers import he_normal_
 
 CLASSES = ("bars", "plain")
 WIDTH, HEIGHT, SIDE = 80, 64, 36
@@ -64,3 +67,13 @@ def new_voc_tree(tmp_path):
 def voc_tree(tmp_path_factory):
     """A tree that tests share and leave as it is."""
     return write_voc_tree(tmp_path_factory.mktemp("voc"))
+
+
+@pytest.fixture(scope="session")
+def small_alexnet(tmp_path_factory):
+    """What a job takes for an untrained AlexNet with few channels, to be trained in little time."""
+    backbone = build("alexnet", {"channels": (16, 32, 32, 32, 32)})
+    he_normal_(backbone, 0)
+    path = tmp_path_factory.mktemp("backbones") / "small.safetensors"
+    save_backbone(backbone, path, Provenance("random"))
+    return f"random:{path}"
