@@ -89,6 +89,8 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
             # With accumulated gradients the schedule moves on before the first update; the rate is still the step's.
             warnings.filterwarnings("ignore", "Detected call of `scheduler.step", UserWarning)
             trained: nn.Module = super().train()
+        # The loaders' workers end now, at once. Left to the garbage collector, they keep it waiting for five seconds.
+        del self.train_loop.dataloader_iterator
         return trained
 
     def build_logger(
