@@ -187,7 +187,9 @@ def test_with_given_proposals_it_learns_what_they_show(job, proposals):
     measured = {
         m.metric: m.value
         for m in voc_detection(
-            job(*LEARNING, "epochs=4", "max_train_proposals=100", "max_test_proposals=100", *proposals, seed=3)
+            job(
+                *LEARNING, "epochs=4", "max_train_proposals=100", "max_test_proposals=100", *proposals, seed=3
+            )
         )
     }
     # Untrained it has 4.

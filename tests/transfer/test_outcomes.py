@@ -1,21 +1,21 @@
-from dataclasses import replace
+import dataclasses
 
 import numpy as np
 import pytest
 import torch
-from refusals import refused
+from naive_scores import devkit_precision, naive_average_precision
 from scipy import stats
-from sklearn.metrics import average_precision_score, precision_recall_curve
 
+from pretext.errors import InputError
 from transfer.detection_metrics import detection_outcomes
+from transfer.metrics import AVERAGE_PRECISIONS
 from transfer.outcomes import (
     Accuracy,
     AveragePrecision,
     DetectionPrecision,
     Iou,
-    difference_of,
     load_outcomes,
-    resampled,
+    paired_bootstrap,
     save_outcomes,
 )
 
@@ -41,7 +41,7 @@ def detection(count=30, seed=0):
     rng = np.random.default_rng(seed)
     image = rng.integers(0, count, 200)
     found = [rng.integers(1, 4, 200), rng.choice([1, 0, -1], 200, p=[0.4, 0.5, 0.1])]
-    return DetectionPrecision(rng.integers(0, 4, (count, 3)) + 2, image, *found, np.array(["voc07_11point"]))
+    return DetectionPrecision(rng.integers(0, 4, (count, 3)) + 2, image, *found, np.array(["voc07"]))
 
 
 @pytest.mark.parametrize("make", [lambda: accuracy(0.5), precision, iou, detection])
@@ -65,44 +65,24 @@ def test_metrics_are_of_the_chosen_images():
     assert areas.metric(np.array([0, 1])) == pytest.approx(100 * (8 / 14 + 2 / 8) / 2)
 
 
-def naive_precision(definition, scores, labels):
-    """Average precision of one class from scikit-learn's curve, whose recall falls from 1 to 0."""
-    scores, labels = scores[labels != 255], labels[labels != 255]
-    if definition == "sklearn":
-        return average_precision_score(labels, scores)
-    precision, recall, _ = precision_recall_curve(labels, scores)
-    highest = [max(precision[recall >= r]) for r in recall]
-    if definition == "voc10":
-        return sum((r - lower) * best for r, lower, best in zip(recall, recall[1:], highest, strict=False))
-    # The curve's last point (precision 1 at recall 0) belongs to no threshold.
-    there = [[p for p, r in zip(precision[:-1], recall[:-1], strict=True) if r >= t / 10] for t in range(11)]
-    return sum(max(found, default=0) for found in there) / 11
-
-
-@pytest.mark.parametrize("definition", ["sklearn", "voc07", "voc10"])
+@pytest.mark.parametrize("definition", AVERAGE_PRECISIONS)
 def test_precision_of_the_chosen_images_is_that_of_their_copies(definition):
     first = precision(seed=4)
     # Some scores are equal.
     outcomes = AveragePrecision(first.scores.round(1), first.labels, np.array([definition]))
     rng = np.random.default_rng(0)
     for chosen in (np.arange(60), rng.integers(60, size=60), rng.integers(60, size=9)):
-        scores, labels = outcomes.scores[chosen], outcomes.labels[chosen]
-        classes = [c for c in range(3) if (labels[:, c] == 1).any()]
-        expected = [naive_precision(definition, scores[:, c], labels[:, c]) for c in classes]
-        assert outcomes.metric(chosen) == pytest.approx(100 * np.mean(expected))
-
-
-def difference(first, second, draws=1000):
-    return difference_of(first.metric() - second.metric(), resampled(first, draws), resampled(second, draws))
+        expected = naive_average_precision(outcomes.scores[chosen], outcomes.labels[chosen], definition)
+        assert outcomes.metric(chosen) == pytest.approx(100 * expected)
 
 
 def test_the_interval_is_that_of_the_normal_approximation():
     first, second = accuracy(0.7, seed=1), accuracy(0.6, seed=2)
-    found = difference(first, second, draws=4000)
+    difference = paired_bootstrap([first], [second], draws=4000)
     each = 100 * (first.correct.astype(float) - second.correct)
-    assert found.points == pytest.approx(each.mean())
+    assert difference.points == pytest.approx(each.mean())
     low, high = stats.norm.interval(0.95, each.mean(), each.std() / np.sqrt(len(each)))
-    assert (found.low, found.high) == pytest.approx((low, high), abs=0.4)
+    assert (difference.low, difference.high) == pytest.approx((low, high), abs=0.4)
 
 
 def test_it_is_paired():
@@ -110,33 +90,46 @@ def test_it_is_paired():
     first = accuracy(0.6)
     better = first.correct.copy()
     better[np.flatnonzero(~better)[:5]] = True
-    found = difference(Accuracy(better), first)
-    assert found.points == pytest.approx(100 * 5 / 400)
-    assert found.low > 0
-    assert found.high - found.low < 2.5
+    difference = paired_bootstrap([Accuracy(better)], [first])
+    assert difference.points == pytest.approx(100 * 5 / 400)
+    assert difference.low > 0
+    assert difference.high - difference.low < 2.5
 
 
 def test_equal_methods_do_not_differ():
-    found = difference(accuracy(0.6), accuracy(0.6), draws=100)
-    assert (found.points, found.low, found.high) == (0, 0, 0)
+    runs = [accuracy(0.6, seed=seed) for seed in range(3)]
+    difference = paired_bootstrap(runs, runs)
+    assert (difference.points, difference.low, difference.high) == (0, 0, 0)
+
+
+def test_runs_of_a_method_are_averaged():
+    first, second = [accuracy(0.8, seed=1), accuracy(0.6, seed=2)], [accuracy(0.5, seed=3)]
+    means = [np.mean([run.correct.mean() for run in runs]) for runs in (first, second)]
+    assert paired_bootstrap(first, second, draws=10).points == pytest.approx(100 * (means[0] - means[1]))
 
 
 def test_the_seed_decides_the_draws():
-    run = precision(seed=1)
-    first = resampled(run, draws=50, seed=3)
-    assert np.array_equal(first, resampled(run, draws=50, seed=3))
-    assert not np.array_equal(first, resampled(run, draws=50, seed=4))
+    runs = [precision(seed=1)], [precision(seed=2)]
+    assert paired_bootstrap(*runs, draws=50, seed=3) == paired_bootstrap(*runs, draws=50, seed=3)
+    assert paired_bootstrap(*runs, draws=50, seed=3) != paired_bootstrap(*runs, draws=50, seed=4)
+
+
+def test_other_images_are_refused():
+    with pytest.raises(InputError, match="received 1 and 1 runs with 300, 400 images"):
+        paired_bootstrap([accuracy(0.5)], [accuracy(0.5, count=300)])
+    with pytest.raises(InputError, match="received 0 and 1 runs"):
+        paired_bootstrap([], [accuracy(0.5)])
 
 
 @pytest.mark.parametrize("content", [b"", b"junk"])
 def test_another_file_is_refused(content, tmp_path):
     (tmp_path / "outcomes.npz").write_bytes(content)
-    with refused(tmp_path / "outcomes.npz", "conv5 top1"):
+    with pytest.raises(InputError, match="holds no outcomes of conv5 top1"):
         load_outcomes(tmp_path / "outcomes.npz", "conv5", "top1")
     np.savez(
         tmp_path / "other.npz", **{"conv5 top1 kind": np.array("accuracy"), "conv5 top1 hits": np.zeros(3)}
     )
-    with refused(tmp_path / "other.npz", "conv5 top1"):
+    with pytest.raises(InputError, match="holds no outcomes of conv5 top1"):
         load_outcomes(tmp_path / "other.npz", "conv5", "top1")
 
 
@@ -162,10 +155,18 @@ def test_detections_of_an_image_chosen_twice_count_twice():
 
     photos = [photo() for _ in range(6)]
     chosen = [0, 0, 3, 5, 5, 5]
-    each = detection_outcomes(*zip(*photos, strict=True), 2)
-    copies = detection_outcomes(*zip(*(photos[index] for index in chosen), strict=True), 2)
-    for definition in ("voc07_11point", "area"):
-        outcomes, expected = (replace(one, definition=np.array([definition])) for one in (each, copies))
+    for definition in ("voc07", "voc10"):
+        outcomes = detection_outcomes(*zip(*photos, strict=True), 2, definition=definition)
+        copies = [photos[index] for index in chosen]
+        expected = devkit_precision(*zip(*copies, strict=True), 2, definition)
         # Copies have equal scores, whose order differs: between them, not between images.
-        assert outcomes.metric(np.array(chosen)) == pytest.approx(expected.metric(), abs=0.5)
-        assert outcomes.metric(np.arange(6)) == pytest.approx(100 * outcomes.per_class().mean())
+        assert outcomes.metric(np.array(chosen)) == pytest.approx(100 * expected, abs=0.5)
+        everything = devkit_precision(*zip(*photos, strict=True), 2, definition)
+        assert outcomes.metric(np.arange(6)) == pytest.approx(100 * everything)
+
+
+@pytest.mark.parametrize(("earlier", "now"), [("voc07_11point", "voc07"), ("area", "voc10")])
+def test_the_first_names_of_detections_definitions_are_read(earlier, now):
+    outcomes = detection()
+    metrics = [dataclasses.replace(outcomes, definition=np.array([name])).metric() for name in (earlier, now)]
+    assert metrics[0] == metrics[1]

@@ -12,6 +12,9 @@ CONFIG = {
 }  # fmt: skip
 
 
+FEW = {"channels": (16, 32, 32, 32, 32)}
+
+
 def random_backbone(architecture="alexnet", **arguments):
     backbone = build(architecture, arguments)
     he_normal_(backbone, 0)
@@ -31,7 +34,7 @@ def photos(size=64):
     [("alexnet", "conv5", 256), ("vgg16", "conv5_3", 512), ("colornet", "conv5", 512)],
 )
 def test_it_ends_at_the_last_convolution_of_block_5(architecture, layer, channels):
-    conv5 = Conv5(random_backbone(architecture), CONFIG, trained=True)
+    conv5 = Conv5(build(architecture, {}), CONFIG, trained=True)
     assert (conv5.layer.name, conv5.out_channels) == (layer, channels)
     assert conv5(photos(32)).shape[1] == channels
 
@@ -41,7 +44,7 @@ def test_it_ends_at_the_last_convolution_of_block_5(architecture, layer, channel
     [("train", True, True), ("frozen", True, False), ("train", False, False)],
 )
 def test_batch_norm_moves_only_where_it_is_trained(batch_norm, trained, moving):
-    conv5 = Conv5(random_backbone(), CONFIG | {"batch_norm": batch_norm}, trained).train()
+    conv5 = Conv5(random_backbone(**FEW), CONFIG | {"batch_norm": batch_norm}, trained).train()
     before = {name: value.clone() for name, value in conv5.state_dict().items()}
     conv5(photos())
     changed = {name for name, value in conv5.state_dict().items() if not torch.equal(value, before[name])}
@@ -57,11 +60,11 @@ def test_batch_norm_moves_only_where_it_is_trained(batch_norm, trained, moving):
 
 @pytest.mark.parametrize("geometry", ["pretrain", "evaluation"])
 def test_the_backbones_own_fc6_and_fc7_give_what_they_gave_in_it(geometry):
-    arguments = {"fully_connected": True, "norm": "batch_no_affine", "groups": 2}
+    arguments = {"fully_connected": True, "norm": "batch_no_affine", "groups": 2, **FEW}
     published = random_backbone(geometry="evaluation", **arguments)
     backbone = build("alexnet", arguments | {"geometry": geometry})
     backbone.load_state_dict(published.state_dict())
-    fully_connected = FullyConnected(backbone.eval(), 256, CONFIG, True, 0).eval()
+    fully_connected = FullyConnected(backbone.eval(), 32, CONFIG, True, 0).eval()
     assert (fully_connected.size, fully_connected.out_channels) == (6, 4096)
     with torch.no_grad():
         expected = published(photos(227), ["conv5", "pool5", "fc7"])
@@ -73,7 +76,8 @@ def test_the_backbones_own_fc6_and_fc7_give_what_they_gave_in_it(geometry):
 
 
 def test_new_layers_follow_from_the_seed_and_drop_only_in_training():
-    first, same, other = (FullyConnected(random_backbone(), 4, CONFIG, True, seed) for seed in (1, 1, 2))
+    backbone = random_backbone(**FEW)
+    first, same, other = (FullyConnected(backbone, 4, CONFIG, True, seed) for seed in (1, 1, 2))
     pooled = torch.rand(50, 4, 3, 3)
     features = first.eval()(pooled)
     assert features.shape == (50, 8)
@@ -83,7 +87,7 @@ def test_new_layers_follow_from_the_seed_and_drop_only_in_training():
 
 
 def test_mixed_precision_returns_float32_near_the_exact_features():
-    backbone = random_backbone()
+    backbone = random_backbone(**FEW)
     exact = Conv5(backbone, CONFIG, trained=False)(photos_ := photos())
     mixed = Conv5(backbone, CONFIG | {"mixed_precision": True}, trained=False)(photos_)
     assert mixed.dtype == torch.float32
