@@ -25,7 +25,7 @@ from transfer.metrics import AVERAGE_PRECISIONS, VOID, mean_over_classes
 
 #: Names of definitions in the first files of detection's outcomes, and their names in `AVERAGE_PRECISIONS`.
 EARLIER_DEFINITIONS = {"voc07_11point": "voc07", "area": "voc10"}
-#: Choices of images whose metrics are computed at once.
+#: Number of draws whose metrics are computed at once.
 DRAWS_AT_ONCE = 50
 #: File in a run's folder that holds the outcomes of its test images.
 OUTCOMES_NAME = "outcomes.npz"
@@ -149,10 +149,10 @@ class DetectionPrecision(Outcomes):
     """Mean average precision of detection.
 
     Attributes:
-        positives: (N, C) objects of each image and class that are to be found.
-        image: (M,) index of the image of each detection; detections are in the order of falling score.
-        label: (M,) its class, 1..C.
-        hit: (M,) 1 for a true positive, 0 for a false one, -1 for one that counts neither way.
+        positives: (N, C) number of objects to be found, by image and class.
+        image: (M,) index of the image of each detection, in the order of falling score.
+        label: (M,) class of each detection, 1..C.
+        hit: (M,) 1 for a true positive, 0 for a false positive, -1 for a detection that counts neither way.
         definition: (1,) name of one of `AVERAGE_PRECISIONS` or `EARLIER_DEFINITIONS`.
     """
 
@@ -200,7 +200,7 @@ def _area(
 def _mean_over_classes(
     per_class: Sequence[Float[np.ndarray, " draws"]], draws: int
 ) -> Float[np.ndarray, " draws"]:
-    """For each draw the mean over the classes that have a number; NaN if none has."""
+    """Return, for each draw, the mean over the classes that have a number; NaN if none has."""
     return np.array(
         [mean_over_classes(np.array([each[draw] for each in per_class])) for draw in range(draws)]
     )

@@ -1,12 +1,12 @@
-import dataclasses
+from dataclasses import replace
 
 import numpy as np
 import pytest
 import torch
 from naive_scores import devkit_precision, naive_average_precision
+from refusals import refused
 from scipy import stats
 
-from pretext.errors import InputError
 from transfer.detection_metrics import detection_outcomes
 from transfer.metrics import AVERAGE_PRECISIONS
 from transfer.outcomes import (
@@ -14,8 +14,9 @@ from transfer.outcomes import (
     AveragePrecision,
     DetectionPrecision,
     Iou,
+    difference_of,
     load_outcomes,
-    paired_bootstrap,
+    resampled,
     save_outcomes,
 )
 
@@ -72,17 +73,22 @@ def test_precision_of_the_chosen_images_is_that_of_their_copies(definition):
     outcomes = AveragePrecision(first.scores.round(1), first.labels, np.array([definition]))
     rng = np.random.default_rng(0)
     for chosen in (np.arange(60), rng.integers(60, size=60), rng.integers(60, size=9)):
-        expected = naive_average_precision(outcomes.scores[chosen], outcomes.labels[chosen], definition)
+        scores, labels = outcomes.scores[chosen], outcomes.labels[chosen]
+        expected = naive_average_precision(scores, labels, definition)
         assert outcomes.metric(chosen) == pytest.approx(100 * expected)
+
+
+def difference(first, second, draws=1000):
+    return difference_of(first.metric() - second.metric(), resampled(first, draws), resampled(second, draws))
 
 
 def test_the_interval_is_that_of_the_normal_approximation():
     first, second = accuracy(0.7, seed=1), accuracy(0.6, seed=2)
-    difference = paired_bootstrap([first], [second], draws=4000)
+    found = difference(first, second, draws=4000)
     each = 100 * (first.correct.astype(float) - second.correct)
-    assert difference.points == pytest.approx(each.mean())
+    assert found.points == pytest.approx(each.mean())
     low, high = stats.norm.interval(0.95, each.mean(), each.std() / np.sqrt(len(each)))
-    assert (difference.low, difference.high) == pytest.approx((low, high), abs=0.4)
+    assert (found.low, found.high) == pytest.approx((low, high), abs=0.4)
 
 
 def test_it_is_paired():
@@ -90,46 +96,33 @@ def test_it_is_paired():
     first = accuracy(0.6)
     better = first.correct.copy()
     better[np.flatnonzero(~better)[:5]] = True
-    difference = paired_bootstrap([Accuracy(better)], [first])
-    assert difference.points == pytest.approx(100 * 5 / 400)
-    assert difference.low > 0
-    assert difference.high - difference.low < 2.5
+    found = difference(Accuracy(better), first)
+    assert found.points == pytest.approx(100 * 5 / 400)
+    assert found.low > 0
+    assert found.high - found.low < 2.5
 
 
 def test_equal_methods_do_not_differ():
-    runs = [accuracy(0.6, seed=seed) for seed in range(3)]
-    difference = paired_bootstrap(runs, runs)
-    assert (difference.points, difference.low, difference.high) == (0, 0, 0)
-
-
-def test_runs_of_a_method_are_averaged():
-    first, second = [accuracy(0.8, seed=1), accuracy(0.6, seed=2)], [accuracy(0.5, seed=3)]
-    means = [np.mean([run.correct.mean() for run in runs]) for runs in (first, second)]
-    assert paired_bootstrap(first, second, draws=10).points == pytest.approx(100 * (means[0] - means[1]))
+    found = difference(accuracy(0.6), accuracy(0.6), draws=100)
+    assert (found.points, found.low, found.high) == (0, 0, 0)
 
 
 def test_the_seed_decides_the_draws():
-    runs = [precision(seed=1)], [precision(seed=2)]
-    assert paired_bootstrap(*runs, draws=50, seed=3) == paired_bootstrap(*runs, draws=50, seed=3)
-    assert paired_bootstrap(*runs, draws=50, seed=3) != paired_bootstrap(*runs, draws=50, seed=4)
-
-
-def test_other_images_are_refused():
-    with pytest.raises(InputError, match="received 1 and 1 runs with 300, 400 images"):
-        paired_bootstrap([accuracy(0.5)], [accuracy(0.5, count=300)])
-    with pytest.raises(InputError, match="received 0 and 1 runs"):
-        paired_bootstrap([], [accuracy(0.5)])
+    run = precision(seed=1)
+    first = resampled(run, draws=50, seed=3)
+    assert np.array_equal(first, resampled(run, draws=50, seed=3))
+    assert not np.array_equal(first, resampled(run, draws=50, seed=4))
 
 
 @pytest.mark.parametrize("content", [b"", b"junk"])
 def test_another_file_is_refused(content, tmp_path):
     (tmp_path / "outcomes.npz").write_bytes(content)
-    with pytest.raises(InputError, match="holds no outcomes of conv5 top1"):
+    with refused(tmp_path / "outcomes.npz", "conv5 top1"):
         load_outcomes(tmp_path / "outcomes.npz", "conv5", "top1")
     np.savez(
         tmp_path / "other.npz", **{"conv5 top1 kind": np.array("accuracy"), "conv5 top1 hits": np.zeros(3)}
     )
-    with pytest.raises(InputError, match="holds no outcomes of conv5 top1"):
+    with refused(tmp_path / "other.npz", "conv5 top1"):
         load_outcomes(tmp_path / "other.npz", "conv5", "top1")
 
 
@@ -156,7 +149,7 @@ def test_detections_of_an_image_chosen_twice_count_twice():
     photos = [photo() for _ in range(6)]
     chosen = [0, 0, 3, 5, 5, 5]
     for definition in ("voc07", "voc10"):
-        outcomes = detection_outcomes(*zip(*photos, strict=True), 2, definition=definition)
+        outcomes = detection_outcomes(*zip(*photos, strict=True), 2, definition)
         copies = [photos[index] for index in chosen]
         expected = devkit_precision(*zip(*copies, strict=True), 2, definition)
         # Copies have equal scores, whose order differs: between them, not between images.
@@ -168,5 +161,5 @@ def test_detections_of_an_image_chosen_twice_count_twice():
 @pytest.mark.parametrize(("earlier", "now"), [("voc07_11point", "voc07"), ("area", "voc10")])
 def test_the_first_names_of_detections_definitions_are_read(earlier, now):
     outcomes = detection()
-    metrics = [dataclasses.replace(outcomes, definition=np.array([name])).metric() for name in (earlier, now)]
-    assert metrics[0] == metrics[1]
+    first, second = (replace(outcomes, definition=np.array([name])).metric() for name in (earlier, now))
+    assert first == second
