@@ -5,6 +5,7 @@ import io
 import os
 import tarfile
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, runtime_checkable
 from urllib.parse import urlsplit
@@ -194,11 +195,47 @@ def _last_two(name: str) -> str:
     return "/".join(name.split("/")[-2:])
 
 
-def decode_rgb(data: bytes) -> Image.Image:
-    """Decode a photo of any mode to upright 8-bit RGB.
+@dataclass(frozen=True)
+class PhotoHeader:
+    """What a photo's file says before its pixels are decoded.
 
-    16-bit values are scaled to 8 bits, gray and CMYK are converted, what is transparent is laid over white,
-    and the EXIF orientation is applied; a photo whose EXIF data are damaged stays as it is.
+    Attributes:
+        size: Width and height of the stored pixels.
+        orientation: How EXIF says to turn them, 1 to 8; 1, as they are, where EXIF says nothing or is damaged.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height of the upright photo."""
+        width, height = self.size
+        return (height, width) if self.orientation >= 5 else (width, height)
+
+
+def read_header(path: Path) -> PhotoHeader:
+    """Read a photo's size and orientation.
+
+    Raises:
+        UnreadablePhotoError: The file cannot be read, or is not a photo.
+    """
+    try:
+        with Image.open(path) as opened:
+            return PhotoHeader(opened.size, _orientation(opened))
+    except Exception as error:
+        raise UnreadablePhotoError(str(error) or type(error).__name__) from error
+
+
+def decode_rgb(data: bytes, *, upright: bool = True) -> Image.Image:
+    """Decode a photo of any mode to 8-bit RGB.
+
+    16-bit values are scaled to 8 bits, gray and CMYK are converted, and what is transparent is laid over white.
+
+    Args:
+        data: The photo's file.
+        upright: Whether to apply the EXIF orientation (a photo whose EXIF data are damaged stays as it is). False where
+            something belongs to the stored pixels: boxes, masks, motions.
 
     Raises:
         UnreadablePhotoError: The bytes are no photo, or it is cut short or damaged.
@@ -206,7 +243,7 @@ def decode_rgb(data: bytes) -> Image.Image:
     try:
         with Image.open(io.BytesIO(data)) as opened:
             opened.load()
-            return _to_rgb(_upright(opened))
+            return _to_rgb(_upright(opened) if upright else opened)
     # Damaged files raise nearly anything in Pillow: OSError, SyntaxError, EOFError, TypeError, struct.error, ...
     except Exception as error:
         raise UnreadablePhotoError(str(error) or type(error).__name__) from error
@@ -214,11 +251,16 @@ def decode_rgb(data: bytes) -> Image.Image:
 
 def _upright(image: Image.Image) -> Image.Image:
     # ImageOps.exif_transpose also writes the EXIF data anew, which fails where any entry of them is damaged.
+    orientation = _orientation(image)
+    return image if orientation == 1 else image.transpose(TO_UPRIGHT[orientation])
+
+
+def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
+        return int(orientation) if orientation in TO_UPRIGHT else 1
     except Exception:
-        return image
-    return image.transpose(TO_UPRIGHT[orientation]) if orientation in TO_UPRIGHT else image
+        return 1
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:

@@ -138,7 +138,9 @@ class PairList:
         """
         words = self.line(index).split()
         first, second = (
-            decode_rgb((self.path.parent / words[place]).read_bytes()) for place in self._files()
+            # The numbers of a line belong to the stored pixels.
+            decode_rgb((self.path.parent / words[place]).read_bytes(), upright=False)
+            for place in self._files()
         )
         return side_by_side(*self.pictures(index, first, second))
 
