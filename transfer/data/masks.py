@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from pretext.data.photos import PhotoHeader, UnreadablePhotoError, read_header
 from pretext.data.views import Draw, draw_rng, to_tensor
 from pretext.errors import InputError
-from transfer.data.orientation import belongs_upright, tell_assumed
+from transfer.data.orientation import belongs_upright, other_size, tell_assumed
 from transfer.data.sbd import COUNTS, sbd_split
 from transfer.data.voc import VOID, VocMask, open_voc, read_image
 
@@ -126,11 +126,7 @@ class MaskedPhotos(Dataset[dict[str, Any]]):
         size = (values.shape[1], values.shape[0])
         upright = belongs_upright(header, size)
         if upright is None:
-            raise InputError(
-                f"{entry.mask} belongs to another photo than {entry.path}: its size differs",
-                received=size,
-                allowed=sorted({header.size, header.upright_size}),
-            )
+            raise other_size(entry.mask, entry.path, header, size)
         classes = self.metainfo["classes"]
         last = len(classes) - 1
         odd = np.setdiff1d(values[values > last], VOID)

@@ -27,7 +27,7 @@ from pretext.errors import InputError
 from pretext.files import read_lines
 from transfer.data.identity import names_fingerprint
 from transfer.data.listed import check_files
-from transfer.data.orientation import belongs_upright
+from transfer.data.orientation import belongs_upright, other_size
 
 #: Label of what is not judged: difficult objects in classification, void pixels in masks.
 VOID = 255
@@ -236,11 +236,7 @@ def _read_photo(name: str, path: Path, annotation: Path, index: dict[str, int]) 
             f" bndbox/{', '.join(_CORNERS)}",
         ) from error
     if belongs_upright(header, said) is None:
-        raise InputError(
-            f"{annotation} belongs to another photo than {path}: its size differs",
-            received=said,
-            allowed=sorted({header.size, header.upright_size}),
-        )
+        raise other_size(annotation, path, header, said)
     width, height = map(int, said)
     boxes = np.array(corners, dtype=np.float32).reshape(-1, 4) - np.array([1, 1, 0, 0], dtype=np.float32)
     boxes = np.clip(boxes, 0, np.array([width, height] * 2, dtype=np.float32))

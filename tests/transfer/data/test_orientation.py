@@ -184,17 +184,17 @@ def test_sizes_of_another_photo_are_refused(tmp_path, year, orientation):
     path = year / "JPEGImages" / "photo.jpg"
     stored(path, orientation)
     annotate(year, SIZE[::-1], (0, 0, 10, 10))
-    with refused("photo.xml", "photo.jpg", received=SIZE[::-1], allowed=(SIZE,)):
+    with refused("photo.xml", "photo.jpg", received="80 x 100", allowed=("100 x 80",)):
         open_voc(year, 2012).photos("train")
     write_mask(year / "SegmentationClass" / "photo.png", SIZE[::-1], (0, 0, 10, 10))
-    with refused("photo.png", "photo.jpg", received=SIZE[::-1], allowed=(SIZE,)):
+    with refused("photo.png", "photo.jpg", received="80 x 100", allowed=("100 x 80",)):
         read_masks(tmp_path, 2012, ["train"], None, 0)
 
 
 def test_sizes_of_another_photo_are_refused_with_both_that_fit(year):
     stored(year / "JPEGImages" / "photo.jpg", 6)
     annotate(year, (90, 80), (0, 0, 10, 10))
-    with refused(received=(90, 80), allowed=((80, 100), (100, 80))):
+    with refused(received="90 x 80", allowed=("100 x 80", "80 x 100")):
         open_voc(year, 2012).photos("train")
 
 

@@ -119,7 +119,7 @@ def test_a_damaged_tree_is_an_error(year, damage, names):
 
 def test_what_does_not_fit_the_photo_is_an_error_with_what_does(year):
     rewrite(year, "<width>80", "<width>90")
-    with refused("000001.xml", "000001.jpg", received=(90, 64), allowed=((80, 64),)):
+    with refused("000001.xml", "000001.jpg", received="90 x 64", allowed=("80 x 64",)):
         open_voc(year, 2007).photos("train")
     rewrite(year, "<width>90", "<width>80")
     rewrite(year, "<xmin>3", "<xmin>39")
