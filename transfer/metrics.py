@@ -13,9 +13,7 @@ from jaxtyping import Bool, Float, Int, Integer
 from torch import Tensor
 
 from pretext.errors import InputError
-
-VOID = 255
-"""Label of what is not judged: difficult objects in VOC classification, void pixels in segmentation."""
+from transfer.data.voc import VOID
 
 PrecisionRecall = tuple[Float[np.ndarray, " k"], Float[np.ndarray, " k"]]
 """Precision and recall, in the order of falling score threshold."""

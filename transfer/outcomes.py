@@ -20,7 +20,8 @@ from jaxtyping import Bool, Float, Int, Integer
 
 from pretext.errors import InputError
 from pretext.files import write_whole
-from transfer.metrics import VOID, class_means, eleven_point_area, envelope_area, step_area
+from transfer.data.voc import VOID
+from transfer.metrics import class_means, eleven_point_area, envelope_area, step_area
 
 #: Definitions of classification's average precision, as `transfer.metrics.APS` has them.
 CLASSIFICATION_AREAS = {"sklearn": step_area, "voc07": eleven_point_area, "voc10": envelope_area}

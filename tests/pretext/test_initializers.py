@@ -13,7 +13,6 @@ from pretext.backbones.colornet import ColorNet
 from pretext.backbones.vgg import VGG16
 from pretext.baselines import initialize_backbone
 from pretext.data.crops import center_crop
-from pretext.data.decoding import decode_rgb
 from pretext.data.sources import open_photos
 from pretext.errors import InputError
 from pretext.initializers import he_normal_, initialize_from_data, rescale_between_layers

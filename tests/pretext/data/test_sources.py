@@ -8,7 +8,6 @@ import pytest
 from made_photos import encoded, gradient
 from PIL import Image
 
-from pretext.data.decoding import decode_rgb
 from pretext.data.sources import data_path, fingerprint, open_photos
 from pretext.errors import InputError
 

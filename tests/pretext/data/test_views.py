@@ -7,7 +7,6 @@ from PIL import Image
 from torch.utils.data import DataLoader
 
 from pretext.data.crops import RandomCrop, center_crop
-from pretext.data.decoding import decode_rgb
 from pretext.data.sampling import Draw, EpochSampler
 from pretext.data.views import CentralViews, PretrainingViews, collate
 from pretext.errors import InputError

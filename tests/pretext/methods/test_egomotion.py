@@ -9,7 +9,6 @@ from torch.nn import functional as F
 
 from pretext.backbones import AlexNet
 from pretext.data.crops import PairCrop
-from pretext.data.decoding import decode_rgb
 from pretext.data.sampling import Draw, draw_rng
 from pretext.data.sources import open_photos
 from pretext.errors import InputError
@@ -150,9 +149,7 @@ def test_frames_have_the_motions_of_their_list(frame_pairs, tmp_path):
     method.heads = nn.ModuleDict({"dx": Reader(), "dy": Reader(backwards=True), "rotation": Constant()})
     view = PairCrop(size=16, resize=20)
     index = torch.tensor([7, 31, 12, 39, 0, 22])
-    batch = torch.stack(
-        [view(frame_pairs.image(i), draw_rng(0, Draw(0, i))) for i in index.tolist()]
-    )
+    batch = torch.stack([view(frame_pairs.image(i), draw_rng(0, Draw(0, i))) for i in index.tolist()])
     scalars = method(batch, index)
     for name in ("dx", "dy", "rotation"):
         assert scalars[f"accuracy_{name}"] == 1

@@ -3,7 +3,7 @@ import pytest
 import torch
 from PIL import Image
 
-from pretext.data.decoding import UnreadablePhotoError, decode_rgb
+from pretext.data.decoding import UnreadablePhotoError
 from pretext.data.pairs.frames import FramePairs
 from pretext.data.pairs.pair_list import halves
 from pretext.data.pairs.tracks import PATCH_SIDE, Tracks

@@ -3,7 +3,6 @@ import numpy as np
 import pytest
 
 from pretext.__main__ import main
-from pretext.data.decoding import decode_rgb
 from pretext.data.pairs.tracks import Tracks
 from pretext.data.pairs.videos import CAMERA, LOST, NO_ROOM, STILL, follow, moving_points, track_videos
 from pretext.data.sources import open_photos
