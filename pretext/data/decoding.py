@@ -8,7 +8,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import BinaryIO
 
 import numpy as np
 from PIL import ExifTags, Image
@@ -130,7 +129,8 @@ def read_header(path: Path) -> PhotoHeader:
             start = file.read(64)
             file.seek(0)
             # The texts of a PNG may stand behind its pixels.
-            source = io.BytesIO(without_texts(file.read())) if start.startswith(FORMATS[1].start) else file
+            is_png = start.startswith(FORMATS[1].start)
+            source = io.BytesIO(without_texts(file.read())) if is_png else file
             with _opened(source, start) as opened:
                 return PhotoHeader(opened.size, _orientation(opened))
     except OSError as error:
@@ -170,7 +170,7 @@ def decode_rgb(data: bytes, *, upright: bool = True) -> Image.Image:
 
 
 @contextmanager
-def _opened(source: BinaryIO, start: bytes) -> Iterator[ImageFile]:
+def _opened(source: io.BytesIO | io.BufferedReader, start: bytes) -> Iterator[ImageFile]:
     """Open a photo that begins with ``start``; raise UnreadablePhotoError for all that goes wrong with it."""
     found = next((one for one in FORMATS if one.matches(start)), None)
     if found is None:
