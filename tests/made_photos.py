@@ -8,6 +8,8 @@ import torch
 from PIL import Image
 from torch.nn import functional as F
 
+from pretext.data.decoding import UnreadablePhotoError
+
 
 def smooth_photos(count, cells=8, side=64):
     """Square photos of smooth random colours; ``cells`` colours a side, interpolated."""
@@ -31,6 +33,29 @@ def gradient(side: int = 16) -> Image.Image:
             [np.tile(rows, (side, 1)), np.tile(rows[:, None], side), np.full((side, side), 90)], 2
         ).astype(np.uint8)
     )
+
+
+class Memory:
+    """Photos of noise in memory, the ones in ``broken`` unreadable."""
+
+    kind = "photos"
+
+    def __init__(self, count, broken=()):
+        self.count, self.broken = count, set(broken)
+
+    def __len__(self):
+        return self.count
+
+    def name(self, index):
+        return f"photo{index}"
+
+    key = name
+
+    def image(self, index):
+        if index in self.broken:
+            raise UnreadablePhotoError("broken")
+        pixels = np.random.default_rng(index).integers(0, 256, (40, 48, 3), dtype=np.uint8)
+        return Image.fromarray(pixels)
 
 
 class UnreadPhotos:

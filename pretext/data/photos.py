@@ -107,7 +107,7 @@ class PhotoShards:
 
     kind = "photos"
 
-    def __init__(self, shards: Sequence[str], cache: Path):
+    def __init__(self, shards: list[str], cache: Path):
         self._files: list[Path] = []
         members: list[tuple[int, int, int]] = []
         names: list[bytes] = []
@@ -123,7 +123,7 @@ class PhotoShards:
                     names.append(os.fsencode(name))
         self._members = np.array(members, dtype=np.int64).reshape(-1, 3)
         self._names = np.array(names, dtype=np.bytes_)
-        tell_left_out(f"{len(self._files)} shards", left_out)
+        tell_left_out(" ... ".join(shards[:1] + shards[1:][-1:]), left_out)
 
     def __len__(self) -> int:
         return len(self._members)
@@ -178,12 +178,17 @@ def _local(shard: str) -> tuple[Path, list[_Member]]:
 def _photos_in(path: Path, shard: str) -> list[_Member]:
     """List the photos in a tar file, which messages call ``shard``."""
     try:
-        with tarfile.open(path, "r:") as tar:
-            return [
+        with tarfile.open(path, "r:") as tar, path.open("rb") as file:
+            listed = [
                 (member.name, member.offset_data, member.size)
                 for member in tar
                 if member.isfile() and Path(member.name).suffix.lower() in PHOTO_SUFFIXES
             ]
+            # tarfile takes a header that is cut short or damaged for the end.
+            file.seek(tar.offset)
+            if file.read(tarfile.BLOCKSIZE).strip(b"\0"):
+                raise tarfile.ReadError(f"cut short or damaged at byte {tar.offset}")
+            return listed
     except (tarfile.TarError, OSError) as error:
         received = f"{_kind(path)} ({error})"
         raise InputError(
