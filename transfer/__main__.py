@@ -28,10 +28,11 @@ from pretext.errors import InputError
 from pretext.files import WORK_DIRS
 from pretext.progress import LOG
 from pretext.versions import versions
+from transfer.data.identity import data_name
 from transfer.outcomes import OUTCOMES_NAME, save_outcomes
 from transfer.protocols import PROTOCOLS, get_protocol, load_stage_config, protocol_label
 from transfer.results import RESULTS_NAME, Score, append_scores, utc_now
-from transfer.stage import STAGES, Job, Measurement, data_name, recipe_id, recorded
+from transfer.stage import STAGES, Job, Measurement, recipe_id, recorded
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -24,9 +24,16 @@ from pretext.data.view_table import VIEWS
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.initializers import normal_
-from transfer.data.voc import VocPhoto, classification_labels, open_voc, read_image, split_fingerprint
+from transfer.data.voc import (
+    VOID,
+    VocPhoto,
+    classification_labels,
+    open_voc,
+    read_image,
+    split_fingerprint,
+)
 from transfer.finetuning import check_config, fine_tune, gather, loader
-from transfer.metrics import AVERAGE_PRECISIONS, VOID, check_scores
+from transfer.metrics import AVERAGE_PRECISIONS, check_scores
 from transfer.outcomes import AveragePrecision
 from transfer.parts import Conv5, FullyConnected
 from transfer.preparation import prepare_backbone

@@ -25,6 +25,8 @@ from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.initializers import normal_
 from pretext.progress import LOG
+from transfer.data.identity import names_fingerprint
+from transfer.data.orientation import tell_assumed
 from transfer.data.proposals import Boxes, check_inside, read_proposals
 from transfer.data.voc import VocPhoto, open_voc, read_image, split_fingerprint
 from transfer.detection_metrics import coco_average_precision, detection_outcomes
@@ -41,7 +43,7 @@ from transfer.regions import (
     StridedAnchors,
 )
 from transfer.resume import resumable
-from transfer.stage import Job, Measurement, names_fingerprint
+from transfer.stage import Job, Measurement
 
 #: What is trained: everything, or everything but the convolutions (DeepCluster's fc6-8).
 SETTINGS = ("fc6-8", "all")
@@ -91,7 +93,7 @@ class DetectionPhotos(Dataset[DetectionSample]):
         """
         index = which.index if isinstance(which, Draw) else which
         photo = self.photos[index]
-        image = to_tensor(read_image(photo.path))
+        image = to_tensor(read_image(photo.path, upright=photo.upright))
         given = {}
         if self.proposals is not None:
             proposals, size = torch.from_numpy(self.proposals[index]), torch.tensor(image.shape[1:])
@@ -186,6 +188,7 @@ def voc_detection(job: Job) -> list[Measurement]:
     _check_config(config)
     year = open_voc(job.data, config["year"])
     train, test = year.photos(config["train_split"]), year.photos(config["test_split"])
+    tell_assumed(photo.header for photo in (*train, *test))
     proposals, hashes = _read_proposals(config, (train, test))
     loaded = prepare_backbone(job, [photo.path for photo in train])
     model = build_detector(loaded.backbone, len(year.classes), config, job.seed).to(job.device)

@@ -12,9 +12,6 @@ from torch import Tensor
 
 from pretext.errors import TrainingDivergedError
 
-#: Label of what is not judged: difficult objects in VOC classification, void pixels in segmentation.
-VOID = 255
-
 #: Precision or recall at falling thresholds, for one curve or for several of the same length.
 Curve = Float[np.ndarray, "*draws k"]
 #: One number per curve.

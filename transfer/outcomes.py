@@ -21,7 +21,8 @@ from jaxtyping import Bool, Float, Int, Integer
 from pretext.checks import check_choice
 from pretext.errors import InputError
 from pretext.files import write_whole
-from transfer.metrics import AVERAGE_PRECISIONS, VOID, mean_over_classes
+from transfer.data.voc import VOID
+from transfer.metrics import AVERAGE_PRECISIONS, mean_over_classes
 
 #: Names of definitions in the first files of detection's outcomes, and their names in `AVERAGE_PRECISIONS`.
 EARLIER_DEFINITIONS = {"voc07_11point": "voc07", "area": "voc10"}

@@ -45,15 +45,17 @@ from pretext.optimizers import OPTIMIZERS
 from pretext.progress import LOG, ProgressDisplay
 from pretext.runner import WholeCheckpointRunner
 from pretext.schedules import check_schedule, total_steps
+from transfer.data.identity import names_fingerprint
 from transfer.data.masks import MaskedPhotos, ScaledCrop, collate, read_masks
+from transfer.data.voc import VOID
 from transfer.fcn32s import FCN32s
 from transfer.finetuning import check_new_layers
-from transfer.metrics import VOID, check_scores
+from transfer.metrics import check_scores
 from transfer.outcomes import Iou
 from transfer.parts import Conv5
 from transfer.preparation import prepare_backbone
 from transfer.protocols import run_length
-from transfer.stage import FREE_KEYS, Job, Measurement, names_fingerprint
+from transfer.stage import FREE_KEYS, Job, Measurement
 
 with warnings.catch_warnings():
     # mmcv comes without compiled operators, and none are needed here.

@@ -6,7 +6,7 @@ import logging
 import math
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -33,8 +33,6 @@ STAGES = {
 FREE_KEYS = frozenset({"workers", "checkpoint_interval"})
 #: Keys of a pretraining config that change no weight; what ``data`` names is told by its fingerprint.
 PLACE_KEYS = frozenset({"data", "workers", "checkpoint_interval", "preview_interval"})
-#: Folders that many data sets have, which name none.
-PARTS_OF_DATA = ("VOCdevkit", "VOC2007", "VOC2011", "VOC2012", "labeled", "unlabeled", "train")
 
 
 @dataclass(frozen=True)
@@ -143,23 +141,3 @@ def recipe_id(loaded: LoadedBackbone) -> str:
     made = [provenance.method, config, provenance.data_fingerprint, provenance.step, provenance.processes]
     recipe = json.dumps(spelled_for_hash([loaded.backbone.architecture, arguments, *made]), sort_keys=True)
     return hashlib.sha256(recipe.encode()).hexdigest()
-
-
-def data_name(given: str) -> str:
-    """The name a data set is filed under: the last folder of ``given`` that is none of `PARTS_OF_DATA`.
-
-    Args:
-        given: The path or name that the user or the config gave. PRETEXT_DATA in front of it does not count. If
-            all its folders are of `PARTS_OF_DATA`, the first of them is the name.
-    """
-    path, root = Path(given), os.environ.get("PRETEXT_DATA")
-    if root and path.is_relative_to(root):
-        path = path.relative_to(root)
-    parts = [part for part in path.parts if part not in (path.anchor, "..")]
-    names = [part for part in parts if part not in PARTS_OF_DATA]
-    return (names[-1:] or parts[:1] or [Path(given).resolve().name])[0]
-
-
-def names_fingerprint(names: Iterable[str]) -> str:
-    """SHA-256 of names in their order, one a line."""
-    return hashlib.sha256("\n".join(names).encode()).hexdigest()

@@ -1,10 +1,11 @@
-"""From the bytes of a photo to upright RGB; nothing but JPEG, PNG and WebP is opened."""
+"""From the bytes of a photo to RGB, upright or as stored; nothing but JPEG, PNG and WebP is opened."""
 
 import io
 import struct
 import warnings
 import zlib
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +99,45 @@ class UnreadablePhotoError(Exception):
     """A photo could not be read or decoded; the message says why, and does not repeat its name."""
 
 
-def read_rgb(path: Path) -> Image.Image:
+@dataclass(frozen=True)
+class PhotoHeader:
+    """What a photo's file says before its pixels are decoded.
+
+    Attributes:
+        size: Width and height of the stored pixels.
+        orientation: How EXIF says to turn them, 1 to 8; 1, as they are, where EXIF says nothing or is damaged.
+    """
+
+    size: tuple[int, int]
+    orientation: int
+
+    @property
+    def upright_size(self) -> tuple[int, int]:
+        """Width and height of the upright photo."""
+        width, height = self.size
+        return (height, width) if self.orientation >= 5 else (width, height)
+
+
+def read_header(path: Path) -> PhotoHeader:
+    """Read a photo's size and orientation.
+
+    Raises:
+        UnreadablePhotoError: The file cannot be read, or `decode_rgb` would not open it.
+    """
+    try:
+        with path.open("rb") as file:
+            start = file.read(64)
+            file.seek(0)
+            # The texts of a PNG may stand behind its pixels.
+            is_png = start.startswith(FORMATS[1].start)
+            source = io.BytesIO(without_texts(file.read())) if is_png else file
+            with _opened(source, start) as opened:
+                return PhotoHeader(opened.size, _orientation(opened))
+    except OSError as error:
+        raise UnreadablePhotoError(error.strerror or str(error)) from error
+
+
+def read_rgb(path: Path, *, upright: bool = True) -> Image.Image:
     """Read a photo's file and decode it by `decode_rgb`.
 
     Raises:
@@ -108,30 +147,42 @@ def read_rgb(path: Path) -> Image.Image:
         data = path.read_bytes()
     except OSError as error:
         raise UnreadablePhotoError(error.strerror or str(error)) from error
-    return decode_rgb(data)
+    return decode_rgb(data, upright=upright)
 
 
-def decode_rgb(data: bytes) -> Image.Image:
-    """Decode a JPEG, PNG or WebP file of any mode to upright 8-bit RGB.
+def decode_rgb(data: bytes, *, upright: bool = True) -> Image.Image:
+    """Decode a JPEG, PNG or WebP file of any mode to 8-bit RGB.
 
-    16-bit values are scaled to 8 bits, gray and CMYK are converted, what is transparent is laid over white,
-    and the EXIF orientation is applied; a photo whose EXIF data are damaged stays as it is. Colour profiles are
-    ignored.
+    16-bit values are scaled to 8 bits, gray and CMYK are converted, and what is transparent is laid over white. Colour
+    profiles are ignored.
+
+    Args:
+        data: The photo's file.
+        upright: Whether to apply the EXIF orientation (a photo whose EXIF data are damaged stays as it is). False where
+            something belongs to the stored pixels: boxes, masks, motions.
 
     Raises:
         UnreadablePhotoError: The bytes are of another format, cut short or damaged, or have too many pixels.
     """
-    found = next((one for one in FORMATS if one.matches(data)), None)
+    with _opened(io.BytesIO(without_texts(data)), data) as opened:
+        opened.load()
+        return _to_rgb(_upright(opened) if upright else opened, _transparent(opened, data))
+
+
+@contextmanager
+def _opened(source: io.BytesIO | io.BufferedReader, start: bytes) -> Iterator[ImageFile]:
+    """Open a photo that begins with ``start``; raise UnreadablePhotoError for all that goes wrong with it."""
+    found = next((one for one in FORMATS if one.matches(start)), None)
     if found is None:
-        raise UnreadablePhotoError(f"it is {kind_of_file(data)}; JPEG, PNG and WebP are read")
+        raise UnreadablePhotoError(f"it is {kind_of_file(start)}; JPEG, PNG and WebP are read")
     try:
         with warnings.catch_warnings():
             # Pillow warns of much that is odd in a photo and does no harm.
             warnings.simplefilter("ignore")
-            with found.reader(io.BytesIO(_without_texts(data))) as opened:
+            with found.reader(source) as opened:
                 if opened.width * opened.height <= found.max_pixels:
-                    opened.load()
-                    return _to_rgb(_upright(opened), _transparent(opened, data))
+                    yield opened
+                    return
                 size = f"{opened.width}x{opened.height}"
     # Damaged files raise nearly anything in Pillow: OSError, SyntaxError, EOFError, TypeError, struct.error, ...
     except Exception as error:
@@ -159,11 +210,16 @@ def kind_of_file(data: bytes) -> str:
 
 def _upright(image: Image.Image) -> Image.Image:
     # ImageOps.exif_transpose also writes the EXIF data anew, which fails where any entry of them is damaged.
+    orientation = _orientation(image)
+    return image if orientation == 1 else image.transpose(TO_UPRIGHT[orientation])
+
+
+def _orientation(image: Image.Image) -> int:
     try:
         orientation = image.getexif().get(ExifTags.Base.Orientation)
+        return int(orientation) if orientation in TO_UPRIGHT else 1
     except Exception:
-        return image
-    return image.transpose(TO_UPRIGHT[orientation]) if orientation in TO_UPRIGHT else image
+        return 1
 
 
 def _transparent(image: ImageFile, data: bytes) -> _Transparent:
@@ -197,8 +253,8 @@ def _to_rgb(image: Image.Image, transparent: _Transparent) -> Image.Image:
     return image.convert("RGB")
 
 
-def _without_texts(data: bytes) -> bytes:
-    """A PNG without the texts that are long, or tell nothing of its orientation; other data as they are."""
+def without_texts(data: bytes) -> bytes:
+    """Return a PNG without the texts that are long, or tell nothing of its orientation; other data as they are."""
     if not data.startswith(FORMATS[1].start):
         return data
     kept, start = [], len(FORMATS[1].start)

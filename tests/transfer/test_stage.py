@@ -6,34 +6,7 @@ import functools
 import pytest
 
 from pretext.backbones.checkpoint import LoadedBackbone, Provenance, load_backbone
-from transfer.stage import data_name, recipe_id
-
-
-@pytest.mark.parametrize(
-    ("given", "name"),
-    [
-        ("imagenette128", "imagenette128"),
-        ("toyworld/labeled", "toyworld"),
-        ("work_dirs/toyworld/VOCdevkit", "toyworld"),
-        ("voc256/VOCdevkit/VOC2007", "voc256"),
-        ("VOCdevkit", "VOCdevkit"),
-        ("VOCdevkit/VOC2007", "VOCdevkit"),
-        ("../photos/", "photos"),
-        ("/data/VOCdevkit", "VOCdevkit"),
-        ("/data/voc256/VOCdevkit", "voc256"),
-        ("/elsewhere/voc256", "voc256"),
-    ],
-)
-def test_data_are_filed_under_the_name_they_were_given_by(given, name, monkeypatch):
-    monkeypatch.setenv("PRETEXT_DATA", "/data")
-    assert data_name(given) == name
-
-
-def test_the_current_folder_has_its_own_name(tmp_path, monkeypatch):
-    (tmp_path / "photos").mkdir()
-    monkeypatch.chdir(tmp_path / "photos")
-    assert data_name(".") == "photos"
-
+from transfer.stage import recipe_id
 
 PROVENANCE = Provenance(
     method="colorization",

@@ -1,5 +1,6 @@
 """Photos with masks of classes, for segmentation: read, checked, and cropped together."""
 
+import io
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,17 +11,17 @@ import torch
 from jaxtyping import UInt8
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
-from PIL import Image, UnidentifiedImageError
+from PIL import Image
 from scipy.io import loadmat
 from torch.utils.data import Dataset
 
 from pretext.data.crops import to_tensor
-from pretext.data.decoding import UnreadablePhotoError, decode_rgb
+from pretext.data.decoding import PhotoHeader, UnreadablePhotoError, read_header, without_texts
 from pretext.data.sampling import Draw, draw_rng
 from pretext.errors import InputError
+from transfer.data.orientation import belongs_upright, other_size, tell_assumed
 from transfer.data.sbd import COUNTS, sbd_split
-from transfer.data.voc import VocMask, open_voc
-from transfer.metrics import VOID
+from transfer.data.voc import VOID, VocMask, open_voc, read_image
 
 
 @dataclass(frozen=True)
@@ -41,14 +42,15 @@ class ScaledCrop:
         low, high = self.scale
         if self.size < 1 or not 0 < low <= high:
             raise InputError(
-                f"a crop needs crop >= 1 and scales = (low, high) with 0 < low <= high: received"
-                f" crop={self.size}, scales={self.scale}"
+                "the crop cannot be made",
+                received=f"crop={self.size}, scales={self.scale}",
+                allowed="crop >= 1 and scales = (low, high) with 0 < low <= high",
             )
 
     def __call__(
         self, photo: Image.Image, mask: Image.Image, rng: np.random.Generator
     ) -> tuple[Image.Image, Image.Image]:
-        """A view of both, at most (size, size)."""
+        """Return a view of both, at most (size, size)."""
         where = rng.random(4)
         factor = self.scale[0] + (self.scale[1] - self.scale[0]) * where[3]
         scaled = [max(1, round(length * factor)) for length in photo.size]
@@ -67,7 +69,7 @@ class ScaledCrop:
 
 
 class MaskedPhotos(Dataset[dict[str, Any]]):
-    """Photos with masks as mmsegmentation's samples: random crops of draws, whole photos of plain indices.
+    """Photos with masks as mmsegmentation's samples: a random crop for a draw, the whole photo for a plain index.
 
     Args:
         entries: Where photos and masks are.
@@ -89,11 +91,11 @@ class MaskedPhotos(Dataset[dict[str, Any]]):
         return len(self.entries)
 
     def names(self) -> list[str]:
-        """Names of the photos, in order."""
+        """Return the names of the photos, in order."""
         return [entry.name for entry in self.entries]
 
     def __getitem__(self, which: Any) -> dict[str, Any]:
-        """``inputs`` uint8 (3, H, W) RGB, and ``data_samples`` with the mask int64 (1, H, W)."""
+        """Return ``inputs`` uint8 (3, H, W) RGB, and ``data_samples`` with the mask int64 (1, H, W)."""
         photo, mask = self.read(which.index if isinstance(which, Draw) else which)
         if isinstance(which, Draw) and self.view is not None:
             photo, mask = self.view(photo, mask, draw_rng(self.seed, which))
@@ -102,32 +104,41 @@ class MaskedPhotos(Dataset[dict[str, Any]]):
         sample.gt_sem_seg = PixelData(data=torch.from_numpy(np.array(mask, dtype=np.int64))[None])
         return {"inputs": to_tensor(photo), "data_samples": sample}
 
-    def read(self, index: int) -> tuple[Image.Image, Image.Image]:
-        """The photo in RGB and its mask in mode L, at their own size.
+    def header(self, index: int) -> PhotoHeader:
+        """Read the photo's size and orientation.
 
         Raises:
-            InputError: One of them cannot be decoded, they are not of one size, or the mask is no mask or holds a
+            InputError: It is not a photo.
+        """
+        path = self.entries[index].path
+        try:
+            return read_header(path)
+        except UnreadablePhotoError as error:
+            raise InputError(f"cannot read {path} as a photo: {error}", allowed="copy it again") from error
+
+    def read(self, index: int) -> tuple[Image.Image, Image.Image]:
+        """Read the photo in RGB and its mask in mode L, at their own size: both as stored, or both upright.
+
+        Raises:
+            InputError: One of them cannot be decoded, their sizes differ, or the mask is not one of classes or holds a
                 value that is neither a class nor 255.
         """
-        entry = self.entries[index]
-        try:
-            photo = decode_rgb(entry.path.read_bytes())
-        except (UnreadablePhotoError, OSError) as error:
-            raise InputError(f"{entry.path} cannot be read as a photo ({error}); mend the tree") from error
+        entry, header = self.entries[index], self.header(index)
         values = _read_mask(entry.mask)
-        if values.shape != (photo.height, photo.width):
-            raise InputError(
-                f"{entry.mask} is the mask of another photo: it has {values.shape[1]} x {values.shape[0]} pixels,"
-                f" {entry.path} has {photo.width} x {photo.height}; they must agree"
-            )
-        last = len(self.metainfo["classes"]) - 1
+        size = (values.shape[1], values.shape[0])
+        upright = belongs_upright(header, size)
+        if upright is None:
+            raise other_size(entry.mask, entry.path, header, size)
+        classes = self.metainfo["classes"]
+        last = len(classes) - 1
         odd = np.setdiff1d(values[values > last], VOID)
         if odd.size:
             raise InputError(
-                f"{entry.mask} holds an unknown class: received {', '.join(map(str, odd[:5]))}; allowed are 0 to"
-                f" {last} ({', '.join(self.metainfo['classes'])}) and {VOID} = void"
+                f"{entry.mask} holds values that are not classes",
+                received=odd[:5].tolist(),
+                allowed=f"allowed are 0 to {last} ({', '.join(classes)}) and {VOID} = void",
             )
-        return photo, Image.fromarray(values)
+        return read_image(entry.path, upright=upright), Image.fromarray(values)
 
 
 def _read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
@@ -135,24 +146,24 @@ def _read_mask(path: Path) -> UInt8[np.ndarray, "h w"]:
         if path.suffix == ".mat":
             values, mode = _read_mat(path), "L"
         else:
-            with Image.open(path) as opened:
+            with Image.open(io.BytesIO(without_texts(path.read_bytes())), formats=("PNG",)) as opened:
                 mode, values = opened.mode, np.array(opened)
-    except (UnidentifiedImageError, OSError) as error:
-        raise InputError(f"{path} cannot be read as a mask ({error}); mend the tree") from error
+    except (
+        Exception
+    ) as error:  # Pillow's and SciPy's errors are of many kinds, some of them plain exceptions.
+        raise InputError(f"cannot read {path} as a mask: {error}", allowed="unpack the tree again") from error
     if mode not in ("P", "L") or values.dtype != np.uint8 or values.ndim != 2:
         raise InputError(
-            f"{path} is not a mask of classes: received an image of mode {mode}, allowed are palette"
-            " and 8-bit gray PNGs whose values are classes"
+            f"{path} is not a mask of classes",
+            received=f"an image of mode {mode}",
+            allowed="allowed are palette and 8-bit gray PNGs whose values are classes",
         )
     return values
 
 
 def _read_mat(path: Path) -> np.ndarray:
-    """The classes in a file of the Semantic Boundaries Dataset."""
-    try:
-        values: np.ndarray = loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
-    except Exception as error:  # SciPy's errors are of many kinds, some of them plain exceptions.
-        raise InputError(f"{path} cannot be read as a mask ({error}); mend the tree") from error
+    """Read the classes in a file of the Semantic Boundaries Dataset."""
+    values: np.ndarray = loadmat(path, variable_names=["GTcls"])["GTcls"]["Segmentation"][0, 0]
     return values
 
 
@@ -164,15 +175,15 @@ def read_masks(
     seed: int,
     check_counts: bool = True,
 ) -> list[MaskedPhotos]:
-    """Find splits of a VOC devkit, and read every photo and mask of them once.
+    """Find splits of a VOC devkit, and check them by reading every photo and mask once.
 
     Args:
         data: See :func:`open_voc`.
-        year: Likewise.
-        splits: Names of lists in ``ImageSets/Segmentation``, or those that `sbd_split` computes.
+        year: See :func:`open_voc`.
+        splits: Names of lists in ``ImageSets/Segmentation``, or of splits that `sbd_split` computes.
         view: How to crop for training; None for whole photos.
         seed: Seed of every draw.
-        check_counts: Whether computed lists must be as long as the papers'.
+        check_counts: Whether computed splits must be as long as the papers'.
 
     Raises:
         InputError: A list, a photo or a mask is missing or not what it must be.
@@ -186,9 +197,10 @@ def read_masks(
     for photos in found:
         for index in range(len(photos)):
             photos.read(index)
+    tell_assumed(photos.header(index) for photos in found for index in range(len(photos)))
     return found
 
 
 def collate(samples: Sequence[Mapping[str, Any]]) -> dict[str, list[Any]]:
-    """Lists of inputs and of samples; mmsegmentation pads and stacks them on the device."""
+    """Return lists of inputs and of samples; mmsegmentation pads and stacks them on the device."""
     return {key: [sample[key] for sample in samples] for key in ("inputs", "data_samples")}

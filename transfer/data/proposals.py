@@ -1,4 +1,4 @@
-"""Region proposals that were made once and stand in a file, as Fast R-CNN takes them.
+"""Region proposals from a file, as Fast R-CNN takes them.
 
 Selective search cannot be repeated: its first boxes came from code that is gone. So they are an input, known by a hash.
 """
@@ -20,13 +20,12 @@ from pretext.files import write_whole
 #: Types of numbers that an array in a pickle may have, as NumPy writes them.
 _NUMBERS = re.compile(r"[<>|=]?[biuf][1248]")
 
-
+#: Boxes x1, y1, x2, y2 in pixels, 0-based and continuous, as those of `transfer.data.voc.VocPhoto`.
 Boxes = Float32[np.ndarray, "r 4"]
-"""Boxes x1, y1, x2, y2 in pixels, 0-based and continuous, as those of `transfer.data.voc.VocPhoto`."""
 
 
 class _Dtype:
-    """Stands for NumPy's dtype while a pickle is read: numbers only, whatever state the pickle gives it."""
+    """Stand-in for NumPy's dtype while a pickle is read: numbers only, whatever state the pickle gives it."""
 
     def __init__(self, name: str, *_: Any):
         self.numbers = name if _NUMBERS.fullmatch(name) else None
@@ -39,7 +38,7 @@ class _Dtype:
 
 
 class _Array:
-    """Stands for NumPy's array while a pickle is read: its bytes are copied once their number is checked."""
+    """Stand-in for NumPy's array while a pickle is read: its bytes are copied once their number is checked."""
 
     def __init__(self, *_: Any):
         self.values: Any = None
@@ -63,7 +62,7 @@ def _encode(text: str, encoding: str) -> bytes:
     return text.encode("latin1")
 
 
-#: What a pickle of proposals may name, under NumPy's old names and its new ones, and what that makes here.
+#: What a pickle of proposals may name, under NumPy's old and new names, and what stands in for it.
 _PICKLED: dict[tuple[str, str], Any] = {
     **{(f"numpy.{core}.multiarray", "_reconstruct"): _Array for core in ("core", "_core")},
     ("numpy", "ndarray"): _Array,
@@ -75,54 +74,58 @@ _PICKLED: dict[tuple[str, str], Any] = {
 
 
 class _ArrayUnpickler(pickle.Unpickler):
-    """Makes lists, dicts, numbers, text and stand-ins for arrays of numbers, and nothing else."""
+    """An unpickler of lists, dicts, numbers, text and stand-ins for arrays of numbers, and of nothing else."""
 
     def find_class(self, module: str, name: str) -> Any:
         if (module, name) not in _PICKLED:
-            raise pickle.UnpicklingError(f"it names {module}.{name}, which is no part of an array of numbers")
+            raise pickle.UnpicklingError(
+                f"it names {module}.{name}, which is not part of an array of numbers"
+            )
         return _PICKLED[module, name]
 
 
 def read_proposals(path: Path, names: Sequence[str], most: int) -> tuple[list[Boxes], str]:
-    """The proposals of some photos, best first.
+    """Read the proposals of some photos, best first. They are in the same pixels as the photos' annotated boxes.
 
     Args:
         path: An ``.npz`` as `write_proposals` makes it, or a pickle of Detectron: a dict with ``boxes``, for each photo
             (R, 4) of whole pixels that belong to the box, 0-based; ``ids`` or ``indexes``, the photos' names as numbers
             (``2008_000002`` is 2008000002); and, if they are not in order, ``scores``.
-        names: Of the photos, in the order wanted.
-        most: How many of a photo are taken.
+        names: Names of the photos, in the order wanted.
+        most: How many boxes of a photo are taken.
 
     Returns:
-        Boxes of each photo, and the file's SHA-256.
+        The boxes of each photo, and the file's SHA-256.
 
     Raises:
-        InputError: The file cannot be read, holds something else, or lacks a photo. What a pickle names beyond NumPy
-            arrays is not loaded.
+        InputError: The file cannot be read, holds something else, or lacks a photo. Nothing that a pickle names is
+            loaded, NumPy arrays apart.
     """
     try:
         content = path.read_bytes()
     except OSError as error:
         raise InputError(
-            f"no proposals: {path} cannot be read: {error.strerror}; give both files, train_proposals=FILE and"
-            " test_proposals=FILE (docs/data.md), or take --config transfer/voc_detection_fasterrcnn"
+            f"cannot read the proposals {path}: {error.strerror}",
+            allowed="give both files, train_proposals=FILE and test_proposals=FILE (docs/data.md), or take"
+            " --config transfer/voc_detection_fasterrcnn",
         ) from error
     read = _read_npz if path.suffix == ".npz" else _read_pickle
     try:
         find = read(content)
     except Exception as error:  # A damaged file can fail in any way.
-        reason = (
-            "no .npz file" if path.suffix == ".npz" and content[:2] != b"PK" else " ".join(str(error).split())
-        )
+        readable = path.suffix != ".npz" or content[:2] == b"PK"
+        reason = " ".join(str(error).split()) if readable else "not an .npz file"
         raise InputError(
-            f"{path} holds no proposals ({type(error).__name__}: {reason}); allowed are an .npz with names, counts and"
-            " boxes, or a pickle of Detectron with boxes and ids"
+            f"{path} does not hold proposals",
+            received=f"{type(error).__name__}: {reason}",
+            allowed="an .npz with names, counts and boxes, or a pickle of Detectron with boxes and ids",
         ) from error
     missing = [name for name in names if find(name) is None]
     if missing:
         raise InputError(
-            f"{path} has no proposals for {len(missing)} of {len(names)} photos, first {', '.join(missing[:3])};"
-            " give the file of this split"
+            f"{path} lacks the proposals of {len(missing)} of {len(names)} photos",
+            received=f"none for {', '.join(missing[:3])}",
+            allowed="give the file of this split",
         )
     found = [find(name) for name in names]
     return [boxes[:most] for boxes in found if boxes is not None], hashlib.sha256(content).hexdigest()
@@ -145,14 +148,15 @@ def write_proposals(path: Path, proposals: Mapping[str, Boxes]) -> None:
 
 
 def check_inside(name: str, boxes: Boxes, width: int, height: int) -> None:
-    """Raise InputError unless the boxes are corners x1, y1, x2, y2 in the photo of that name and size."""
+    """Raise InputError unless the boxes are corners x1, y1, x2, y2 within the photo of that name and size."""
     x1, y1, x2, y2 = boxes.T
     # Whole pixels and rounded scales may reach out by one.
     wrong = (x2 <= x1) | (y2 <= y1) | (x1 < -1) | (y1 < -1) | (x2 > width + 1) | (y2 > height + 1)
     if wrong.any():
         raise InputError(
-            f"{int(wrong.sum())} of {len(boxes)} proposals of {name} are no boxes in a photo of {width} x {height}"
-            f" pixels, first {boxes[wrong][0].tolist()}; expected are corners x1 < x2, y1 < y2 in its pixels"
+            f"{int(wrong.sum())} of {len(boxes)} proposals of {name} are not boxes in its {width} x {height} pixels",
+            received=boxes[wrong][0].tolist(),
+            allowed="allowed are corners with x1 < x2 and y1 < y2, in the pixels of the photo's annotation",
         )
 
 
@@ -182,7 +186,7 @@ def _read_pickle(content: bytes) -> Callable[[str], Boxes | None]:
 
 
 def _plain(values: Any) -> Any:
-    """Lists and arrays without the stand-ins."""
+    """Return lists and arrays without the stand-ins."""
     if isinstance(values, _Array):
         return _plain(values.values)
     return [_plain(value) for value in values] if isinstance(values, list) else values

@@ -1,4 +1,4 @@
-"""Segmentation splits that papers made of VOC and of the Semantic Boundaries Dataset (Hariharan et al., ICCV 2011).
+"""Segmentation splits that papers made from VOC and the Semantic Boundaries Dataset (Hariharan et al., ICCV 2011).
 
 The dataset's folder (``benchmark_RELEASE/dataset``, or ``SBD``) holds ``img/<name>.jpg``, ``cls/<name>.mat`` and the
 lists ``train.txt`` and ``val.txt``.
@@ -8,6 +8,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from pretext.errors import InputError
+from pretext.files import read_lines
+from transfer.data.listed import check_files
 from transfer.data.voc import VocMask, open_voc
 
 #: Photos of each split in the full data sets.
@@ -15,11 +17,11 @@ COUNTS = {"sbd_train": 8498, "seg11valid": 736, "train_aug": 10582}
 
 
 def sbd_split(data: Path, split: str, check_counts: bool = True) -> list[VocMask]:
-    """Photos and masks of one of `COUNTS`, its list computed from the user's trees.
+    """List the photos and masks of one of the splits in `COUNTS`, computed from the user's trees.
 
-    ``sbd_train`` is the dataset's own train; ``seg11valid`` what of VOC2011's val is not in it (both as in "Fully
-    Convolutional Networks", Long et al., CVPR 2015, for whom Zhang et al. 2016 score); ``train_aug`` VOC2012's train
-    and all of the dataset, without VOC2012's val (Chen et al., "DeepLab", and mmsegmentation).
+    ``sbd_train`` is the dataset's own train split. ``seg11valid`` is VOC2011's val without the photos of ``sbd_train``
+    (both as in "Fully Convolutional Networks", Long et al., CVPR 2015, which Zhang et al. 2016 follow). ``train_aug``
+    is VOC2012's train and all of the dataset, without VOC2012's val (Chen et al., "DeepLab", and mmsegmentation).
 
     Args:
         data: Folder with the VOC devkit and the dataset.
@@ -27,46 +29,40 @@ def sbd_split(data: Path, split: str, check_counts: bool = True) -> list[VocMask
         check_counts: Whether a split must have as many photos as in the full data sets.
 
     Raises:
-        InputError: A tree, a list or a file is missing, or a count is another.
+        InputError: A tree, a list or a file is missing, or the number of photos differs.
     """
     folder = _find(data)
     entries = _SPLITS[split](data, folder)
     if check_counts and len(entries) != COUNTS[split]:
         raise InputError(
-            f"the split {split} has another number of photos than the papers': received {len(entries)} from {data},"
-            f" expected {COUNTS[split]}; the trees must be whole, or set check_counts=False"
+            f"the split {split} of {data} does not have the papers' number of photos",
+            received=len(entries),
+            allowed=[COUNTS[split], "any with check_counts=False"],
         )
     return entries
 
 
 def _find(data: Path) -> Path:
-    places = [data / "benchmark_RELEASE" / "dataset", data / "SBD", data / "sbd"]
+    places = ("benchmark_RELEASE/dataset", "SBD", "sbd")
     for place in places:
-        if (place / "train.txt").is_file() and (place / "cls").is_dir():
-            return place
+        if (data / place / "train.txt").is_file() and (data / place / "cls").is_dir():
+            return data / place
     raise InputError(
-        f"no Semantic Boundaries Dataset in {data}: looked for train.txt, img and cls in"
-        f" {', '.join(str(place.relative_to(data)) for place in places)}"
+        f"no Semantic Boundaries Dataset in {data}",
+        allowed=f"it needs train.txt, img and cls in one of {', '.join(places)}",
     )
 
 
 def _names(folder: Path, split: str) -> list[str]:
-    path = folder / f"{split}.txt"
-    if not path.is_file():
-        raise InputError(f"no list of the Semantic Boundaries Dataset: {path} is missing")
-    return path.read_text().split()
+    return [line.strip() for line in read_lines(folder / f"{split}.txt") if line.strip()]
 
 
 def _entries(folder: Path, names: list[str]) -> list[VocMask]:
     entries = [
         VocMask(name, folder / "img" / f"{name}.jpg", folder / "cls" / f"{name}.mat") for name in names
     ]
-    missing = [str(p) for entry in entries for p in (entry.path, entry.mask) if not p.is_file()]
-    if missing:
-        raise InputError(
-            f"{len(missing)} files of the Semantic Boundaries Dataset are missing, first {', '.join(missing[:3])};"
-            " unpack it again"
-        )
+    files = [path for entry in entries for path in (entry.path, entry.mask)]
+    check_files(f"the Semantic Boundaries Dataset in {folder}", files, "unpack it again")
     return entries
 
 

@@ -119,7 +119,8 @@ class PairList:
 
     def _picture(self, name: str) -> Image.Image:
         try:
-            return read_rgb(self.path.parent / name)
+            # The numbers of a line belong to the stored pixels.
+            return read_rgb(self.path.parent / name, upright=False)
         except UnreadablePhotoError as error:
             raise UnreadablePhotoError(f"{name}: {error}") from error
 
