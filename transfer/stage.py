@@ -8,13 +8,14 @@ import os
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
+from pretext.backbones.checkpoint import LoadedBackbone, absorb_batch_norm, load_backbone
+from pretext.checks import check_choice
 from pretext.errors import InputError
 from pretext.files import write_whole
 from pretext.old_names import spelled_for_hash
@@ -56,8 +57,16 @@ class Job:
     device: torch.device
 
     def load_backbone(self, geometry: str, norm: str) -> LoadedBackbone:
-        """The job's backbone in eval mode, on the job's device."""
-        loaded = load_backbone(self.backbone, geometry=geometry, seed=self.seed, norm=norm)
+        """Load the job's backbone in eval mode, on the job's device.
+
+        Args:
+            geometry: See `pretext.backbones.checkpoint.load_backbone`.
+            norm: ``keep``, or ``absorb`` to fold batch norm into the convolutions. The hash stays that of the file.
+        """
+        check_choice("norm policy", norm, ("keep", "absorb"))
+        loaded = load_backbone(self.backbone, geometry=geometry, seed=self.seed)
+        if norm == "absorb":
+            loaded = replace(loaded, backbone=absorb_batch_norm(loaded.backbone).eval())
         loaded.backbone.to(self.device)
         return loaded
 

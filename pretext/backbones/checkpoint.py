@@ -105,9 +105,7 @@ def save_backbone(backbone: Backbone, path: Path | str, provenance: Provenance) 
     return sha256
 
 
-def load_backbone(
-    spec: str | Path, *, geometry: str | None = None, seed: int = 0, norm: str = "keep"
-) -> LoadedBackbone:
+def load_backbone(spec: str | Path, *, geometry: str | None = None, seed: int = 0) -> LoadedBackbone:
     """Load a backbone from its file, or make an untrained one.
 
     Args:
@@ -116,7 +114,6 @@ def load_backbone(
             ``random:PATH`` for the untrained twin (same architecture and arguments) of a backbone file.
         geometry: ``pretrain`` or ``evaluation``; None keeps the file's.
         seed: Seed of an untrained backbone's weights; files ignore it.
-        norm: ``keep``, or ``absorb`` to fold batch norm into the convolutions.
 
     Returns:
         The backbone in eval mode, with its provenance and the hash of the weights as stored.
@@ -125,14 +122,11 @@ def load_backbone(
         InputError: The architecture is unknown; or the file is missing, not a backbone file, of another format
             version, damaged, or its weights differ from its architecture in any key or shape.
     """
-    check_choice("norm policy", norm, ("keep", "absorb"))
     spec = str(spec)
     if spec.startswith("random:"):
         loaded = _random_backbone(spec.removeprefix("random:"), geometry, seed)
     else:
         loaded = _load_file(Path(spec), geometry)
-    if norm == "absorb":
-        loaded = LoadedBackbone(absorb_batch_norm(loaded.backbone), loaded.provenance, loaded.sha256)
     loaded.backbone.eval()
     return loaded
 

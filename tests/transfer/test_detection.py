@@ -5,7 +5,7 @@ import pytest
 import torch
 from refusals import refused
 
-from pretext.backbones.checkpoint import load_backbone
+from pretext.backbones.checkpoint import absorb_batch_norm, load_backbone
 from pretext.data.crops import to_tensor
 from pretext.data.sampling import Draw
 from pretext.errors import TrainingDivergedError
@@ -50,7 +50,7 @@ def job(voc_tree, tmp_path, small_alexnet):
 
 @pytest.fixture
 def backbone(small_alexnet):
-    return load_backbone(small_alexnet, geometry="pretrain", norm="absorb").backbone
+    return absorb_batch_norm(load_backbone(small_alexnet, geometry="pretrain").backbone).eval()
 
 
 @pytest.fixture

@@ -8,7 +8,7 @@ from torch import nn
 from torch.nn import functional as F
 
 from pretext.backbones import vgg
-from pretext.backbones.checkpoint import build, load_backbone
+from pretext.backbones.checkpoint import absorb_batch_norm, build, load_backbone
 from transfer.data.masks import read_masks
 from transfer.data.sbd import sbd_split
 from transfer.fcn32s import FCN32s
@@ -30,7 +30,7 @@ def config():
 
 @pytest.fixture
 def backbone(small_alexnet):
-    return load_backbone(small_alexnet, geometry="evaluation", norm="absorb").backbone
+    return absorb_batch_norm(load_backbone(small_alexnet, geometry="evaluation").backbone).eval()
 
 
 @pytest.fixture
