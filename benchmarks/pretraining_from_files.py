@@ -20,9 +20,9 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from pretext import engine
 from pretext.config import load_config
 from pretext.data.sources import open_photos
+from pretext.training import engine
 
 ROUNDS, STEPS, LIMIT = 5, 12, 0.85
 

@@ -18,8 +18,8 @@ import torch
 from PIL import Image
 
 from pretext.config import load_config
-from transfer.linear_probe import linear_probe
-from transfer.stage import Job
+from transfer.job import Job
+from transfer.stages.linear_probe import linear_probe
 
 ROUNDS, LIMIT = 3, 1.3
 

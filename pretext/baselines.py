@@ -4,20 +4,21 @@ import torch
 
 from pretext.backbones.base import Backbone
 from pretext.backbones.checkpoint import Provenance, build, parse_name
+from pretext.backbones.data_dependent import DATA_KINDS, initialize_from_data
+from pretext.backbones.initializers import he_normal_
 from pretext.checks import check_at_least, check_choice
 from pretext.data.crops import center_crop
 from pretext.data.photos import Photos
 from pretext.data.samples import some_photos
 from pretext.data.sources import fingerprint
 from pretext.errors import InputError
-from pretext.initializers import DATA_KINDS, he_normal_, initialize_from_data
 from pretext.versions import versions
 
 
 def initialize_backbone(
     kind: str, photos: Photos, name: str, size: int, count: int, seed: int, source: str = ""
 ) -> tuple[Backbone, Provenance]:
-    """Make a backbone by `pretext.initializers.initialize_from_data`, and say where its weights come from.
+    """Make a backbone by `pretext.backbones.data_dependent.initialize_from_data`, and say where its weights come from.
 
     Args:
         kind: ``gaussian``, ``pca`` or ``kmeans``.

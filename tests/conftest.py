@@ -6,8 +6,8 @@ import torch
 from PIL import Image
 from small_run import SMALL
 
+from pretext.backbones.initializers import he_normal_
 from pretext.config import load_config
-from pretext.initializers import he_normal_
 
 
 @pytest.fixture(scope="session")

@@ -3,7 +3,7 @@
 import torch
 from torch.utils.data import Dataset
 
-from transfer.stage import Job
+from transfer.job import Job
 
 
 class Points(Dataset):

@@ -5,7 +5,7 @@ import sys
 import torch
 from mmengine.hooks import Hook
 
-from pretext.runner import latest_checkpoint
+from pretext.training.runner import latest_checkpoint
 
 #: Overrides for runs in processes of their own.
 SMALL_WORDS = (

@@ -15,8 +15,8 @@ from small_run import SMALL
 import pretext.methods
 from pretext.backbones.checkpoint import load_backbone
 from pretext.config import config_folder, load_config, plain
-from pretext.engine import pretrain
 from pretext.methods import METHODS
+from pretext.training.engine import pretrain
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "add_a_method.md"
 METHOD = "pretext/methods/channel_order.py"
@@ -74,7 +74,7 @@ def test_nothing_else_of_the_project_must_be_touched(blocks, tmp_path):
     assert brace
     (tmp_path / TABLE).write_text(f"{head}{imported}\n\n{brace}\n{entry}{rest}")
     trains = f"tests/test_configs.py::test_a_pretraining_config_trains_two_steps[{Path(CONFIG).stem}]"
-    tests = (TEST, trains, "tests/test_architecture.py", "tests/transfer/test_compare.py::TestPlan")
+    tests = (TEST, trains, "tests/test_architecture.py", "tests/transfer/compare/test_compare.py::TestPlan")
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     ran = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)

@@ -4,7 +4,7 @@ import pytest
 
 from pretext.backbones.checkpoint import load_backbone
 from pretext.config import config_folder
-from pretext.engine import pretrain
+from pretext.training.engine import pretrain
 from transfer.protocols import PROTOCOLS
 
 PRETEXT = sorted(path.stem for path in (config_folder() / "pretext").glob("*.py"))

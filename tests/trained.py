@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from pretext.initializers import he_normal_
+from pretext.backbones.initializers import he_normal_
 
 
 def trained(backbone):

@@ -29,10 +29,12 @@ from pretext.files import WORK_DIRS
 from pretext.progress import LOG
 from pretext.versions import versions
 from transfer.data.identity import data_name
-from transfer.outcomes import OUTCOMES_NAME, save_outcomes
+from transfer.job import Job, Measurement
 from transfer.protocols import PROTOCOLS, get_protocol, load_stage_config, protocol_label
-from transfer.results import RESULTS_NAME, Score, append_scores, utc_now
-from transfer.stage import STAGES, Job, Measurement, recipe_id, recorded
+from transfer.run import recipe_id, recorded
+from transfer.scores.outcomes import OUTCOMES_NAME, save_outcomes
+from transfer.scores.score import RESULTS_NAME, Score, append_scores, utc_now
+from transfer.stage import STAGES
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -221,8 +223,8 @@ def _last_backbone() -> str:
 
 
 def _report(options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    from transfer.report import build_report, console_table
-    from transfer.results import collect_scores, latest_scores, select_scores
+    from transfer.report.files import build_report, console_table
+    from transfer.scores.score import collect_scores, latest_scores, select_scores
 
     _, words = split_overrides(options.words, 0, "field=value")
     where = dict(word.split("=", 1) for word in words)
@@ -249,10 +251,10 @@ def _jobs(text: str) -> int:
 
 
 def _compare(options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    from transfer.compare import devices, last_line, run_grid
-    from transfer.grid import plan
-    from transfer.report import build_report, console_table
-    from transfer.results import collect_scores, latest_scores
+    from transfer.compare.grid import plan
+    from transfer.compare.run import devices, last_line, run_grid
+    from transfer.report.files import build_report, console_table
+    from transfer.scores.score import collect_scores, latest_scores
 
     work_dir = options.work_dir or WORK_DIRS / "compare" / config_name(options.grid)
     tasks = plan(options.grid, work_dir)

@@ -21,7 +21,7 @@ class Protocol:
 
     Attributes:
         id: What a score line calls it.
-        stage: One of `transfer.results.STAGES`.
+        stage: One of `transfer.scores.score.STAGES`.
         metric: What the paper reports, as the stage calls it.
         source: Where the numbers were read.
         settings: Keys of the stage's config with their values; read only.

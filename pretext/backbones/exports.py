@@ -10,7 +10,8 @@ from safetensors.torch import save
 from torch import Tensor, nn
 
 from pretext.backbones.base import Backbone, ConvBlock
-from pretext.backbones.checkpoint import absorb_batch_norm, weights_of
+from pretext.backbones.checkpoint import weights_of
+from pretext.backbones.surgery import absorb_batch_norm
 from pretext.checks import check_at_least, check_choice, room_for
 from pretext.errors import InputError
 from pretext.files import write_whole

@@ -19,13 +19,9 @@ from pretext.color.decode import (
     upsample_then_decode,
 )
 from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
+from pretext.color.losses import l2_loss, soft_cross_entropy
 from pretext.color.prior import ColorPrior, count_ab, estimate_prior, imagenet_prior
-from pretext.color.rebalance import (
-    gray_mask,
-    l2_loss,
-    rebalance_weights,
-    soft_cross_entropy,
-)
+from pretext.color.rebalance import gray_mask, rebalance_weights
 
 __all__ = [
     "AB_LIMIT",

@@ -16,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Choose, and print how far from each other the permutations are."""
-    from pretext.permutations import distant_permutations
+    from pretext.methods.parts.permutations import distant_permutations
 
     chosen = distant_permutations(options.count, seed=options.seed)
     chosen.save(options.out)

@@ -26,7 +26,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from pretext.color.bins import BIN_RULES
     from pretext.color.prior import FROM_DATA
     from pretext.data.sources import open_photos
-    from pretext.prior import prior_of_photos
+    from pretext.methods.parts.photo_prior import prior_of_photos
 
     check_choice("rule of ab bins", options.bins, [*BIN_RULES, FROM_DATA])
     photos = open_photos(data_path(ensure_toyworld(options.photos)))

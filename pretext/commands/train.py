@@ -45,7 +45,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     if exit_code is not None:
         sys.exit(exit_code)
     # Imported here: it takes seconds, and everything above is told before.
-    from pretext.engine import pretrain
+    from pretext.training.engine import pretrain
 
     suffix = f"-seed{options.seed}" if options.seed else ""
     work_dir = options.work_dir or WORK_DIRS / f"{_run_name(method, data_set, config)}{suffix}"

@@ -16,11 +16,11 @@ from torch.nn import functional as F
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least, check_choice
 from pretext.color.lab import lab_to_rgb, rgb_to_lab
-from pretext.color.rebalance import l2_loss
+from pretext.color.losses import l2_loss
 from pretext.errors import InputError
-from pretext.heads import Decoder
 from pretext.methods.base import Method
-from pretext.targets import at_decoded
+from pretext.methods.parts.heads import Decoder
+from pretext.methods.parts.targets import at_decoded
 
 
 class Autoencoder(Method):

@@ -31,7 +31,7 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
     #: Least number of photos in a batch: batch norm of a head, or a comparison of photos, needs two.
     least_batch: ClassVar[int] = 1
     #: Whether the backbone is shown photos (or frames) as they are, be it turned or mirrored. If not, its batch norms
-    #: are recalibrated at the end (`pretext.recalibration`).
+    #: are recalibrated at the end (`pretext.training.recalibration`).
     whole_photos: bool = True
     #: Learning rate of parameters whose name begins so, relative to the config's: those of a second player, which is
     #: stepped as by an optimiser of its own.

@@ -10,11 +10,11 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.adversarial import ADVERSARIAL_LOSSES, STRIDE, Discriminator, adversarial_losses
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least, check_choice
-from pretext.heads import Decoder, MapHead
 from pretext.methods.base import Method
+from pretext.methods.parts.adversarial import ADVERSARIAL_LOSSES, STRIDE, Discriminator, adversarial_losses
+from pretext.methods.parts.heads import Decoder, MapHead
 
 #: Positions a side of the map that photos are decoded from.
 MAP_SIDE = 4

@@ -13,13 +13,14 @@ from pretext.checks import check_at_least, check_choice
 from pretext.color.bins import BIN_RULES, SoftEncoder, ab_bins
 from pretext.color.decode import decode_then_upsample
 from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
+from pretext.color.losses import l2_loss, soft_cross_entropy
 from pretext.color.prior import FROM_DATA, ColorPrior, imagenet_prior
-from pretext.color.rebalance import gray_mask, l2_loss, rebalance_weights, soft_cross_entropy
+from pretext.color.rebalance import gray_mask, rebalance_weights
 from pretext.data.photos import Photos
 from pretext.errors import InputError
 from pretext.methods.base import Method
-from pretext.prior import prior_of_photos
-from pretext.targets import at_targets, check_target_stride
+from pretext.methods.parts.photo_prior import prior_of_photos
+from pretext.methods.parts.targets import at_targets, check_target_stride
 
 #: Photos the colour prior is estimated from.
 PRIOR_PHOTOS = 2000

@@ -15,9 +15,9 @@ from torch.nn import functional as F
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least, check_choice
 from pretext.errors import InputError
-from pretext.heads import MapHead, accuracy
 from pretext.methods.base import Method
-from pretext.patches import cut, drop_colors, jittered_grid, project_colors
+from pretext.methods.parts.heads import MapHead, accuracy
+from pretext.methods.parts.patches import cut, drop_colors, jittered_grid, project_colors
 
 #: What is done against chromatic aberration.
 COLOR_RULES: dict[str, Callable[[Tensor], Tensor]] = {

@@ -14,9 +14,9 @@ from torch.nn import functional as F
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least
 from pretext.errors import InputError
-from pretext.heads import MapHead
 from pretext.methods.base import Method
-from pretext.patches import gray_at_random, tiles_of_cells
+from pretext.methods.parts.heads import MapHead
+from pretext.methods.parts.patches import gray_at_random, tiles_of_cells
 
 #: How a photo is made half as large.
 _DOWNSAMPLERS: dict[str, Callable[[Tensor, list[int]], Tensor]] = {

@@ -19,9 +19,9 @@ from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least
 from pretext.data.photos import Photos
 from pretext.distributed import rank_and_world_size
-from pretext.heads import MapHead, accuracy
 from pretext.methods.base import Method
-from pretext.patches import normalize_each
+from pretext.methods.parts.heads import MapHead, accuracy
+from pretext.methods.parts.patches import normalize_each
 
 #: Label of a photo in no cluster.
 NONE = -1

@@ -18,8 +18,8 @@ from pretext.data.pairs.frames import MOTION, FramePairs
 from pretext.data.pairs.pair_list import halves
 from pretext.data.photos import Photos
 from pretext.errors import InputError
-from pretext.heads import MapHead, accuracy
 from pretext.methods.base import Method
+from pretext.methods.parts.heads import MapHead, accuracy
 
 
 class Egomotion(Method):

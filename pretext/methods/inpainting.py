@@ -11,12 +11,12 @@ from jaxtyping import Bool, Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.adversarial import ADVERSARIAL_LOSSES, Discriminator, adversarial_losses
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least, check_choice
 from pretext.errors import InputError
-from pretext.heads import Decoder
 from pretext.methods.base import Method
+from pretext.methods.parts.adversarial import ADVERSARIAL_LOSSES, Discriminator, adversarial_losses
+from pretext.methods.parts.heads import Decoder
 
 #: Share of a photo that is hidden.
 HIDDEN = 1 / 4

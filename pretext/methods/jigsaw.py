@@ -15,10 +15,10 @@ from torch.nn import functional as F
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least
 from pretext.errors import InputError
-from pretext.heads import MapHead, accuracy, perceptron
 from pretext.methods.base import Method
-from pretext.patches import gray_at_random, normalize_each, tiles_of_cells
-from pretext.permutations import PermutationSet, distant_permutations
+from pretext.methods.parts.heads import MapHead, accuracy, perceptron
+from pretext.methods.parts.patches import gray_at_random, normalize_each, tiles_of_cells
+from pretext.methods.parts.permutations import PermutationSet, distant_permutations
 
 #: Tiles a side.
 GRID = 3

@@ -12,8 +12,8 @@ from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
 from pretext.errors import InputError
-from pretext.heads import MapHead, accuracy
 from pretext.methods.base import Method
+from pretext.methods.parts.heads import MapHead, accuracy
 
 TURNS = 4
 

@@ -17,10 +17,10 @@ from pretext.checks import check_at_least, check_choice
 from pretext.color.bins import SoftEncoder, ab_bins
 from pretext.color.decode import decode_then_upsample
 from pretext.color.lab import lab_to_rgb, rgb_to_lab
-from pretext.color.rebalance import l2_loss
+from pretext.color.losses import l2_loss
 from pretext.data.photos import Photos
 from pretext.methods.base import Method
-from pretext.targets import at_targets, check_target_stride
+from pretext.methods.parts.targets import at_targets, check_target_stride
 
 
 class SplitBrain(Method):

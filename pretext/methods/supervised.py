@@ -16,8 +16,8 @@ from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least
 from pretext.data.photos import Photos
 from pretext.errors import InputError
-from pretext.heads import MapHead, accuracy
 from pretext.methods.base import Method
+from pretext.methods.parts.heads import MapHead, accuracy
 
 
 class Supervised(Method):

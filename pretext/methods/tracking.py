@@ -15,9 +15,9 @@ from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least
 from pretext.data.pairs.pair_list import halves
 from pretext.errors import InputError
-from pretext.heads import MapHead
 from pretext.methods.base import Method
-from pretext.patches import cut, drop_colors
+from pretext.methods.parts.heads import MapHead
+from pretext.methods.parts.patches import cut, drop_colors
 
 
 class Tracking(Method):

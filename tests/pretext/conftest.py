@@ -6,9 +6,9 @@ import pytest
 from pretraining_runs import Interrupt
 from small_run import SMALL
 
-from pretext import engine
 from pretext.config import load_config
-from pretext.engine import pretrain
+from pretext.training import engine
+from pretext.training.engine import pretrain
 
 CHANNELS = (8, 16, 16, 16, 16)
 #: What makes the other networks of a method small.

@@ -56,7 +56,7 @@ def test_a_name_means_the_projects_config_and_not_a_module_of_that_name(tmp_path
     (tmp_path / "transfer").mkdir()
     (tmp_path / "transfer" / "linear_probe.py").write_text("a module, no config")
     monkeypatch.chdir(tmp_path)
-    assert load_config("transfer/linear_probe.py")["protocol"] == "linear-probe-toyworld"
+    assert load_config("transfer/stages/linear_probe.py")["protocol"] == "linear-probe-toyworld"
 
 
 def test_a_resolved_config_is_json_and_can_be_run_again(tmp_path):

@@ -6,14 +6,14 @@ from pretext.config import config_folder, load_config, plain
 from pretext.data.view_table import VIEWS
 from pretext.methods import METHODS
 from pretext.old_names import NAMES, renamed, spelled_for_hash
-from pretext.optimizers import OPTIMIZERS
-from transfer.reductions import REDUCTIONS
+from pretext.training.optimizers import OPTIMIZERS
+from transfer.networks.reductions import REDUCTIONS
 
 TABLES = {**METHODS, **VIEWS, **REDUCTIONS, **OPTIMIZERS}
 OLD = {
     "method": {"type": "pretext.methods.split_brain.SplitBrain", "layer": "conv5"},
     "view": {"type": "pretext.data.side_by_side.PairCrop", "size": 64},
-    "stages": [{"reduction": {"type": "transfer.reductions.MaxPool"}}],
+    "stages": [{"reduction": {"type": "transfer.networks.reductions.MaxPool"}}],
     "optimizer": {"type": "torch.optim.SGD", "lr": 0.1},
     "own": {"type": "my_methods.ChannelOrder"},
 }

@@ -13,8 +13,8 @@ from pretraining_runs import SMALL_WORDS, command
 from rich.console import Console
 
 from pretext import progress
-from pretext.engine import pretrain
 from pretext.progress import LOG, LOG_STEPS, ProgressDisplay, say
+from pretext.training.engine import pretrain
 
 HIDE, SHOW = "\x1b[?25l", "\x1b[?25h"
 

@@ -5,7 +5,7 @@ import pytest
 from PIL import Image
 
 from pretext.backbones.checkpoint import Provenance, build, save_backbone
-from pretext.initializers import he_normal_
+from pretext.backbones.initializers import he_normal_
 
 CLASSES = ("bars", "plain")
 WIDTH, HEIGHT, SIDE = 80, 64, 36

@@ -13,7 +13,7 @@ from transfer.protocols import (
     protocol_label,
     run_length,
 )
-from transfer.results import STAGES
+from transfer.scores.score import STAGES
 from transfer.stage import STAGES as COMMANDS
 
 CONFIGS = sorted((config_folder() / "transfer").glob("*.py"))

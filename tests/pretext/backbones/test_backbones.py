@@ -4,8 +4,8 @@ from refusals import refused
 from torch.nn import functional as F
 
 from pretext.backbones import ARCHITECTURES, VGG16, AlexNet, ColorNet
+from pretext.backbones.initializers import he_normal_
 from pretext.color.bins import ab_bins
-from pretext.initializers import he_normal_
 
 
 def photos(side: int, seed: int = 0) -> torch.Tensor:

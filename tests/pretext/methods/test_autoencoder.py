@@ -4,9 +4,9 @@ from made_photos import smooth_photos
 from torch.nn import functional as F
 
 from pretext.backbones import VGG16, AlexNet
+from pretext.backbones.initializers import he_normal_
 from pretext.color.lab import rgb_to_lab
 from pretext.errors import InputError
-from pretext.initializers import he_normal_
 from pretext.methods import Autoencoder
 
 INDEX = torch.arange(4)

@@ -1,11 +1,11 @@
 import pytest
 import torch
 
-from pretext.adversarial import Discriminator
 from pretext.backbones import AlexNet
+from pretext.backbones.initializers import he_normal_
 from pretext.errors import InputError
-from pretext.initializers import he_normal_
 from pretext.methods import BiGAN
+from pretext.methods.parts.adversarial import Discriminator
 
 
 @pytest.fixture

@@ -6,18 +6,18 @@ from made_photos import UnreadPhotos, smooth_photos
 from torch.nn import functional as F
 
 from pretext.backbones import VGG16, AlexNet, ColorNet
+from pretext.backbones.initializers import he_normal_
 from pretext.color.bins import ab_bins
 from pretext.color.lab import rgb_to_lab
 from pretext.color.prior import imagenet_prior
 from pretext.color.rebalance import rebalance_weights
 from pretext.config import load_config
 from pretext.data.sources import open_photos
-from pretext.engine import build_method
 from pretext.errors import InputError
-from pretext.initializers import he_normal_
 from pretext.methods import Colorization
-from pretext.prior import prior_of_photos
-from pretext.targets import at_targets
+from pretext.methods.parts.photo_prior import prior_of_photos
+from pretext.methods.parts.targets import at_targets
+from pretext.training.engine import build_method
 
 
 def method(backbone=None, **arguments):

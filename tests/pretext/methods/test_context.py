@@ -5,8 +5,8 @@ from torch import nn
 from torch.nn import functional as F
 
 from pretext.backbones import AlexNet
+from pretext.backbones.initializers import he_normal_
 from pretext.errors import InputError
-from pretext.initializers import he_normal_
 from pretext.methods import Context
 from pretext.methods.context import STEPS, draw_cells, neighborhoods
 

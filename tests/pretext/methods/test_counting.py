@@ -6,8 +6,8 @@ from see_through import SeeThrough
 from torch.nn import functional as F
 
 from pretext.backbones import AlexNet
+from pretext.backbones.initializers import he_normal_
 from pretext.errors import InputError
-from pretext.initializers import he_normal_
 from pretext.methods import Counting
 from pretext.methods.counting import DOWNSAMPLING, distances_to_sums, halved_and_quartered
 

@@ -12,14 +12,14 @@ from sklearn.decomposition import PCA
 
 from pretext.backbones import AlexNet
 from pretext.backbones.checkpoint import load_backbone
+from pretext.backbones.initializers import he_normal_
 from pretext.data.sources import open_photos
-from pretext.engine import pretrain
 from pretext.errors import InputError
-from pretext.hooks import BeginEpochs
-from pretext.initializers import he_normal_
 from pretext.methods import DeepCluster
 from pretext.methods.deepcluster import cluster, equal_weights, fill_empty, keep_numbers, whiten
-from pretext.runner import latest_checkpoint
+from pretext.training.engine import pretrain
+from pretext.training.hooks import BeginEpochs
+from pretext.training.runner import latest_checkpoint
 
 
 @pytest.fixture

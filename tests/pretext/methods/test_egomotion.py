@@ -8,11 +8,11 @@ from torch import nn
 from torch.nn import functional as F
 
 from pretext.backbones import AlexNet
+from pretext.backbones.initializers import he_normal_
 from pretext.data.crops import PairCrop
 from pretext.data.sampling import Draw, draw_rng
 from pretext.data.sources import open_photos
 from pretext.errors import InputError
-from pretext.initializers import he_normal_
 from pretext.methods import Egomotion
 from pretext.methods.egomotion import windows
 

@@ -1,12 +1,12 @@
 import pytest
 import torch
 
-from pretext.adversarial import Discriminator
 from pretext.backbones import AlexNet
+from pretext.backbones.initializers import he_normal_
 from pretext.errors import InputError
-from pretext.initializers import he_normal_
 from pretext.methods import Inpainting
 from pretext.methods.inpainting import Bottleneck, overlap, random_regions, weighted_error
+from pretext.methods.parts.adversarial import Discriminator
 
 
 @pytest.fixture

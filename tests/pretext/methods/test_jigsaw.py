@@ -7,12 +7,12 @@ from torch import nn
 from torch.nn import functional as F
 
 from pretext.backbones import AlexNet
+from pretext.backbones.initializers import he_normal_
 from pretext.errors import InputError
-from pretext.initializers import he_normal_
 from pretext.methods import Jigsaw
 from pretext.methods.jigsaw import shuffled
-from pretext.patches import tiles_of_cells
-from pretext.permutations import distant_permutations
+from pretext.methods.parts.patches import tiles_of_cells
+from pretext.methods.parts.permutations import distant_permutations
 
 
 def textures(count, side):

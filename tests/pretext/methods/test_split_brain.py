@@ -5,14 +5,14 @@ from torch import nn
 
 from pretext.backbones import VGG16, AlexNet, ColorNet
 from pretext.backbones.checkpoint import Provenance, load_backbone, save_backbone
+from pretext.backbones.initializers import he_normal_
 from pretext.color.bins import ab_bins
 from pretext.color.lab import rgb_to_lab
-from pretext.engine import pretrain
 from pretext.errors import InputError
-from pretext.initializers import he_normal_
 from pretext.methods import SplitBrain
+from pretext.methods.parts.targets import at_targets
 from pretext.methods.split_brain import lightness_indices
-from pretext.targets import at_targets
+from pretext.training.engine import pretrain
 
 INDEX = torch.arange(3)
 

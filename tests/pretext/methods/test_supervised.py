@@ -5,9 +5,9 @@ import torch
 from torch.nn import functional as F
 
 from pretext.backbones import AlexNet
+from pretext.backbones.initializers import he_normal_
 from pretext.data.sources import open_photos
 from pretext.errors import InputError
-from pretext.initializers import he_normal_
 from pretext.methods import Supervised
 
 

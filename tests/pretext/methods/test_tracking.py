@@ -5,12 +5,12 @@ import torch
 from see_through import SeeThrough
 
 from pretext.backbones import AlexNet
+from pretext.backbones.initializers import he_normal_
 from pretext.data.sources import open_photos
-from pretext.engine import pretrain
 from pretext.errors import InputError
-from pretext.initializers import he_normal_
 from pretext.methods import Tracking
 from pretext.methods.tracking import disjoint_windows, hard_negatives, random_negatives, ranking_loss
+from pretext.training.engine import pretrain
 
 
 def distances(count):

@@ -13,11 +13,11 @@ from pretext.data.crops import RandomCrop, center_crop
 from pretext.data.decoding import decode_rgb, read_header
 from pretext.data.pairs.tracks import Tracks
 from pretext.data.sampling import Draw
-from transfer.classification import ClassificationViews
 from transfer.data.folders import LabeledPhotos, LabeledViews
 from transfer.data.masks import ScaledCrop, read_masks
 from transfer.data.voc import open_voc, read_image
-from transfer.detection import DetectionPhotos
+from transfer.stages.classification import ClassificationViews
+from transfer.stages.detection import DetectionPhotos
 
 ORIENTATIONS = range(1, 9)
 #: Orientations by which width and height change places.

@@ -1,0 +1,239 @@
+"""Filters fitted to photos, and layers scaled to change at one rate (Kraehenbuehl et al., ICLR 2016)."""
+
+import math
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pretext.backbones.base import Backbone, ConvBlock
+from pretext.checks import check_at_least, check_choice
+from pretext.errors import InputError
+
+#: Number of patches drawn for each filter.
+PATCHES_PER_FILTER = 20
+
+
+#: Most principal components of the patches that are clustered.
+COMPONENTS = 256
+
+
+#: Least variance of a component that is clustered, as a share of the first one's.
+MIN_VARIANCE = 1e-3
+
+
+#: Steps of the power iteration by which spectral norm learns the norm of newly drawn weights.
+POWER_STEPS = 15
+
+
+#: Ways to make filters from photos.
+DATA_KINDS = ("gaussian", "pca", "kmeans")
+
+
+#: Mean of every channel before the ReLU, after a data-dependent initialisation.
+CHANNEL_MEAN = 0.1
+
+
+def initialize_from_data(
+    backbone: Backbone, photos: UInt8[Tensor, "n 3 h w"], kind: str = "kmeans", seed: int = 0
+) -> None:
+    """Make every filter from patches of photos, and give every channel unit variance on them.
+
+    "Data-dependent Initializations of Convolutional Neural Networks" (Kraehenbuehl et al., ICLR 2016, section 3.1),
+    layer by layer from the photo upwards. ``kmeans`` makes each filter the centre of a cluster of whitened patches of
+    its layer's input (Coates and Ng, 2012), ``pca`` one of their principal components, ``gaussian`` random. Every
+    channel then has variance 1 and mean 0.1 over all positions before the ReLU: through its weights and bias, or
+    through the statistics of its batch norm, whose scale and shift are reset. Every other photo gives patches, and the
+    variance is measured on the rest, since it is larger on the photos that gave the patches.
+
+    Args:
+        backbone: Changed in place; its convolutions must be followed by the norm and then the ReLU.
+        photos: Two or more photos with values 0..255; a hundred are enough.
+        kind: ``gaussian``, ``pca`` or ``kmeans``.
+        seed: Seed of the patches, the clusters and the random filters.
+
+    Raises:
+        InputError: The kind or the architecture is not supported; there are too few photos for the number of filters;
+            or the photos do not vary.
+
+    Differences from the paper: patches are whitened within their first 256 principal components.
+    """
+    check_choice("data-dependent initialisation", kind, DATA_KINDS)
+    blocks = {name: block for name, block in backbone.named_children() if isinstance(block, ConvBlock)}
+    if not blocks:
+        raise InputError(
+            "cannot initialise this architecture from data: its norm follows the ReLU",
+            received=backbone.architecture,
+            allowed=("alexnet", "vgg16"),
+        )
+    check_at_least("number of photos", len(photos), 2)
+    spread = float(backbone.prepare(photos).std())
+    if not spread > 1e-6:
+        raise InputError(
+            "photos do not vary",
+            received=f"{len(photos)} photos of a single colour",
+            allowed="give photos that differ",
+        )
+    rng = np.random.default_rng(seed)
+    for name, block in blocks.items():
+        inputs = _inputs(backbone, name, block, photos)
+        conv = block.conv
+        count = conv.out_channels // conv.groups
+        parts = []
+        for patches in _patches(conv, inputs[::2], PATCHES_PER_FILTER * count, rng):
+            parts.append(_filters(patches, count, kind, rng, name))
+        with torch.no_grad():
+            conv.weight.copy_(torch.cat(parts).view_as(conv.weight))
+            _normalise_channels(block, inputs[1::2], name)
+
+
+def _inputs(backbone: Backbone, name: str, block: ConvBlock, photos: Tensor) -> Tensor:
+    """Return the input of the layer of that name, (N, C, H, W)."""
+    seen: list[Tensor] = []
+    handle = block.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    training = backbone.training
+    with torch.no_grad():
+        backbone.eval()(photos, [name])
+    backbone.train(training)
+    handle.remove()
+    return seen[0]
+
+
+def _patches(
+    conv: nn.Conv2d, inputs: Tensor, count: int, rng: np.random.Generator
+) -> list[Float[Tensor, "m d"]]:
+    """Draw patches that the convolution sees, at random positions, for each of its groups."""
+    each = math.ceil(count / len(inputs))
+    drawn = []
+    for photo in inputs:
+        columns = F.unfold(photo[None], conv.kernel_size, conv.dilation, conv.padding, conv.stride)[0]  # type: ignore[arg-type]
+        chosen = rng.choice(columns.shape[1], min(each, columns.shape[1]), replace=False)
+        drawn.append(columns[:, torch.from_numpy(chosen)].T)
+    return list(torch.cat(drawn).chunk(conv.groups, dim=1))
+
+
+def _filters(
+    patches: Float[Tensor, "m d"], count: int, kind: str, rng: np.random.Generator, name: str
+) -> Float[Tensor, "count d"]:
+    samples, size = patches.shape
+    if kind == "gaussian":
+        return torch.from_numpy(rng.standard_normal((count, size))).float()
+    wanted = min(size, count if kind == "pca" else COMPONENTS)
+    if kind == "pca" and size < count:
+        raise InputError(
+            f"{name} has fewer principal components than filters",
+            received=size,
+            allowed=f"{count} filters need as many; choose another kind",
+        )
+    if samples < max(count, wanted):
+        raise InputError(
+            f"too few patches for {count} filters of {name} by {kind}",
+            received=samples,
+            allowed="give more or larger photos, or choose another kind",
+        )
+    # Imported here because it takes a second, which no other command needs to spend.
+    from sklearn.cluster import MiniBatchKMeans
+    from sklearn.decomposition import PCA
+
+    state = int(rng.integers(2**31))
+    pca = PCA(wanted, random_state=state).fit(patches.cpu().numpy())
+    if kind == "pca":
+        return torch.from_numpy(pca.components_).float()
+    # Components that hardly vary are noise, which whitening would amplify.
+    kept = pca.explained_variance_ > MIN_VARIANCE * pca.explained_variance_[0]
+    whitening = pca.components_[kept] / np.sqrt(pca.explained_variance_[kept])[:, None]
+    white = (patches.cpu().numpy() - pca.mean_) @ whitening.T
+    clusters = MiniBatchKMeans(count, random_state=state, n_init=1).fit(white)
+    return torch.from_numpy(clusters.cluster_centers_ @ whitening).float()
+
+
+def _normalise_channels(block: ConvBlock, inputs: Tensor, name: str) -> None:
+    conv, norm = block.conv, block.norm
+    if conv.bias is not None:
+        conv.bias.zero_()
+    std, mean = torch.std_mean(conv(inputs), dim=(0, 2, 3))
+    if not bool((std > 0).all()):
+        raise InputError(
+            f"photos do not vary: {int((std <= 0).sum())} of {len(std)} channels of {name} are constant",
+            received=f"{len(inputs)} photos",
+            allowed="give photos that differ",
+        )
+    if conv.bias is not None:
+        conv.weight.div_(std.view(-1, 1, 1, 1))
+        conv.bias.copy_(CHANNEL_MEAN - mean / std)
+        return
+    assert isinstance(norm, nn.BatchNorm2d)
+    norm.reset_parameters()
+    assert norm.running_mean is not None
+    assert norm.running_var is not None
+    norm.running_var.copy_(std.square() - norm.eps)
+    norm.running_mean.copy_(mean)
+    if norm.affine:
+        norm.bias.fill_(CHANNEL_MEAN)
+
+
+def rescale_between_layers(
+    backbone: Backbone, photos: UInt8[Tensor, "n 3 h w"], seed: int = 0
+) -> dict[str, float]:
+    """Scale each layer so that all weights change at the same relative rate; the features change only in scale.
+
+    "Data-dependent Initializations of Convolutional Neural Networks" (Kraehenbuehl et al., ICLR 2016, section 3.2);
+    ``-cs`` in the authors' script, which papers run on pretrained weights before they fine-tune them. A layer's rate of
+    change is the root mean square of its weights' gradient over that of its weights, for a random gradient at the top.
+    Without normalisation the network is positively homogeneous: scaling one layer by s divides the gradients of that
+    layer by s and multiplies those of all others by s.
+
+    Args:
+        backbone: Changed in place; its batch norm must have been absorbed.
+        photos: Photos to measure the rates on, values 0..255.
+        seed: Seed of the gradient at the top.
+
+    Returns:
+        The factor of each layer's weights, by name. Afterwards the features of the top layer have a standard deviation
+        of 1; they are the former ones times the product of all factors.
+
+    Raises:
+        InputError: The backbone has batch norm, or a layer is dead on these photos.
+
+    Differences from the paper: the paper approaches the factors in ten damped iterations. Once the product of all
+    factors is fixed, every rate falls with the square of its own factor alone, so they are computed directly.
+    """
+    blocks = _plain_blocks(backbone)
+    top = backbone.layer_names[-1] if "fc7" in backbone.layer_names else list(blocks)[-1]
+    weights = [block.conv.weight for block in blocks.values()]
+    with torch.enable_grad():
+        features = backbone(photos, [top])[top]
+        generator = torch.Generator().manual_seed(seed)
+        direction = torch.randn(features.shape, generator=generator).to(features.device)
+        gradients = torch.autograd.grad(features, weights, direction)
+    rates = torch.tensor([float(_rms(g) / _rms(w)) for g, w in zip(gradients, weights, strict=True)])
+    spread = float(features.detach().std())
+    if not (spread > 0 and bool((rates > 0).all()) and bool(torch.isfinite(rates).all())):
+        dead = [name for name, rate in zip(blocks, rates.tolist(), strict=True) if not 0 < rate < math.inf]
+        raise InputError("cannot rescale layers without a gradient", received=", ".join(dead) or top)
+    factors = (rates.log() - rates.log().mean()).div(2).exp() * spread ** (-1 / len(blocks))
+    above = factors.cumprod(0).tolist()
+    with torch.no_grad():
+        for block, factor, product in zip(blocks.values(), factors.tolist(), above, strict=True):
+            assert block.conv.bias is not None
+            block.conv.weight.mul_(factor)
+            block.conv.bias.mul_(product)
+    return dict(zip(blocks, factors.tolist(), strict=True))
+
+
+def _plain_blocks(backbone: Backbone) -> dict[str, ConvBlock]:
+    """Return the convolutions of a backbone without batch norm, by name, from the photo upwards."""
+    blocks = {name: block for name, block in backbone.named_children() if isinstance(block, ConvBlock)}
+    if not blocks or backbone.norm != "none":
+        raise InputError(
+            f"cannot rescale the layers of {backbone.architecture} with batch norm",
+            received=f"norm={backbone.norm}",
+            allowed="absorb it first",
+        )
+    return blocks
+
+
+def _rms(values: Tensor) -> Tensor:
+    return values.detach().double().square().mean().sqrt()

@@ -1,0 +1,1 @@
+"""What stages build on a backbone: classifiers, reductions, region heads, FCN-32s."""

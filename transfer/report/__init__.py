@@ -1,0 +1,1 @@
+"""Tables, plots, differences and the page made of score lines."""

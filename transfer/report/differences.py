@@ -1,0 +1,135 @@
+"""Differences between all pairs of methods, by paired bootstraps over the test images."""
+
+import warnings
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import combinations, groupby
+from pathlib import Path
+
+import numpy as np
+
+from pretext.errors import InputError
+from transfer.report.tables import METRIC_NAMES, MISSING, Benchmark, Column, Results, Row
+from transfer.scores.outcomes import OUTCOMES_NAME, Difference, difference_of, load_outcomes, resampled
+from transfer.scores.score import Score
+
+#: Metrics that are compared: those of the papers' tables and of the summary for which runs keep outcomes.
+COMPARED = {
+    "linear-probe": ("top1", "top1_best"),
+    "voc-classification": ("mean_ap_sklearn", "mean_ap_voc07"),
+    "voc-svm": ("mean_ap_voc07", "mean_ap_voc10"),
+    "voc-detection": ("mean_ap_voc07",),
+    "voc-segmentation": ("mean_iou",),
+}
+
+
+@dataclass(frozen=True)
+class Pair:
+    """Two rows in one column."""
+
+    column: Column
+    first: Row
+    second: Row
+    difference: Difference
+
+    def text(self) -> str:
+        """Return the points and their interval, with a mark if zero is outside."""
+        interval = f"{self.difference.points:+.1f} [{self.difference.low:+.1f}, {self.difference.high:+.1f}]"
+        return interval + (" *" if self.difference.low > 0 or self.difference.high < 0 else "")
+
+
+@dataclass(frozen=True)
+class DifferenceTable:
+    """Differences in one metric of one benchmark, with a line per pair of methods and a column per setting."""
+
+    benchmark: Benchmark
+    headings: tuple[str, ...]
+    lines: tuple[tuple[str, ...], ...]
+
+
+@dataclass(frozen=True)
+class _Drawn:
+    """Metric of one row in one column, over all images and over each draw of them; means over its runs."""
+
+    images: int
+    value: float
+    draws: np.ndarray
+
+
+def pairs(results: Results, work_dirs: Sequence[Path]) -> list[Pair]:
+    """Compare all rows that have scores in a column, pair by pair.
+
+    Rows are compared if all their runs were scored on the same number of images.
+
+    Args:
+        results: All cells.
+        work_dirs: Folders below which the runs left their outcomes. A run without outcomes is left out, and one whose
+            outcomes cannot be read, with a warning.
+    """
+    paths = {
+        path.parent.name: path
+        for work_dir in work_dirs
+        for path in sorted(work_dir.rglob(f"runs/*/{OUTCOMES_NAME}"))
+    }
+    scores: dict[tuple[Row, Column], list[Score]] = defaultdict(list)
+    for row, column, score in results.placed:
+        if column.metric in COMPARED[column.benchmark.stage]:
+            scores[row, column].append(score)
+    drawn = {key: _draw(group, paths) for key, group in scores.items()}
+    found = []
+    for column in results.columns:
+        rows = [(row, drawn.get((row, column))) for row in reversed(results.rows)]
+        there = [(row, one) for row, one in rows if one is not None]
+        for (first, one), (second, other) in combinations(there, 2):
+            if one.images == other.images:
+                difference = difference_of(one.value - other.value, one.draws, other.draws)
+                found.append(Pair(column, first, second, difference))
+    return found
+
+
+def difference_tables(compared: Sequence[Pair]) -> list[DifferenceTable]:
+    """Set differences, in the order of `pairs`, as tables."""
+    tables = []
+    by_metric = groupby(compared, key=lambda pair: (pair.column.benchmark, pair.column.metric))
+    for (benchmark, metric), group in by_metric:
+        texts: dict[tuple[Row, Row], dict[str, str]] = defaultdict(dict)
+        for pair in group:
+            texts[pair.first, pair.second][pair.column.setting] = pair.text()
+        settings = list(dict.fromkeys(setting for found in texts.values() for setting in found))
+        name = METRIC_NAMES.get(metric, metric)
+        tables.append(
+            DifferenceTable(
+                benchmark,
+                ("methods", *(f"{setting} {name}" for setting in settings)),
+                tuple(
+                    (_methods(*rows), *(found.get(setting, MISSING) for setting in settings))
+                    for rows, found in texts.items()
+                ),
+            )
+        )
+    return tables
+
+
+def _methods(first: Row, second: Row) -> str:
+    if first.backbone == second.backbone:
+        return f"{first.label} - {second.label} ({first.backbone})"
+    return f"{first.label} ({first.backbone}) - {second.label} ({second.backbone})"
+
+
+def _draw(scores: Sequence[Score], paths: dict[str, Path]) -> _Drawn | None:
+    outcomes = []
+    for score in scores:
+        if score.run is not None and score.run in paths:
+            try:
+                outcomes.append(load_outcomes(paths[score.run], score.setting, score.metric))
+            except InputError as error:
+                warnings.warn(f"left out of the comparison: {error}", stacklevel=2)
+    sizes = {len(run) for run in outcomes}
+    if len(sizes) != 1:
+        return None
+    return _Drawn(
+        sizes.pop(),
+        float(np.mean([run.metric() for run in outcomes])),
+        np.mean([resampled(run) for run in outcomes], axis=0),
+    )

@@ -1,0 +1,245 @@
+"""The papers' own tables, with published and measured lines under the same headings.
+
+Figure 7 of "Colorful Image Colorization" (Zhang et al., ECCV 2016) as a table, linear classification by layer, and its
+table 2: PASCAL VOC classification (fc8, fc6-8, all), detection and segmentation.
+"""
+
+import csv
+import io
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from transfer.protocols import PROTOCOLS, departures
+from transfer.report.tables import MISSING, Benchmark, Cell, Column, Results, Row, probe_metric
+from transfer.scores.published import MARKS, Published, probe_task, published_table
+
+LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+
+
+@dataclass(frozen=True)
+class PaperColumn:
+    """One column of a paper's table.
+
+    Attributes:
+        heading: Heading of the column.
+        task: Task of the published numbers (see `Published`); None if nothing is published.
+        stage: Stage that measures it.
+        setting: Setting of published and measured numbers.
+        metric: Function that returns the metric of the papers' code for a run with the given config.
+        accepts: Function that returns whether runs of the protocol with the given id belong in the column.
+    """
+
+    heading: str
+    task: str | None
+    stage: str
+    setting: str
+    metric: Callable[[Mapping[str, object]], str]
+    accepts: Callable[[str], bool] = lambda protocol: True
+
+
+@dataclass(frozen=True)
+class PaperLine:
+    """One line: a method and a text for each column."""
+
+    method: str
+    cells: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class PaperTable:
+    """Published and measured lines under the same headings.
+
+    Attributes:
+        title: Name of the table.
+        headings: Headings of the columns after the method.
+        published: Lines from papers; a number that nobody read in its source has a mark.
+        measured: Lines of own runs, with protocol, data and number of the benchmark.
+        notes: Footnotes: how measured runs depart from the papers' protocols, and the marks.
+    """
+
+    title: str
+    headings: tuple[str, ...]
+    published: tuple[PaperLine, ...]
+    measured: tuple[PaperLine, ...]
+    notes: tuple[str, ...]
+
+
+def _fixed(metric: str) -> Callable[[Mapping[str, object]], str]:
+    return lambda config: metric
+
+
+_CLASSIFICATION, _DETECTION = "VOC07 classification", "VOC07 detection (Fast R-CNN)"
+_SEGMENTATION = "VOC12 segmentation (FCN-AlexNet, seg11valid)"
+_FAST_RCNN, _FCN = "fastrcnn_krahenbuhl2016", "fcn32s_zhang2016"
+
+_PASCAL = (
+    *(
+        # The papers' code computes mAP as scikit-learn does.
+        PaperColumn(
+            f"classification {s}", _CLASSIFICATION, "voc-classification", s, _fixed("mean_ap_sklearn")
+        )
+        for s in ("fc8", "fc6-8", "all")
+    ),
+    PaperColumn(
+        "detection all",
+        _DETECTION,
+        "voc-detection",
+        "all",
+        _fixed("mean_ap_voc07"),
+        lambda p: p == _FAST_RCNN,
+    ),
+    PaperColumn(
+        "segmentation all", _SEGMENTATION, "voc-segmentation", "all", _fixed("mean_iou"), lambda p: p == _FCN
+    ),
+    # Other protocols than the papers' never share a column with theirs.
+    PaperColumn(
+        "other detection", None, "voc-detection", "all", _fixed("mean_ap_voc07"), lambda p: p != _FAST_RCNN
+    ),
+    PaperColumn(
+        "other segmentation", None, "voc-segmentation", "all", _fixed("mean_iou"), lambda p: p != _FCN
+    ),
+)
+
+
+def paper_tables(results: Results) -> list[PaperTable]:
+    """Return figure 7 for each data set that was probed, and table 2 if any of it was measured."""
+    tables = []
+    for data in sorted({b.data for b in results.benchmarks if b.stage == "linear-probe"}):
+        columns = [
+            PaperColumn(layer, probe_task(data), "linear-probe", layer, probe_metric) for layer in LAYERS
+        ]
+        title = f"Linear classification on {data}, top-1 (figure 7 of Zhang et al. 2016)"
+        tables.append(_table(results, title, columns, data))
+    if any(b.stage in {column.stage for column in _PASCAL} for b in results.benchmarks):
+        title = "PASCAL VOC: mAP, mAP and mean IoU (table 2 of Zhang et al. 2016)"
+        tables.append(_table(results, title, _PASCAL, None))
+    return tables
+
+
+def _table(results: Results, title: str, columns: Sequence[PaperColumn], data: str | None) -> PaperTable:
+    measured, used = _measured(results, columns, data)
+    notes = [_note(results, benchmark) for benchmark in used]
+    published = _published(columns)
+    if any(mark and mark in cell for line in published for cell in line.cells for mark in MARKS.values()):
+        notes.append(
+            f"{MARKS['secondary']}: restated by a third party; {MARKS['unverified']}: from memory. Nobody read these"
+            " numbers in their source."
+        )
+    if not published:
+        notes.append(f"There are no published numbers for data named {data}.")
+    return PaperTable(title, tuple(c.heading for c in columns), published, measured, tuple(notes))
+
+
+def _published(columns: Sequence[PaperColumn]) -> tuple[PaperLine, ...]:
+    tasks = dict.fromkeys(column.task for column in columns if column.task is not None)
+    tables: dict[str, dict[str, dict[str, Published]]] = {task: published_table(task) for task in tasks}
+    methods = dict.fromkeys(method for table in tables.values() for method in table)
+    lines = []
+    for method in methods:
+        found = [
+            tables[c.task].get(method, {}).get(c.setting) if c.task is not None else None for c in columns
+        ]
+        if any(found):
+            lines.append(
+                PaperLine(method, tuple(MISSING if entry is None else str(entry) for entry in found))
+            )
+    return tuple(lines)
+
+
+def _measured(
+    results: Results, columns: Sequence[PaperColumn], data: str | None
+) -> tuple[tuple[PaperLine, ...], list[Benchmark]]:
+    """Return a line for each backbone, protocol, data set and config, and the benchmarks that they show."""
+    used: dict[Benchmark, None] = {}
+    lines = []
+    for row in results.rows:
+        for benchmark in results.benchmarks:
+            if data is not None and benchmark.data != data:
+                continue
+            cells = [_cell(results, row, column, benchmark) for column in columns]
+            if any(cells):
+                used[benchmark] = None
+                texts = tuple(MISSING if cell is None else _text(cell) for cell in cells)
+                color = ", color" if results.configs[benchmark.config_id].get("color") else ""
+                where = f"{benchmark.protocol}{color}, {benchmark.data} [{results.number(benchmark)}]"
+                lines.append(PaperLine(f"{row.label} ({row.backbone}), {where}", texts))
+    return tuple(lines), sorted(used, key=results.number)
+
+
+def _cell(results: Results, row: Row, column: PaperColumn, benchmark: Benchmark) -> Cell | None:
+    config = results.configs[benchmark.config_id]
+    if benchmark.stage != column.stage or not column.accepts(str(config.get("protocol"))):
+        return None
+    return results.cells.get((row, Column(benchmark, column.metric(config), column.setting)))
+
+
+def _text(cell: Cell) -> str:
+    return f"{cell.mean:.1f}" + ("" if cell.std is None else f" ± {cell.std:.1f}")
+
+
+def _note(results: Results, benchmark: Benchmark) -> str:
+    config = results.configs[benchmark.config_id]
+    where = f"[{results.number(benchmark)}] {benchmark.protocol} on {benchmark.data}, {benchmark.split}"
+    if config.get("protocol") not in PROTOCOLS:
+        return f"{where}: not a protocol of a paper."
+    odd = departures(config, benchmark.processes)
+    if not odd:
+        return f"{where}: follows the protocol."
+    differences = "; ".join(f"{key} {done} instead of {said}" for key, (said, done) in odd.items())
+    return f"{where}: {differences}."
+
+
+def papers_csv(tables: Sequence[PaperTable]) -> str:
+    """Return the tables as CSV, with a line per cell that is not empty, and the mark of published numbers."""
+    output = io.StringIO()
+    writer = csv.writer(output, lineterminator="\n")
+    writer.writerow(("table", "origin", "method", "column", "value", "std", "mark"))
+    for table in tables:
+        for origin, part in (("published", table.published), ("measured", table.measured)):
+            for line in part:
+                for heading, text in zip(table.headings, line.cells, strict=True):
+                    if text != MISSING:
+                        number, _, std = text.partition(" ± ")
+                        mark = number[-1] if number[-1] in MARKS.values() else ""
+                        value = number.removesuffix(mark)
+                        writer.writerow((table.title, origin, line.method, heading, value, std, mark))
+    return output.getvalue()
+
+
+def latex_tables(tables: Sequence[PaperTable]) -> str:
+    """Return the tables as LaTeX, each a ``tabular`` with the rules of booktabs."""
+    return "\n".join(["% \\usepackage{booktabs}", *(_latex(table) for table in tables)])
+
+
+def _latex(table: PaperTable) -> str:
+    def line(cells: Sequence[str]) -> str:
+        return " & ".join(map(_latex_text, cells)) + r" \\"
+
+    lines = [
+        r"\begin{table}",
+        rf"\caption{{{_latex_text(table.title)}}}",
+        rf"\begin{{tabular}}{{l{'r' * len(table.headings)}}}",
+        r"\toprule",
+        line(["method", *table.headings]),
+    ]
+    for name, part in (("published", table.published), ("measured", table.measured)):
+        if part:
+            lines += [r"\midrule", rf"\multicolumn{{{len(table.headings) + 1}}}{{l}}{{\emph{{{name}}}}} \\"]
+            lines += [line([entry.method, *entry.cells]) for entry in part]
+    lines += [r"\bottomrule", r"\end{tabular}"]
+    lines += [_latex_text(note) + r"\par" for note in table.notes]
+    return "\n".join([*lines, r"\end{table}", ""])
+
+
+_LATEX = {
+    "\\": r"\textbackslash{}", **{sign: f"\\{sign}" for sign in "&%$#_{}"}, "~": r"\textasciitilde{}",
+    "^": r"\textasciicircum{}", "<": r"\textless{}", ">": r"\textgreater{}", "±": r"$\pm$", "—": "---", "§": r"\S{}",
+    # After a line break LaTeX would take a star or a bracket for an argument.
+    "*": "{*}",
+    "[": "{[}", "]": "{]}",
+}  # fmt: skip
+
+
+def _latex_text(text: str) -> str:
+    text = " ".join(text.split())
+    return "".join(_LATEX.get(sign, sign) for sign in text)

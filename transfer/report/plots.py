@@ -1,0 +1,178 @@
+"""Pictures of a report, as text for the page itself: plots by layer and colour grids."""
+
+import base64
+import io
+import math
+import re
+import warnings
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import matplotlib as mpl
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from PIL import Image
+
+from transfer.report.tables import (
+    METRIC_NAMES,
+    RANDOM,
+    Benchmark,
+    Cell,
+    Column,
+    Results,
+    Row,
+    natural_key,
+    probe_metric,
+)
+from transfer.scores.published import FIGURE_7, probe_task, published_table
+
+# Okabe and Ito's colours, which colour-blind readers can tell apart; markers differ as well.
+_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
+_MARKERS = "osD^vP*X"
+_MAX_GRID_WIDTH = 1600
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture: its title, a description in words, and its SVG element or data URL."""
+
+    title: str
+    description: str
+    content: str
+
+
+def layer_plots(results: Results) -> list[Picture]:
+    """Plot linear probe accuracy by layer, with a line per method, as in figure 7 of Zhang et al. 2016.
+
+    There is a plot for each benchmark and architecture with a backbone that was probed at two layers or more. Bars are
+    standard deviations over seeds. For data with published numbers, AlexNet's plot also shows the figure's methods as
+    thin gray lines.
+    """
+    plots = []
+    for benchmark in results.benchmarks:
+        if benchmark.stage != "linear-probe":
+            continue
+        metric = probe_metric(results.configs[benchmark.config_id])
+        columns = [c for c in results.columns if c.benchmark == benchmark and c.metric == metric]
+        for backbone in dict.fromkeys(row.backbone for row in results.rows):
+            curves = {row: _curve(results, row, columns) for row in results.rows if row.backbone == backbone}
+            curves = {row: cells for row, cells in curves.items() if cells}
+            if max(map(len, curves.values()), default=0) > 1:
+                plots.append(_layer_plot(results, benchmark, backbone, curves, metric))
+    return plots
+
+
+def _curve(results: Results, row: Row, columns: Sequence[Column]) -> dict[str, Cell]:
+    return {c.setting: results.cells[row, c] for c in columns if (row, c) in results.cells}
+
+
+def _layer_plot(
+    results: Results,
+    benchmark: Benchmark,
+    backbone: str,
+    curves: Mapping[Row, Mapping[str, Cell]],
+    metric: str,
+) -> Picture:
+    layers = sorted({layer for cells in curves.values() for layer in cells}, key=natural_key)
+    # Text stays text; the salt makes the ids, and so the file, the same every time.
+    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{benchmark} {backbone}", "font.size": 11}):
+        figure = Figure(layout="constrained")
+        axes = figure.add_subplot()
+        for number, (row, cells) in enumerate(curves.items()):
+            _draw_curve(axes, number, row, layers, cells)
+        if backbone == "alexnet":
+            _draw_published(axes, benchmark.data, layers)
+        axes.set_xticks(range(len(layers)), layers, parse_math=False)
+        axes.set_ylabel(f"{METRIC_NAMES[metric]} accuracy (%)")
+        axes.grid(axis="y", alpha=0.3)
+        axes.spines[["top", "right"]].set_visible(False)
+        lines_drawn = len(axes.get_legend_handles_labels()[1])
+        # More lines need more room, in the plot and in the legend below.
+        figure.set_size_inches(6.4, (3.4 if lines_drawn <= 8 else 5.4) + 0.24 * math.ceil(lines_drawn / 2))
+        legend = figure.legend(loc="outside lower center", ncols=2, frameon=False)
+        for text in legend.get_texts():
+            text.set_parse_math(False)
+        buffer = io.StringIO()
+        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
+        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+    title = f"[{results.number(benchmark)}] {benchmark.data}, {backbone}, protocol {benchmark.protocol}"
+    lines = [
+        f"{row.label}: " + ", ".join(f"{layer} {cells[layer].mean:.1f}" for layer in layers if layer in cells)
+        for row, cells in curves.items()
+    ]
+    svg = buffer.getvalue()
+    words = f"Linear probe {METRIC_NAMES[metric]} by layer. {'; '.join(lines)}"
+    return Picture(title, words, svg[svg.index("<svg") :])
+
+
+def _draw_curve(axes: Axes, number: int, row: Row, layers: Sequence[str], cells: Mapping[str, Cell]) -> None:
+    means = [cells[layer].mean if layer in cells else math.nan for layer in layers]
+    stds = [(cells[layer].std or 0.0) if layer in cells else math.nan for layer in layers]
+    is_random = row.method == RANDOM
+    axes.errorbar(
+        range(len(layers)),
+        means,
+        yerr=stds,
+        label=row.label.lstrip("_"),
+        color="#767676" if is_random else _COLORS[number % len(_COLORS)],
+        marker=_MARKERS[number % len(_MARKERS)],
+        linestyle="--" if is_random else "-",
+        capsize=3,
+    )
+
+
+def _draw_published(axes: Axes, data: str, layers: Sequence[str]) -> None:
+    task = probe_task(data)
+    if task is None:
+        return
+    table = published_table(task)
+    for number, method in enumerate(method for method in FIGURE_7 if method in table):
+        values = [table[method][layer].value if layer in table[method] else math.nan for layer in layers]
+        axes.plot(
+            range(len(layers)),
+            values,
+            label=f"published: {method}",
+            color="#a0a0a0",
+            linewidth=0.9,
+            linestyle=":",
+            marker=f"${number + 1}$",
+        )
+
+
+def color_grids(work_dir: Path) -> list[Picture]:
+    """Return the latest colour grid of every pretraining run below a folder, as data URLs.
+
+    A run writes ``color_grids/iter_*.png`` or ``color_grid*.png``; the highest number is the latest. A grid wider than
+    1600 pixels is scaled down; one that cannot be read is left out with a warning.
+    """
+    latest: dict[Path, Path] = {}
+    files = {*work_dir.rglob("color_grid*.png"), *work_dir.rglob("color_grids/*.png")}
+    for path in sorted(files, key=lambda p: natural_key(str(p))):
+        latest[path.parent.parent if path.parent.name == "color_grids" else path.parent] = path
+    pictures = []
+    for run, path in latest.items():
+        name = run.resolve().name if run == work_dir else run.relative_to(work_dir).as_posix()
+        step = re.search(r"(\d+)$", path.stem)
+        title = f"{name}, iteration {int(step[1]):,}" if step else f"{name}, {path.name}"
+        try:
+            content = _data_url(path)
+        except OSError as error:
+            warnings.warn(f"{path}: colour grid left out of the report: {error}", stacklevel=2)
+            continue
+        description = f"Colour grid of {title}: held-out photos and the network's output for them"
+        pictures.append(Picture(title, description, content))
+    return pictures
+
+
+def _data_url(path: Path) -> str:
+    content = path.read_bytes()
+    with Image.open(io.BytesIO(content)) as picture:
+        picture.load()
+        if picture.width > _MAX_GRID_WIDTH:
+            height = max(1, round(picture.height * _MAX_GRID_WIDTH / picture.width))
+            buffer = io.BytesIO()
+            resized = picture.convert("RGB").resize((_MAX_GRID_WIDTH, height), Image.Resampling.LANCZOS)
+            resized.save(buffer, format="PNG")
+            content = buffer.getvalue()
+    return "data:image/png;base64," + base64.b64encode(content).decode()

@@ -1,0 +1,305 @@
+"""From scores to tables: which scores share a cell, a row or a column."""
+
+import re
+import statistics
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from functools import cached_property
+from itertools import groupby
+from typing import Any
+
+from transfer.protocols import PROTOCOLS
+from transfer.scores.score import RUN_KEYS, STAGES, Score, config_id, latest_scores
+
+MISSING = "—"
+RANDOM = "random"
+
+#: Titles of the stages.
+STAGE_NAMES = {
+    "linear-probe": "Linear probe",
+    "voc-classification": "VOC classification",
+    "voc-svm": "VOC classification by SVM",
+    "voc-detection": "VOC detection",
+    "voc-segmentation": "VOC segmentation",
+}
+
+#: Titles of the metrics, in the order of the columns; any other metric comes last, under its own name.
+METRIC_NAMES = {
+    "top1": "top-1",
+    "top5": "top-5",
+    "top1_best": "top-1, best epoch",
+    "top5_best": "top-5, best epoch",
+    "mean_ap_voc07": "mAP VOC07",
+    "mean_ap_voc10": "mAP VOC10",
+    "mean_ap_sklearn": "mAP sklearn",
+    "coco_ap": "COCO AP",
+    "coco_ap50": "COCO AP50",
+    "mean_iou": "mean IoU",
+    "pixel_accuracy": "pixel accuracy",
+}
+
+#: Metrics of each stage in the summary; runs of a paper's protocol have the paper's metric there.
+HEADLINES = {
+    "linear-probe": ("top1",),
+    "voc-classification": ("mean_ap_voc07",),
+    "voc-svm": ("mean_ap_voc07",),
+    "voc-detection": ("mean_ap_voc07", "coco_ap"),
+    "voc-segmentation": ("mean_iou",),
+}
+
+_SETTINGS = ("fc8", "fc6-8")
+_MAX_COLUMNS = 10
+
+
+@dataclass(frozen=True)
+class Benchmark:
+    """Everything that scores must have in common to share a column: one rule on one data set."""
+
+    stage: str
+    protocol: str
+    data: str
+    split: str
+    split_fingerprint: str
+    config_id: str
+    processes: int
+
+    @staticmethod
+    def of(score: Score) -> "Benchmark":
+        """Return the benchmark of a score."""
+        shared = (score.stage, score.protocol, score.data, score.split, score.split_fingerprint)
+        return Benchmark(*shared, config_id(score.config), score.processes)
+
+
+@dataclass(frozen=True)
+class Column:
+    """One setting and metric of one benchmark."""
+
+    benchmark: Benchmark
+    metric: str
+    setting: str
+
+
+@dataclass(frozen=True)
+class Row:
+    """One kind of backbone: a method on an architecture, by one recipe.
+
+    Backbones of one recipe, which differ only in their seed, share a row. If two of them have the same seed as well,
+    each has its own row, with its ``sha256``.
+
+    Attributes:
+        input_space: Colours that the backbone sees.
+        label: The method, followed by the input space, the name of the photos, the recipe or the hash if they are
+            needed to tell rows apart.
+    """
+
+    method: str
+    backbone: str
+    input_space: str
+    recipe: str
+    sha256: str | None
+    label: str
+
+
+@dataclass(frozen=True)
+class Cell:
+    """Mean and sample standard deviation, in percent, of the scores of one row and column.
+
+    Attributes:
+        mean: Their mean.
+        std: Their standard deviation (n - 1); None for a single score.
+        seeds: One label per score: its seed, or ``pretraining seed/seed`` if the two differ.
+        hashes: SHA-256 of the backbones that were judged.
+    """
+
+    mean: float
+    std: float | None
+    seeds: tuple[str, ...]
+    hashes: tuple[str, ...]
+
+    @staticmethod
+    def of(scores: Sequence[Score]) -> "Cell":
+        """Return the cell of some scores."""
+        scores = sorted(scores, key=lambda score: natural_key(_seed_label(score)))
+        values = [score.value for score in scores]
+        return Cell(
+            mean=statistics.fmean(values),
+            std=statistics.stdev(values) if len(values) > 1 else None,
+            seeds=tuple(map(_seed_label, scores)),
+            hashes=tuple(dict.fromkeys(score.backbone_sha256 for score in scores)),
+        )
+
+
+@dataclass(frozen=True)
+class Results:
+    """All cells of a report.
+
+    Attributes:
+        scores: The latest score of each cell and run.
+        rows: Sorted by architecture, random first.
+        columns: Sorted by benchmark, metric and setting.
+        cells: All cells that have a score.
+        configs: Recipe of each config id.
+        placed: Each score with its row and column.
+    """
+
+    scores: tuple[Score, ...]
+    rows: tuple[Row, ...]
+    columns: tuple[Column, ...]
+    cells: Mapping[tuple[Row, Column], Cell]
+    configs: Mapping[str, Mapping[str, Any]]
+    placed: tuple[tuple[Row, Column, Score], ...]
+
+    @cached_property
+    def benchmarks(self) -> tuple[Benchmark, ...]:
+        """All benchmarks, in the order of the columns."""
+        return tuple(dict.fromkeys(column.benchmark for column in self.columns))
+
+    def gain(self, row: Row, column: Column) -> float | None:
+        """Return the lead over the one random row of the same architecture and input space; None without it."""
+        cell = self.cells.get((row, column))
+        same = (RANDOM, row.backbone, row.input_space)
+        baselines = [r for r in self.rows if (r.method, r.backbone, r.input_space) == same]
+        baseline_cells = [self.cells[r, column] for r in baselines if (r, column) in self.cells]
+        if cell is None or len(baseline_cells) != 1:
+            return None
+        return cell.mean - baseline_cells[0].mean
+
+    def number(self, benchmark: Benchmark) -> int:
+        """Return the number that a benchmark is cited by, from 1."""
+        return self.benchmarks.index(benchmark) + 1
+
+    def summary_columns(self) -> list[Column]:
+        """Return each benchmark's columns of its headline metrics, or of its first metric if it has none of those."""
+        chosen = []
+        for benchmark, group in groupby(self.columns, key=lambda column: column.benchmark):
+            columns = list(group)
+            names = headline_metrics(benchmark.stage, self.configs[benchmark.config_id])
+            headlines = [c for c in columns if c.metric in names]
+            chosen += headlines or [c for c in columns if c.metric == columns[0].metric]
+        return chosen
+
+    def detail_columns(self, benchmark: Benchmark) -> list[list[Column]]:
+        """Return a benchmark's columns, metric by metric, in tables of at most ten columns where possible."""
+        tables: list[list[Column]] = [[]]
+        own = [column for column in self.columns if column.benchmark == benchmark]
+        for _, group in groupby(own, key=lambda column: column.metric):
+            columns = list(group)
+            if tables[-1] and len(tables[-1]) + len(columns) > _MAX_COLUMNS:
+                tables.append([])
+            tables[-1] += columns
+        return tables
+
+    def config_difference(self, benchmark: Benchmark) -> str:
+        """Return the settings by which a benchmark differs from others that share everything but the config."""
+        twins = [b for b in self.benchmarks if _without_config(b) == _without_config(benchmark)]
+        flat = [dict(_flatten(self.configs[b.config_id])) for b in twins]
+        keys = sorted({key for config in flat for key in config})
+        own = dict(_flatten(self.configs[benchmark.config_id]))
+        odd = [k for k in keys if any(config.get(k, MISSING) != own.get(k, MISSING) for config in flat)]
+        return ", ".join(f"{key}={own.get(key, MISSING)}" for key in odd)
+
+
+def headline_metrics(stage: str, config: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return the main metrics of a run with this config: that of its protocol, or else those of its stage."""
+    protocol = PROTOCOLS.get(str(config.get("protocol")))
+    if protocol is not None and protocol.stage == stage:
+        return (protocol.metric,)
+    return HEADLINES[stage]
+
+
+def probe_metric(config: Mapping[str, Any]) -> str:
+    """Return the accuracy of a linear probe that its epoch rule asks for."""
+    return "top1_best" if config.get("epoch_rule") == "best" else "top1"
+
+
+def _seed_label(score: Score) -> str:
+    own = str(score.seed)
+    return own if score.backbone_seed in (None, score.seed) else f"{score.backbone_seed}/{own}"
+
+
+def natural_key(text: str) -> list[tuple[int, int, str]]:
+    """Return a key that sorts conv2 before conv10."""
+    parts = re.split(r"(\d+)", text)
+    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+
+
+def _rank(name: str, order: Iterable[str]) -> tuple[int, list[tuple[int, int, str]]]:
+    known = list(order)
+    return (known.index(name) if name in known else len(known)), natural_key(name)
+
+
+def _column_key(column: Column) -> tuple[object, ...]:
+    benchmark = column.benchmark
+    return (
+        *(STAGES.index(benchmark.stage), benchmark.data, benchmark.protocol, benchmark.split),
+        *(benchmark.split_fingerprint, benchmark.config_id, benchmark.processes),
+        *(_rank(column.metric, METRIC_NAMES), _rank(column.setting, _SETTINGS)),
+    )
+
+
+def _row_finder(scores: Sequence[Score]) -> Callable[[Score], Row]:
+    """Return a function that gives the row of a score; see `Row` for which backbones share one."""
+    hashes: dict[tuple[str, int | None], set[str]] = defaultdict(set)
+    recipes: dict[tuple[str, str], dict[str, tuple[str, str | None]]] = defaultdict(dict)
+    for score in scores:
+        hashes[score.recipe, score.backbone_seed].add(score.backbone_sha256)
+        recipes[score.method, score.backbone].setdefault(
+            score.recipe, (score.input_space, score.pretrained_on)
+        )
+    split = {recipe for (recipe, _), found in hashes.items() if len(found) > 1}
+
+    def row_of(score: Score) -> Row:
+        sha256 = score.backbone_sha256 if score.recipe in split else None
+        words = [score.method, *_recipe_words(score.recipe, recipes[score.method, score.backbone])]
+        label = " ".join([*words, *([sha256[:8]] if sha256 else [])])
+        return Row(score.method, score.backbone, score.input_space, score.recipe, sha256, label)
+
+    return row_of
+
+
+def _recipe_words(recipe: str, recipes: Mapping[str, tuple[str, str | None]]) -> list[str]:
+    """Return the words that tell a recipe from others of its method: input space, photos, else a hash."""
+    if len(recipes) == 1:
+        return []
+    told = recipes[recipe]
+    several = [len(set(values)) > 1 for values in zip(*recipes.values(), strict=True)]
+    words = [word for word, differs in zip(told, several, strict=True) if word and differs]
+    unique = words and list(recipes.values()).count(told) == 1
+    return [*words, *([] if unique else [f"recipe {recipe[:8]}"])]
+
+
+def collect_results(scores: Iterable[Score]) -> Results:
+    """Sort scores into cells; if two scores belong to the same cell and run, the later one counts."""
+    kept = latest_scores(scores)
+    row_of = _row_finder(kept)
+    grouped: dict[tuple[Row, Column], list[Score]] = defaultdict(list)
+    configs: dict[str, Mapping[str, Any]] = {}
+    for score in kept:
+        row, benchmark = row_of(score), Benchmark.of(score)
+        grouped[row, Column(benchmark, score.metric, score.setting)].append(score)
+        configs[benchmark.config_id] = {k: v for k, v in score.config.items() if k not in RUN_KEYS}
+    rows = sorted(
+        {row for row, _ in grouped},
+        key=lambda r: (r.backbone, r.method != RANDOM, r.method, r.label, r.recipe, r.sha256 or ""),
+    )
+    return Results(
+        scores=tuple(kept),
+        rows=tuple(rows),
+        columns=tuple(sorted({column for _, column in grouped}, key=_column_key)),
+        cells={key: Cell.of(group) for key, group in grouped.items()},
+        configs=configs,
+        placed=tuple((*key, score) for key, group in grouped.items() for score in group),
+    )
+
+
+def _without_config(benchmark: Benchmark) -> tuple[str, ...]:
+    return (benchmark.stage, benchmark.protocol, benchmark.data, benchmark.split, benchmark.split_fingerprint)
+
+
+def _flatten(config: Mapping[str, Any], prefix: str = "") -> Iterable[tuple[str, str]]:
+    for key, value in config.items():
+        if isinstance(value, Mapping):
+            yield from _flatten(value, f"{prefix}{key}.")
+        else:
+            yield f"{prefix}{key}", str(value)

@@ -1,0 +1,1 @@
+"""Numbers: metrics, outcomes per test image, score lines, published numbers."""

@@ -1,0 +1,1 @@
+"""The stages that judge a backbone, one file each."""

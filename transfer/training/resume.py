@@ -1,0 +1,125 @@
+"""Where the training of a stage goes on after it was interrupted."""
+
+import hashlib
+import io
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager, nullcontext, suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import torch
+from torch import distributed as dist
+
+from pretext.checks import check_at_least
+from pretext.config import plain
+from pretext.distributed import from_first, rank_and_world_size
+from pretext.files import write_whole
+from pretext.locks import sole_run
+from pretext.old_names import spelled_for_hash
+from pretext.progress import LOG
+from pretext.training.checkpoints import newest_whole
+from transfer.job import Job
+from transfer.stage import FREE_KEYS
+
+
+@runtime_checkable
+class Stateful(Protocol):
+    """Something with a state: a model, an optimiser, a schedule."""
+
+    def state_dict(self) -> dict[str, Any]:
+        """Return the state."""
+
+    def load_state_dict(self, state: dict[str, Any]) -> Any:
+        """Take over a state."""
+
+
+@dataclass(frozen=True)
+class Unfinished:
+    """The two newest states of a run, each in a file, which are there until the run is finished.
+
+    Attributes:
+        path: File of the newest state.
+        interval: Steps between two states.
+    """
+
+    path: Path
+    interval: int
+
+    @property
+    def before(self) -> Path:
+        """File of the state before the newest."""
+        return self.path.with_name(f"{self.path.stem}.before.pth")
+
+    def restore(self, **parts: Stateful) -> tuple[int, Any]:
+        """Give every part its state back: the newest, or the one before if the newest is damaged.
+
+        Returns:
+            The steps done, 0 if there is no state; and what was saved as ``extra``.
+
+        Raises:
+            InputError: Both states are damaged.
+        """
+        # Were each process to look for itself, they might go on from different steps.
+        path = from_first(self._newest() if rank_and_world_size()[0] == 0 else None)
+        if path is None:
+            return 0, None
+        saved = torch.load(path, map_location="cpu", weights_only=True)
+        for name, part in parts.items():
+            part.load_state_dict(saved["parts"][name])
+        LOG.info(f"goes on after step {saved['step']}")
+        return int(saved["step"]), saved["extra"]
+
+    def save(self, step: int, extra: Any = None, **parts: Stateful) -> None:
+        """Write the state after a step, whole or not at all, if it is due; only the first process writes.
+
+        Raises:
+            InputError: There is no room for it; the state before stays.
+        """
+        if step % self.interval or rank_and_world_size()[0] != 0:
+            return
+        buffer = io.BytesIO()
+        states = {name: part.state_dict() for name, part in parts.items()}
+        torch.save({"step": step, "extra": extra, "parts": states}, buffer)
+        with suppress(FileNotFoundError):
+            self.path.replace(self.before)
+        write_whole(self.path, buffer.getvalue())
+
+    def delete(self) -> None:
+        """Delete the states."""
+        for path in (self.path, self.before):
+            path.unlink(missing_ok=True)
+
+    def _newest(self) -> Path | None:
+        return newest_whole([path for path in (self.path, self.before) if path.exists()], weights_only=True)
+
+
+@contextmanager
+def resumable(job: Job, *identity: str) -> Iterator[Unfinished]:
+    """Hold the states of a run, and keep the same run in another process out, until it has ended well.
+
+    Args:
+        job: The run. Another with the same config (apart from `FREE_KEYS`), seed and number of processes goes on where
+            it stopped. Its config has ``checkpoint_interval``.
+        identity: What else tells the run from others: the hash of its backbone, the fingerprint of its data.
+
+    Raises:
+        InputError: The interval is not a whole number from 1 up, or another process is at the same run.
+    """
+    check_at_least("checkpoint_interval", job.config["checkpoint_interval"], 1)
+    rank, world_size = rank_and_world_size()
+    recipe = {key: value for key, value in plain(job.config).items() if key not in FREE_KEYS}
+    content = json.dumps([spelled_for_hash(recipe), job.seed, world_size, *identity], sort_keys=True)
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    path = job.work_dir / "unfinished" / f"{digest[:16]}.pth"
+    unfinished = Unfinished(path, job.config["checkpoint_interval"])
+    with sole_run(path.with_suffix(".lock"), path) if rank == 0 else nullcontext():
+        yield unfinished
+        if world_size > 1:
+            dist.barrier()
+        if rank == 0:
+            unfinished.delete()
+    if rank == 0:
+        with suppress(OSError):  # of a folder that is gone already, or holds other runs
+            path.parent.rmdir()
