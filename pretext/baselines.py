@@ -3,8 +3,9 @@
 import torch
 
 from pretext.backbones.base import Backbone
-from pretext.backbones.checkpoint import Provenance, build, parse_name
+from pretext.backbones.checkpoint import Provenance, build
 from pretext.backbones.data_dependent import DATA_KINDS, initialize_from_data
+from pretext.backbones.header import parse_name
 from pretext.backbones.initializers import he_normal_
 from pretext.checks import check_at_least, check_choice
 from pretext.data.crops import center_crop

@@ -1,23 +1,99 @@
-"""One run of a stage: what it records, and how its backbone came about."""
+"""One run of a stage, from Python or from the command line, and what it records."""
 
 import hashlib
 import json
 import logging
 import os
+import re
 import shutil
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, suppress
+import time
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
-from pretext.backbones.checkpoint import LoadedBackbone
+from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
+from pretext.checks import check_choice
+from pretext.config import plain
+from pretext.data.places import data_path, ensure_toyworld
+from pretext.distributed import process_group, rank_and_world_size
 from pretext.errors import InputError
-from pretext.files import write_whole
+from pretext.files import WORK_DIRS, write_whole
 from pretext.old_names import spelled_for_hash
 from pretext.progress import LOG
+from pretext.versions import versions
+from transfer.data.identity import data_name
+from transfer.job import Job, Measurement
+from transfer.protocols import load_stage_config, protocol_label
+from transfer.scores.outcomes import OUTCOMES_NAME, save_outcomes
+from transfer.scores.score import RESULTS_NAME, Score, append_scores, utc_now
+from transfer.stage import STAGES
 
 #: Keys of a pretraining config that change no weight; what ``data`` names is told by its fingerprint.
 PLACE_KEYS = frozenset({"data", "workers", "checkpoint_interval", "preview_interval"})
+
+
+def score(
+    stage: str,
+    backbone: str | Path,
+    *,
+    config: dict[str, Any] | None = None,
+    data: str | Path | None = None,
+    seed: int = 0,
+    work_dir: Path | None = None,
+    show: Callable[[str], None] | None = None,
+) -> list[Score]:
+    """Judge a backbone by a stage, and record the scores.
+
+    Args:
+        stage: One of `transfer.stage.STAGES`.
+        backbone: A backbone file, ``random:NAME`` or ``random:FILE``; see
+            :func:`pretext.backbones.checkpoint.load_backbone`.
+        config: As :func:`transfer.protocols.load_stage_config` gives it; None takes the stage's default.
+        data: The labelled data: a path, or a name below PRETEXT_DATA. None takes the config's.
+        seed: Seed of everything that is drawn; also of the weights of an untrained backbone.
+        work_dir: Folder of ``results.jsonl``, and of ``runs/`` with the config, the log and the outcomes of each run.
+            None takes ``work_dirs/<stage>``.
+        show: Called with one line per score before anything is written, so that a full disk loses no number.
+
+    Returns:
+        The scores, as they now stand in ``results.jsonl``; with several processes, on the first of them alone.
+
+    Raises:
+        InputError: Backbone, config or data cannot be used; found before training starts where it can be.
+        TrainingDivergedError: The loss, or a score, is not a finite number.
+    """
+    check_choice("stage", stage, STAGES)
+    config = load_stage_config(stage) if config is None else config
+    named = str(data or config["data"])
+    root = Path(data_path(ensure_toyworld(named)))
+    work_dir = work_dir or WORK_DIRS / STAGES[stage].config
+    with process_group() as device:
+        job = Job(config, str(backbone), root, seed, work_dir, device)
+        loaded = load_backbone(job.backbone, seed=seed)
+        first = rank_and_world_size()[0] == 0
+        if (work_dir / RESULTS_NAME).exists():
+            # Now, and not after hours of training: can scores be added?
+            append_scores(work_dir / RESULTS_NAME, [])
+        with _recorded(job, stage, loaded) if first else nullcontext() as folder:
+            began = time.monotonic()
+            measurements = STAGES[stage].load()(job)
+            seconds = time.monotonic() - began
+            if folder is None:  # the first process has the measurements of all
+                return []
+            scores = _scores(job, data_name(named), loaded, stage, folder.name, measurements, seconds)
+            for one in scores:
+                line = f"{one.method:>14}  {one.setting:>8}  {one.metric:<12} {one.value:6.2f}"
+                LOG.info(line)
+                if show is not None:
+                    show(line)
+        # The scores come last: where they are, the run was whole.
+        kept = {(m.setting, m.metric): m.outcomes for m in measurements if m.outcomes is not None}
+        try:
+            save_outcomes(folder / OUTCOMES_NAME, kept)
+        finally:
+            append_scores(work_dir / RESULTS_NAME, scores)
+        return scores
 
 
 @contextmanager
@@ -67,3 +143,59 @@ def recipe_id(loaded: LoadedBackbone) -> str:
     made = [provenance.method, config, provenance.data_fingerprint, provenance.step, provenance.processes]
     recipe = json.dumps(spelled_for_hash([loaded.backbone.architecture, arguments, *made]), sort_keys=True)
     return hashlib.sha256(recipe.encode()).hexdigest()
+
+
+def _recorded(job: Job, stage: str, loaded: LoadedBackbone) -> AbstractContextManager[Path]:
+    record = {
+        "stage": stage,
+        "config": plain(job.config),
+        "backbone": job.backbone,
+        "backbone_sha256": loaded.sha256,
+        "data": str(job.data),
+        "seed": job.seed,
+        "processes": rank_and_world_size()[1],
+        "versions": versions(),
+    }
+    method = re.sub(r"[^\w.+-]+", "-", loaded.provenance.method)
+    name = f"{stage}-{method}-{loaded.sha256[:8]}-seed{job.seed}"
+    return recorded(job.work_dir / "runs", name, record)
+
+
+def _scores(
+    job: Job,
+    data: str,
+    loaded: LoadedBackbone,
+    stage: str,
+    run: str,
+    measurements: Sequence[Measurement],
+    seconds: float,
+) -> list[Score]:
+    now = utc_now()
+    return [
+        Score(
+            method=loaded.provenance.method,
+            backbone=loaded.backbone.architecture,
+            input_space=loaded.backbone.input_space,
+            backbone_sha256=loaded.sha256,
+            backbone_seed=loaded.provenance.seed,
+            recipe=recipe_id(loaded),
+            pretrained_on=data_name(loaded.provenance.data) if loaded.provenance.data else None,
+            stage=stage,
+            protocol=protocol_label(job.config, rank_and_world_size()[1]),
+            setting=measured.setting,
+            metric=measured.metric,
+            value=measured.value,
+            unit="percent",
+            seed=job.seed,
+            processes=rank_and_world_size()[1],
+            run=run,
+            data=data,
+            split=measured.split,
+            split_fingerprint=measured.split_fingerprint,
+            config=plain(job.config),
+            versions=versions(),
+            seconds=round(seconds, 1),
+            time=now,
+        )
+        for measured in measurements
+    ]

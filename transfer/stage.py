@@ -1,16 +1,215 @@
-"""What all transfer stages share: the job they are given, and the measurements they return."""
+"""Every stage, declared once: what it is called, which function runs it, what it measures, in which unit.
 
-#: The stages by their commands: default config, module and function.
-STAGES = {
-    "linear-probe": ("transfer/stages/linear_probe.py", "transfer.stages.linear_probe", "linear_probe"),
-    "voc-classification": (
-        "transfer/voc_classification.py",
-        "transfer.stages.classification",
-        "voc_classification",
-    ),
-    "voc-svm": ("transfer/voc_svm.py", "transfer.stages.svm", "voc_svm"),
-    "voc-detection": ("transfer/voc_detection.py", "transfer.stages.detection", "voc_detection"),
-    "voc-segmentation": ("transfer/voc_segmentation.py", "transfer.stages.segmentation", "voc_segmentation"),
-}
+Command lines, scores, reports, grids and differences read `STAGES`. Nothing heavy is imported here.
+"""
+
+import math
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from importlib import import_module
+from types import MappingProxyType
+from typing import Any, Literal
+
+
+@dataclass(frozen=True)
+class Unit:
+    """Unit of a metric.
+
+    Attributes:
+        name: What score lines say, for instance ``percent``.
+        symbol: What stands behind a number or on an axis: ``%``, ``dB``.
+        difference: What a difference between two such numbers is counted in: ``points``, ``dB``.
+        decimals: Decimals in tables.
+        low: Lowest possible value.
+        high: Highest possible value.
+    """
+
+    name: str
+    symbol: str
+    difference: str
+    decimals: int = 1
+    low: float = -math.inf
+    high: float = math.inf
+
+    def text(self, value: float, std: float | None = None) -> str:
+        """Return a value as tables show it, with its deviation if there is one."""
+        return f"{value:.{self.decimals}f}" + ("" if std is None else f" ± {std:.{self.decimals}f}")
+
+    def difference_text(self, value: float) -> str:
+        """Return a difference as tables show it, with its sign."""
+        return f"{value:+.{self.decimals}f}"
+
+
+PERCENT = Unit("percent", "%", "points", 1, 0.0, 100.0)
+SHARE = Unit("share", "", "", 3, 0.0, 1.0)
+DECIBEL = Unit("dB", "dB", "dB", 2)  # of an error: may be negative
+CIE = Unit("CIE", "CIE units", "CIE units", 2, 0.0)
+#: By the names in score lines.
+UNITS: Mapping[str, Unit] = MappingProxyType({unit.name: unit for unit in (PERCENT, SHARE, DECIBEL, CIE)})
+
+
+@dataclass(frozen=True)
+class Metric:
+    """A number that a stage measures.
+
+    Attributes:
+        name: What score lines say, for instance ``top1``.
+        title: Heading of its columns, for instance ``top-1``.
+        unit: Its unit, which also bounds it.
+        higher_is_better: False for an error.
+        headline: Whether the summary shows it for runs of no paper's protocol.
+        compared: Whether runs keep outcomes by image, so that methods can be compared by a paired bootstrap.
+        note: Sentence for the legend, if the title does not say enough.
+    """
+
+    name: str
+    title: str
+    unit: Unit = PERCENT
+    higher_is_better: bool = True
+    headline: bool = False
+    compared: bool = False
+    note: str = ""
+
+    def accepts(self, value: float) -> bool:
+        """Whether the value is a finite number within the unit's bounds."""
+        return math.isfinite(value) and self.unit.low <= value <= self.unit.high
+
+
+@dataclass(frozen=True)
+class Stage:
+    """One way to judge what was made.
+
+    Attributes:
+        name: Command and what score lines say, for instance ``linear-probe``.
+        title: Heading in tables, for instance ``Linear probe``.
+        function: ``module:function`` that takes a `Job` and returns measurements; imported when it runs.
+        metrics: All that it measures, in the order of the columns.
+        settings: Known settings in the order of the columns; others follow in natural order.
+        layers: How the command takes layers: as its first ``argument``, as the ``override`` layers=..., or not at all.
+        judges: What the command takes.
+        by_layer: Title of the plot by layer, if there is one.
+        headline_by_config: Names of the metrics that count for a run with the given config and no paper's protocol;
+            None for those marked ``headline``.
+    """
+
+    name: str
+    title: str
+    function: str
+    metrics: tuple[Metric, ...]
+    settings: tuple[str, ...] = ()
+    layers: Literal["argument", "override"] | None = None
+    judges: Literal["backbone", "colorizer"] = "backbone"
+    by_layer: str = ""
+    headline_by_config: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
+
+    def __post_init__(self) -> None:
+        names = [metric.name for metric in self.metrics]
+        if len(set(names)) != len(names) or not any(metric.headline for metric in self.metrics):
+            raise ValueError(f"{self.name} needs metrics of different names and a headline: {names}")
+
+    @property
+    def config(self) -> str:
+        """Name of its config in ``configs/transfer``, and of its section in the configs of data sets."""
+        return self.name.replace("-", "_")
+
+    def metric(self, name: str) -> Metric | None:
+        """Return the metric of that name; None if the stage does not measure it."""
+        return next((metric for metric in self.metrics if metric.name == name), None)
+
+    def headlines(self, config: Mapping[str, Any]) -> tuple[str, ...]:
+        """Return the metrics that count for a run with this config, unless its protocol names one."""
+        if self.headline_by_config is not None:
+            return self.headline_by_config(config)
+        return tuple(metric.name for metric in self.metrics if metric.headline)
+
+    def load(self) -> Callable[..., Any]:
+        """Import the function; only now, as each stage's libraries take seconds to import."""
+        module, _, function = self.function.partition(":")
+        found: Callable[..., Any] = getattr(import_module(module), function)
+        return found
+
+
 #: Keys of a stage's config that change no number: an interrupted run may go on with others, and keeps its protocol.
 FREE_KEYS = frozenset({"workers", "checkpoint_interval"})
+
+
+def _probe_headline(config: Mapping[str, Any]) -> tuple[str, ...]:
+    return ("top1_best" if config.get("epoch_rule") == "best" else "top1",)
+
+
+_VOC07 = "mAP VOC07 is interpolated at 11 points."
+_VOC10 = "mAP VOC10 is the area under the interpolated curve."
+_SKLEARN = "mAP sklearn is the area under the raw curve."
+
+
+def _voc07(headline: bool = True) -> Metric:
+    return Metric("mean_ap_voc07", "mAP VOC07", headline=headline, compared=True, note=_VOC07)
+
+
+#: Every stage by its name, in the order of tables.
+STAGES: Mapping[str, Stage] = MappingProxyType(
+    {
+        stage.name: stage
+        for stage in (
+            Stage(
+                "linear-probe",
+                "Linear probe",
+                "transfer.stages.linear_probe:linear_probe",
+                (
+                    Metric("top1", "top-1", headline=True, compared=True),
+                    Metric("top5", "top-5"),
+                    Metric("top1_best", "top-1, best epoch", compared=True),
+                    Metric("top5_best", "top-5, best epoch"),
+                ),
+                layers="argument",
+                by_layer="Linear probe by layer",
+                headline_by_config=_probe_headline,
+            ),
+            Stage(
+                "voc-classification",
+                "VOC classification",
+                "transfer.stages.classification:voc_classification",
+                (
+                    _voc07(),
+                    Metric("mean_ap_voc10", "mAP VOC10", note=_VOC10),
+                    Metric("mean_ap_sklearn", "mAP sklearn", compared=True, note=_SKLEARN),
+                ),
+                settings=("fc8", "fc6-8", "all"),
+            ),
+            Stage(
+                "voc-svm",
+                "VOC classification by SVM",
+                "transfer.stages.svm:voc_svm",
+                (
+                    _voc07(),
+                    Metric("mean_ap_voc10", "mAP VOC10", compared=True, note=_VOC10),
+                    Metric("mean_ap_sklearn", "mAP sklearn", note=_SKLEARN),
+                ),
+                layers="override",
+            ),
+            Stage(
+                "voc-detection",
+                "VOC detection",
+                "transfer.stages.detection:voc_detection",
+                (
+                    _voc07(),
+                    Metric("mean_ap_voc10", "mAP VOC10", note=_VOC10),
+                    Metric(
+                        "coco_ap", "COCO AP", headline=True,
+                        note="COCO AP is the mean over IoU thresholds from 0.50 to 0.95.",
+                    ),
+                    Metric("coco_ap50", "COCO AP50"),
+                ),
+            ),
+            Stage(
+                "voc-segmentation",
+                "VOC segmentation",
+                "transfer.stages.segmentation:voc_segmentation",
+                (
+                    Metric("mean_iou", "mean IoU", headline=True, compared=True),
+                    Metric("pixel_accuracy", "pixel accuracy"),
+                ),
+            ),
+        )
+    }
+)  # fmt: skip

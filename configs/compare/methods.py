@@ -15,7 +15,7 @@ backbones = {
     "kmeans_lab": dict(initialize="kmeans", photos="imagenette128/train", backbone="alexnet:lab"),
     "kmeans_rgb": dict(initialize="kmeans", photos="imagenette128/train", backbone="alexnet:rgb"),
     **{
-        name: dict(train=f"pretext/{name}_alexnet_imagenette128")
+        name: dict(train=name, on="imagenette128")
         for name in (
             *("colorization", "l_to_ab", "split_brain", "autoencoder", "autoencoder_drop50"),
             *("context", "jigsaw", "counting", "rotation", "inpainting", "bigan", "deepcluster"),
@@ -23,5 +23,5 @@ backbones = {
         )
     },
 }
-stages = {"linear-probe": dict(stage="linear-probe", config="transfer/linear_probe_imagenette128")}
+stages = {"linear-probe": dict(stage="linear-probe", on="imagenette128")}
 seeds = (0, 1, 2)

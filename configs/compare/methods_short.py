@@ -1,9 +1,6 @@
 """As ``methods.py``, at 64 pixels and for two epochs: three seeds in hours where that one takes days."""
 
-from mmengine.config import read_base
-
-with read_base():
-    from .methods import *
+base = "methods"
 
 _small = ["view.size=64", "view.resize=64"]
 for _row in backbones.values():
@@ -12,6 +9,6 @@ for _row in backbones.values():
     elif "initialize" in _row:
         _row.update(size=64)
 # The decoder doubles its map four times, to the photo's size.
-backbones["inpainting"].overrides.append("method.map_size=4")
+backbones["inpainting"]["overrides"].append("method.map_size=4")
 # The last epoch is the one that counts.
 stages["linear-probe"].update(overrides=[*_small, "epochs=3", "evaluations=1"])

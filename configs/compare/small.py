@@ -8,29 +8,27 @@ backbone with fc6 and fc7 of its own, and AlexNet is pretrained without them her
 backbones = dict(
     random="random:alexnet",
     kmeans=dict(initialize="kmeans", photos="imagenette128/train"),
-    colorization=dict(train="pretext/colorization_alexnet_imagenette128"),
+    colorization=dict(train="colorization", on="imagenette128"),
 )
 # What was chosen on a part of train, the same for every row (docs/results.md): batch norm is trained where the
 # convolutions are, and the schedules are shorter than the configs'.
 stages = {
-    "linear-probe": dict(stage="linear-probe", config="transfer/linear_probe_imagenette128"),
+    "linear-probe": dict(stage="linear-probe", on="imagenette128"),
     "classification-fc6-8": dict(
         stage="voc-classification",
-        config="transfer/voc_classification_voc256",
+        on="voc256",
         overrides=["train=fc6-8", "epochs=8"],
     ),
     "classification-all": dict(
         stage="voc-classification",
-        config="transfer/voc_classification_voc256",
+        on="voc256",
         overrides=["train=all", "epochs=8", "batch_norm=train"],
     ),
     "detection": dict(
         stage="voc-detection",
-        config="transfer/voc_detection_voc256",
+        on="voc256",
         overrides=["epochs=2", "max_test_proposals=150"],
     ),
-    "segmentation": dict(
-        stage="voc-segmentation", config="transfer/voc_segmentation_voc256", overrides=["steps=1000"]
-    ),
+    "segmentation": dict(stage="voc-segmentation", on="voc256", overrides=["steps=1000"]),
 }
 seeds = (0, 1, 2)

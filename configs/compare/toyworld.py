@@ -12,7 +12,7 @@ backbones = {
     "random_rgb": "random:alexnet:rgb",
     "kmeans": dict(initialize="kmeans", photos="toyworld/unlabeled", size=64),
     **{
-        name: dict(train=f"pretext/{name}_alexnet_toyworld", overrides=_short)
+        name: dict(train=name, on="toyworld", overrides=_short)
         for name in (
             *("colorization", "l_to_ab", "split_brain", "autoencoder", "autoencoder_drop50"),
             *("context", "jigsaw", "counting", "rotation", "bigan", "deepcluster"),
@@ -20,7 +20,7 @@ backbones = {
         )
     },
     # The decoder doubles its map four times, to the photo's size.
-    "inpainting": dict(train="pretext/inpainting_alexnet_toyworld", overrides=[*_short, "method.map_size=4"]),
+    "inpainting": dict(train="inpainting", on="toyworld", overrides=[*_short, "method.map_size=4"]),
 }
 # The last epoch is the one that counts.
 stages = {"linear-probe": dict(stage="linear-probe", overrides=[*_small, "evaluations=1"])}

@@ -2,27 +2,30 @@
 
 import hashlib
 import json
-import struct
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
-from safetensors import SafetensorError, safe_open
-from safetensors.torch import save
+from safetensors import SafetensorError
+from safetensors.torch import load, save
 from torch import Tensor, nn
 
-from pretext.backbones import ARCHITECTURES
+from pretext.backbones.alexnet import AlexNet
 from pretext.backbones.base import Backbone
+from pretext.backbones.colornet import ColorNet
+from pretext.backbones.header import FORMAT_VERSION, HEADER_KEY, read_header, untrained
 from pretext.backbones.initializers import he_normal_
+from pretext.backbones.vgg import VGG16
 from pretext.checks import check_choice
 from pretext.errors import InputError
 from pretext.files import write_whole
-from pretext.old_names import renamed
 
-FORMAT_VERSION = 1
-HEADER_KEY = "pretext_transfer"
-#: Keys that a header must have, and the types of their values.
-REQUIRED = {"architecture": str, "arguments": dict, "provenance": dict, "sha256": str}
+#: Every architecture that a backbone file can hold, by its name in the file's header.
+ARCHITECTURES: Mapping[str, type[Backbone]] = MappingProxyType(
+    {"alexnet": AlexNet, "vgg16": VGG16, "colornet": ColorNet}
+)
 
 
 @dataclass(frozen=True)
@@ -126,12 +129,6 @@ def load_backbone(spec: str | Path, *, geometry: str | None = None, seed: int = 
     return loaded
 
 
-def read_header(path: Path) -> dict[str, Any]:
-    """Return the header of a backbone file; raise InputError if it is not one. Pickles are never opened."""
-    header, _ = _read(path, with_weights=False)
-    return header
-
-
 def build(architecture: str, arguments: dict[str, Any], geometry: str | None = None) -> Backbone:
     """Build the architecture of that name, with uninitialised weights.
 
@@ -156,47 +153,21 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
     return {k: v.detach().cpu().contiguous() for k, v in module.state_dict().items()}
 
 
-def layers_of(spec: str) -> tuple[str, ...]:
-    """Return the names of a backbone's layers without loading it; ``spec`` is that of `load_backbone`.
-
-    Raises:
-        InputError: As for `load_backbone`, except that damaged weights go unnoticed.
-    """
-    if spec.startswith("random:"):
-        return build(*_untrained(spec.removeprefix("random:"))).layer_names
-    return tuple(layer["name"] for layer in read_header(Path(spec))["layers"])
-
-
-def parse_name(name: str) -> tuple[str, dict[str, Any]]:
-    """Split ``NAME`` or ``NAME:INPUT_SPACE`` into the architecture and the arguments that `build` takes."""
-    architecture, colon, input_space = name.partition(":")
-    return architecture, {"input_space": input_space} if colon else {}
-
-
-def _untrained(name: str) -> tuple[str, dict[str, Any]]:
-    """Return the architecture and the arguments that follow ``random:``."""
-    if name.endswith(".safetensors"):
-        header = read_header(Path(name))
-        return header["architecture"], header["arguments"]
-    architecture, arguments = parse_name(name)
-    if architecture not in ARCHITECTURES:
-        raise InputError(
-            "unknown untrained backbone",
-            received=f"random:{name}",
-            allowed=f"allowed are random:NAME and random:NAME:INPUT_SPACE with NAME one of {', '.join(ARCHITECTURES)},"
-            " or random:FILE.safetensors for the untrained twin of a backbone file",
-        )
-    return architecture, arguments
-
-
 def _random_backbone(name: str, geometry: str | None, seed: int) -> LoadedBackbone:
-    backbone = build(*_untrained(name), geometry)
+    backbone = build(*untrained(name), geometry)
     he_normal_(backbone, seed)
     return LoadedBackbone(backbone, Provenance("random", seed), weights_sha256(backbone))
 
 
 def _load_file(path: Path, geometry: str | None) -> LoadedBackbone:
-    header, weights = _read(path, with_weights=True)
+    header = read_header(path)
+    try:
+        weights = load(path.read_bytes())
+    except (SafetensorError, OSError) as error:
+        raise InputError(
+            f"{path} is damaged ({error})",
+            allowed="copy the file again: its header can be read, its weights cannot",
+        ) from error
     backbone = build(header["architecture"], header["arguments"], geometry)
     expected = {k: tuple(v.shape) for k, v in backbone.state_dict().items()}
     received = {k: tuple(v.shape) for k, v in weights.items()}
@@ -222,42 +193,6 @@ def _load_file(path: Path, geometry: str | None) -> LoadedBackbone:
     known = {entry.name for entry in fields(Provenance)}
     provenance = {key: value for key, value in header["provenance"].items() if key in known}
     return LoadedBackbone(backbone, Provenance(**provenance), sha256)
-
-
-def _read(path: Path, *, with_weights: bool) -> tuple[dict[str, Any], dict[str, Tensor]]:
-    if not path.is_file():
-        raise InputError(
-            "no backbone file",
-            received=path,
-            allowed="allowed are the path of a backbone.safetensors or random:NAME with NAME one of"
-            f" {', '.join(ARCHITECTURES)}",
-        )
-    try:
-        with safe_open(path, framework="pt") as file:
-            metadata = file.metadata() or {}
-            weights = {key: file.get_tensor(key) for key in file.keys()} if with_weights else {}  # noqa: SIM118
-        header = renamed(json.loads(metadata[HEADER_KEY]))
-        version = header["format_version"]
-    except (SafetensorError, struct.error, json.JSONDecodeError, KeyError, TypeError, OSError) as error:
-        raise InputError(
-            f"{path} is not a backbone file ({type(error).__name__}: {error})",
-            allowed=f"name a file of safetensors with a {HEADER_KEY} header, as `pretext train` writes it. Pickled"
-            " checkpoints are never opened",
-        ) from error
-    if version != FORMAT_VERSION:
-        raise InputError(
-            f"{path} has a format that this version cannot read", received=version, allowed=(FORMAT_VERSION,)
-        )
-    wrong = [key for key, kind in REQUIRED.items() if not isinstance(header.get(key), kind)]
-    if not wrong and "method" not in header["provenance"]:
-        wrong = ["provenance.method"]
-    if wrong:
-        raise InputError(
-            f"{path} has a damaged header: keys are missing or of a wrong type",
-            received=", ".join(wrong),
-            allowed="copy the file again",
-        )
-    return header, weights
 
 
 def _listed(items: list[str], most: int = 8) -> str:

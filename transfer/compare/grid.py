@@ -10,25 +10,28 @@ from typing import Any
 
 import torch
 
-from pretext.backbones.checkpoint import build, layers_of, parse_name, read_header
+from pretext.backbones.checkpoint import build
 from pretext.backbones.data_dependent import DATA_KINDS
+from pretext.backbones.header import layers_of, parse_name, read_header
 from pretext.checks import check_at_least, check_choice
-from pretext.config import load_config, plain
+from pretext.config import load_config, plain, read_config
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
 from pretext.old_names import spelled_for_hash
 from transfer.protocols import load_stage_config, run_length
 from transfer.scores.score import RESULTS_NAME
-from transfer.stage import STAGES
+from transfer.stage import STAGES, Stage
 
 #: Keys of a grid's entries, with their defaults.
-TRAINED = {"train": None, "data": None, "overrides": ()}
+TRAINED = {"train": None, "on": None, "data": None, "overrides": ()}
 INITIALIZED = {"initialize": None, "photos": None, "backbone": "alexnet", "size": 128, "count": 128}
-STAGE = {"stage": None, "layers": None, "config": None, "data": None, "overrides": ()}
+STAGE = {
+    "stage": None, "layers": None, "on": None, "protocol": None, "config": None, "data": None, "overrides": (),
+}  # fmt: skip
 #: Keys that an entry must have, if they are among its keys.
 REQUIRED = ("train", "initialize", "photos", "stage")
 #: Stages that probe chosen layers.
-LAYER_STAGES = ("linear-probe", "voc-svm")
+LAYER_STAGES = tuple(stage.name for stage in STAGES.values() if stage.layers is not None)
 
 
 @dataclass(frozen=True)
@@ -76,29 +79,29 @@ class Task:
         return [sys.executable, "-m", self.module, *self.words, *where, "--seed", str(self.seed)]
 
 
-def plan(name: str, work_dir: Path) -> list[Task]:
+def plan(path: Path, work_dir: Path) -> list[Task]:
     """Return the tasks of a grid, seed by seed, each backbone before the stages that judge it.
 
     Configs, overrides, data and backbone files are all checked here, before hours of training. They identify a cell:
     with another recipe it is another cell, in another folder.
 
     Args:
-        name: A config, as `pretext.config.load_config` finds it, with ``seeds``, and ``backbones`` and ``stages`` by
-            the names of rows and columns. A backbone is ``random:NAME`` or ``random:NAME:INPUT_SPACE``, a backbone
-            file, or a dict: ``dict(train=CONFIG)`` with optional ``data`` and ``overrides``, or
+        path: A config with ``seeds``, and ``backbones`` and ``stages`` by the names of rows and columns. A backbone is
+            ``random:NAME`` or ``random:NAME:INPUT_SPACE``, a backbone file, or a dict:
+            ``dict(train="rotation", on="toyworld")`` with optional ``data`` and ``overrides``, or
             ``dict(initialize="kmeans", photos=...)`` with optional ``backbone`` (``alexnet:rgb``), ``size`` and
-            ``count``. A stage is ``dict(stage="linear-probe")`` with optional ``layers``, ``config``, ``data`` and
-            ``overrides``.
+            ``count``. A stage is ``dict(stage="linear-probe")`` with optional ``layers``, ``data`` and ``overrides``,
+            and one of ``on`` (a data set's config), ``protocol`` and ``config``.
         work_dir: Folder of the grid.
 
     Raises:
         InputError: The config is not such a grid, or names something that does not exist.
     """
-    grid = load_config(name)
+    grid = read_config(path)
     for key, kind in (("backbones", Mapping), ("stages", Mapping), ("seeds", Sequence)):
         if not isinstance(grid.get(key), kind) or not grid[key]:
             raise InputError(
-                f"the grid {name} has no {key}",
+                f"the grid {path} has no {key}",
                 received=grid.get(key),
                 allowed="a grid needs backbones and stages by name and a list of seeds, at least one of each",
             )
@@ -139,18 +142,18 @@ class _Stage:
 
     Attributes:
         column: Name in the grid.
-        stage: One of `STAGES`.
+        stage: What is run.
         layers: Layers to probe, as the grid gives them.
-        overrides: Overrides of the config.
+        words: The data set's config, if the grid names one, and overrides of the config.
         options: Other arguments of the command.
         config: The resolved config.
         data: The data, as the grid or the config names them.
     """
 
     column: str
-    stage: str
+    stage: Stage
     layers: Any
-    overrides: tuple[str, ...]
+    words: tuple[str, ...]
     options: tuple[str, ...]
     config: Mapping[str, Any]
     data: str
@@ -161,9 +164,10 @@ def _backbone(row: str, entry: Any) -> _Backbone:
         return _Backbone(layers_of(entry), entry, identity=(_origin(entry),))
     if isinstance(entry, Mapping) and "train" in entry:
         values = _values(f"backbone {row}", entry, TRAINED)
-        config = load_config(values["train"], values["overrides"])
+        config = load_config("pretext", values["train"], values["on"], values["overrides"])
         data = values["data"] or config["data"]
-        words = ["train", values["train"], *values["overrides"], "--data", _data(data)]
+        words = ["train", values["train"], *([values["on"]] if values["on"] else []), *values["overrides"]]
+        words += ["--data", _data(data)]
         identity: tuple[Any, ...] = (plain(config), data)
         arguments = dict(config["backbone"])
         architecture = arguments.pop("architecture")
@@ -192,12 +196,15 @@ def _stage(column: str, entry: Any) -> _Stage:
     values = _values(f"stage {column}", entry, STAGE)
     stage = values["stage"]
     check_choice(f"stage of {column}", stage, STAGES)
-    file = values["config"] or STAGES[stage][0]
-    config = load_stage_config(stage, file, values["overrides"])
+    config = load_stage_config(
+        stage, values["on"], values["overrides"], protocol=values["protocol"], file=values["config"]
+    )
     run_length(config, 1)
     data = values["data"] or config["data"]
-    options = ("--config", file, "--data", _data(data))
-    return _Stage(column, stage, values["layers"], tuple(values["overrides"]), options, plain(config), data)
+    options = [word for key in ("protocol", "config") if values[key] for word in (f"--{key}", values[key])]
+    options += ["--data", _data(data)]
+    words = (*([values["on"]] if values["on"] else []), *values["overrides"])
+    return _Stage(column, STAGES[stage], values["layers"], words, tuple(options), plain(config), data)
 
 
 def _cell(
@@ -207,9 +214,10 @@ def _cell(
     path, origin = backbone.given, backbone.identity
     if maker is not None:
         path, origin = str(maker.folder / maker.product), (maker.folder.name,)
-    words = [stage.stage, *([layers] if stage.stage == "linear-probe" else []), path, *stage.overrides]
-    words += [f"layers={layers}"] if stage.stage == "voc-svm" else []
-    identity = [stage.stage, stage.config, layers, stage.data, *origin]
+    name = stage.stage.name
+    words = [name, *([layers] if stage.stage.layers == "argument" else []), path, *stage.words]
+    words += [f"layers={layers}"] if stage.stage.layers == "override" else []
+    identity = [name, stage.config, layers, stage.data, *origin]
     folder = _folder(work_dir, row, stage.column, seed, identity)
     return Task(row, stage.column, seed, "transfer", (*words, *stage.options), folder, RESULTS_NAME, maker)
 
@@ -237,10 +245,10 @@ def _values(what: str, entry: Any, defaults: Mapping[str, Any]) -> dict[str, Any
 def _chosen_layers(stage: _Stage, names: Sequence[str]) -> str:
     """Return the layers of a stage in the form that its command takes; empty for a stage that takes none."""
     column, given = stage.column, stage.layers
-    if stage.stage not in LAYER_STAGES:
+    if stage.stage.layers is None:
         if given is not None:
             raise InputError(
-                f"the stage {column} takes no layers: it is {stage.stage}",
+                f"the stage {column} takes no layers: it is {stage.stage.name}",
                 received=given,
                 allowed=f"only {' and '.join(LAYER_STAGES)} take layers",
             )

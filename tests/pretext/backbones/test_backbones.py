@@ -3,7 +3,8 @@ import torch
 from refusals import refused
 from torch.nn import functional as F
 
-from pretext.backbones import ARCHITECTURES, VGG16, AlexNet, ColorNet
+from pretext.backbones import VGG16, AlexNet, ColorNet
+from pretext.backbones.checkpoint import ARCHITECTURES
 from pretext.backbones.initializers import he_normal_
 from pretext.color.bins import ab_bins
 

@@ -10,7 +10,8 @@ from torch import nn
 from trained import photos, trained
 
 from pretext.backbones import VGG16, AlexNet, ColorNet
-from pretext.backbones.checkpoint import Provenance, layers_of, load_backbone, read_header, save_backbone
+from pretext.backbones.checkpoint import Provenance, load_backbone, save_backbone
+from pretext.backbones.header import layers_of, read_header
 from pretext.backbones.surgery import absorb_batch_norm, add_color_channels, drop_fully_connected
 from pretext.color.lab import rgb_to_lab
 

@@ -1,0 +1,128 @@
+"""What can be told of a backbone without loading it: the header of its file, its architecture, its layers.
+
+Neither torch nor safetensors is imported here, so that a wrong backbone or layer is told at once.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from types import MappingProxyType
+from typing import Any
+
+from pretext.checks import check_choice
+from pretext.errors import InputError
+from pretext.old_names import renamed
+
+FORMAT_VERSION = 1
+HEADER_KEY = "pretext_transfer"
+#: Keys that a header must have, and the types of their values.
+REQUIRED = {"architecture": str, "arguments": dict, "provenance": dict, "sha256": str}
+#: Longest header of safetensors in bytes, as its own reader allows.
+MAX_HEADER = 100_000_000
+INPUT_SPACES = ("lightness", "lab", "rgb")
+#: Layers of the architectures that can be built untrained by their names, from the photo upwards.
+LAYERS: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {
+        "alexnet": ("conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "conv5", "pool5"),
+        "vgg16": (
+            *("conv1_1", "conv1_2", "conv2_1", "conv2_2", "conv3_1", "conv3_2", "conv3_3"),
+            *("conv4_1", "conv4_2", "conv4_3", "conv5_1", "conv5_2", "conv5_3", "pool5"),
+        ),
+        "colornet": tuple(f"conv{number}" for number in range(1, 9)),
+    }
+)
+
+
+def read_header(path: Path) -> dict[str, Any]:
+    """Read the header of a backbone file.
+
+    Raises:
+        InputError: The file is not a backbone file, its header is damaged, or its format is another version's.
+    """
+    if not path.is_file():
+        raise InputError(
+            "no backbone file",
+            received=str(path),
+            allowed="allowed are the path of a backbone.safetensors or random:NAME with NAME one of"
+            f" {', '.join(LAYERS)}",
+        )
+    try:
+        header = renamed(json.loads(_metadata(path)[HEADER_KEY]))
+        version = header["format_version"]
+    except (ValueError, KeyError, TypeError, OSError) as error:
+        raise InputError(
+            f"{path} is not a backbone file ({type(error).__name__}: {error})",
+            allowed=f"name a file of safetensors with a {HEADER_KEY} header, as `pretext train` writes it. Pickled"
+            " checkpoints are never opened",
+        ) from error
+    if version != FORMAT_VERSION:
+        raise InputError(
+            f"{path} has a format that this version cannot read", received=version, allowed=(FORMAT_VERSION,)
+        )
+    wrong = [key for key, kind in REQUIRED.items() if not isinstance(header.get(key), kind)]
+    if not wrong and "method" not in header["provenance"]:
+        wrong = ["provenance.method"]
+    if wrong:
+        raise InputError(
+            f"{path} has a damaged header: keys are missing or of a wrong type",
+            received=", ".join(wrong),
+            allowed="copy the file again",
+        )
+    found: dict[str, Any] = header
+    return found
+
+
+def layers_of(spec: str) -> tuple[str, ...]:
+    """Return the names of a backbone's layers.
+
+    Args:
+        spec: As for `pretext.backbones.checkpoint.load_backbone`.
+
+    Raises:
+        InputError: As for `load_backbone`, except that damaged weights go unnoticed.
+    """
+    name = spec.removeprefix("random:")
+    if name == spec or name.endswith(".safetensors"):
+        return tuple(layer["name"] for layer in read_header(Path(name))["layers"])
+    return LAYERS[untrained(name)[0]]
+
+
+def parse_name(name: str) -> tuple[str, dict[str, Any]]:
+    """Split ``NAME`` or ``NAME:INPUT_SPACE`` into an architecture and its arguments."""
+    architecture, colon, input_space = name.partition(":")
+    return architecture, {"input_space": input_space} if colon else {}
+
+
+def untrained(name: str) -> tuple[str, dict[str, Any]]:
+    """Return the architecture and the arguments of what follows ``random:``.
+
+    Raises:
+        InputError: There is no such architecture or input space, or the file is not a backbone file.
+    """
+    if name.endswith(".safetensors"):
+        header = read_header(Path(name))
+        return header["architecture"], header["arguments"]
+    architecture, arguments = parse_name(name)
+    if architecture not in LAYERS:
+        raise InputError(
+            "unknown untrained backbone",
+            received=f"random:{name}",
+            allowed=f"allowed are random:NAME and random:NAME:INPUT_SPACE with NAME one of {', '.join(LAYERS)},"
+            " or random:FILE.safetensors for the untrained twin of a backbone file",
+        )
+    if arguments:
+        check_choice("input_space", arguments["input_space"], INPUT_SPACES)
+    return architecture, arguments
+
+
+def _metadata(path: Path) -> dict[str, str]:
+    """The metadata of a file of safetensors: eight bytes give the length of the JSON that follows them."""
+    with path.open("rb") as file:
+        length = int.from_bytes(file.read(8), "little")
+        if not 0 < length <= MAX_HEADER:
+            raise ValueError("it does not begin as a file of safetensors does")
+        listed = json.loads(file.read(length))
+    if not isinstance(listed, dict) or not isinstance(listed.get("__metadata__"), dict):
+        raise ValueError("it has no metadata")
+    metadata: dict[str, str] = listed["__metadata__"]
+    return metadata

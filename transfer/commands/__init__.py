@@ -1,0 +1,1 @@
+"""The commands of ``python -m transfer``: one file each, with ``add_options`` and ``run``."""

@@ -1,0 +1,41 @@
+"""``report``: make the tables and the page from all results."""
+
+import argparse
+from collections.abc import Sequence
+from pathlib import Path
+
+from pretext.command_line import WORK_DIRS, seed_number, split_overrides
+
+
+def add_options(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add the command's options."""
+    parser.add_argument(
+        "--work-dir",
+        type=Path,
+        default=WORK_DIRS,
+        help=f"every results.jsonl below this folder counts (default: {WORK_DIRS})",
+    )
+    parser.add_argument("--out", type=Path, help="folder for the report (default: WORK_DIR/report)")
+    parser.add_argument("--data", help="only the scores of this data set (as data=NAME does)")
+    parser.add_argument("--seed", type=seed_number, help="only the scores of this seed (as seed=N does)")
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar="field=value",
+        help="only the scores with this value in a field: method=random, stage=linear-probe, ...",
+    )
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    """Write the report; print its table and the path of its page."""
+    _, words = split_overrides(options.words, 0, "field=value")
+    where = dict(word.split("=", 1) for word in words)
+    where |= {name: str(value) for name in ("data", "seed") if (value := getattr(options, name)) is not None}
+    # Imported here: plots take seconds, and wrong words are told before.
+    from transfer.report.files import build_report
+    from transfer.report.views import console_table
+    from transfer.scores.score import collect_scores, latest_scores, select_scores
+
+    paths = build_report([options.work_dir], options.out or options.work_dir / "report", where)
+    print(console_table(latest_scores(select_scores(collect_scores(options.work_dir), where))))
+    print(paths.html)

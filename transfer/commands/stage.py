@@ -1,0 +1,97 @@
+"""The stages: score a backbone."""
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+from pretext.backbones.header import layers_of
+from pretext.checks import check_choice
+from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides, take_data
+from pretext.config import config_names
+from pretext.data.places import data_path, ensure_toyworld
+from pretext.errors import InputError
+from pretext.files import WORK_DIRS
+from pretext.launch import spawn_processes
+from transfer.protocols import PROTOCOLS, load_stage_config
+from transfer.stage import STAGES, Stage
+
+
+def add_options(parser: argparse.ArgumentParser, name: str) -> None:
+    """Add the command's options."""
+    stage = STAGES[name]
+    layers = "LAYERS " if stage.layers == "argument" else ""
+    parser.add_argument(
+        "words",
+        nargs="*",
+        metavar=f"{layers}BACKBONE DATA key=value",
+        help=("layers (conv5, conv1,conv3 or all), then " if layers else "")
+        + "a backbone file, random:NAME or random:FILE (default: the last one pretrained); the data set whose settings"
+        f" are taken ({', '.join(config_names('data'))}; default: those of the toy world); and overrides of the"
+        " settings' keys",
+    )
+    ids = [protocol.id for protocol in PROTOCOLS.values() if protocol.stage == name]
+    parser.add_argument("--protocol", metavar="ID", help=f"the settings of a paper: {', '.join(ids)}")
+    parser.add_argument("--config", metavar="FILE", help="settings of your own")
+    add_run_options(parser)
+
+
+def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
+    """Score the backbone; print one line per score.
+
+    Raises:
+        InputError: Words, settings, backbone, layers or data cannot be used.
+    """
+    stage = STAGES[options.command]
+    by_layers = stage.layers == "argument"
+    expected = f"{'LAYERS, ' if by_layers else ''}one BACKBONE and a data set"
+    names, overrides = split_overrides(options.words, 3 if by_layers else 2, expected)
+    data_set = take_data(names)
+    if len(names) > (2 if by_layers else 1):
+        raise InputError("too many words", received=" ".join(names), allowed=f"allowed are {expected}")
+    settings = {"protocol": options.protocol, "file": options.config}
+    config = load_stage_config(stage.name, data_set, overrides, **settings)
+    if by_layers and names:
+        if any(override.startswith("layers=") for override in overrides):
+            received = f"{names[0]} and {' '.join(overrides)}"
+            raise InputError("the layers are given twice", received=received, allowed="give them once")
+        config["layers"] = names.pop(0)
+    backbone = names[0] if names else _last_backbone()
+    _check_layers(stage, config.get("layers"), backbone)
+    data = options.data or config["data"]
+    data_path(ensure_toyworld(data))
+    exit_code = spawn_processes("transfer", arguments)
+    if exit_code is not None:
+        sys.exit(exit_code)
+    # Imported here: it takes seconds, and everything above is told before.
+    from transfer.run import score
+
+    parts = [stage.config, data_set or options.protocol, options.config and Path(options.config).stem]
+    work_dir = options.work_dir or WORK_DIRS / "_".join(part for part in parts if part)
+    score(stage.name, backbone, config=config, data=data, seed=options.seed, work_dir=work_dir, show=print)
+
+
+def _check_layers(stage: Stage, layers: str | None, backbone: str) -> None:
+    """Raise InputError unless the backbone is there and has the layers."""
+    known = layers_of(backbone)
+    if stage.layers is None or layers is None or layers == "all":
+        return
+    for layer in layers.split(","):
+        check_choice(f"layer of {backbone}", layer.strip(), known)
+
+
+def _last_backbone() -> str:
+    if not LAST_BACKBONE.is_file():
+        raise InputError(
+            f"no backbone is given, and none was pretrained from this folder: there is no {LAST_BACKBONE}",
+            allowed="name a backbone file or random:alexnet, or run tools/pretrain.sh first",
+        )
+    backbone = Path(LAST_BACKBONE.read_text().strip())
+    if not backbone.is_file():
+        raise InputError(
+            f"no backbone is given, and the last one pretrained is gone: {LAST_BACKBONE} names it",
+            received=str(backbone),
+            allowed="name a backbone file or random:alexnet, or run tools/pretrain.sh again",
+        )
+    print(f"backbone: {backbone} (the last one pretrained)", file=sys.stderr)
+    return str(backbone)
