@@ -2,15 +2,17 @@
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
-from typing import Any, TypeVar
+from typing import Any, TypeVar, cast
 
 import torch
 from mmengine.model import MMDistributedDataParallel
 from torch import Tensor, nn
 from torch import distributed as dist
+
+from pretext.errors import InputError
 
 T = TypeVar("T")
 
@@ -48,13 +50,23 @@ def rank_and_world_size() -> tuple[int, int]:
     return 0, 1
 
 
-def from_first(value: T) -> T:
-    """Return the first process's ``value`` on all processes."""
-    if rank_and_world_size()[1] == 1:
-        return value
-    values = [value]
-    dist.broadcast_object_list(values, src=0)
-    return values[0]
+def on_first(action: Callable[[], T]) -> T:
+    """Call a function on the first process alone; return its value, or raise its InputError, on all."""
+    rank, world_size = rank_and_world_size()
+    if world_size == 1:
+        return action()
+    value: T | None = None
+    error: InputError | None = None
+    if rank == 0:
+        try:
+            value = action()
+        except InputError as raised:
+            error = raised
+    told: list[Any] = [value, error]
+    dist.broadcast_object_list(told, src=0)
+    if told[1] is not None:
+        raise told[1]
+    return cast(T, told[0])
 
 
 def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:

@@ -20,7 +20,6 @@ from pathlib import Path
 from threading import Event, Thread
 from typing import IO, Any
 
-from pretext.errors import InputError
 from pretext.progress import say
 
 #: What flock raises on a file system without locks.
@@ -106,46 +105,19 @@ def try_lock(path: Path) -> Lock | None:
             if error.errno not in NO_LOCKS:
                 raise
             path.unlink(missing_ok=True)
-            return _try_holder_file(_holder_file(path))
+            return _try_holder_file(holder_file(path))
         # Its holder has deleted the file since it was opened.
         os.close(descriptor)
 
 
-@contextmanager
-def sole_run(path: Path, used: Path) -> Iterator[None]:
-    """Keep other runs away from a file or folder.
+def holder_file(path: Path) -> Path:
+    """Return the file that stands for a lock on a file system without locks."""
+    return path.with_name(f"{path.name}.holder")
 
-    Args:
-        path: The lock's file. Its folder is made if it is missing, and deleted at the end if it was made here and is
-            empty.
-        used: What the run uses alone; named in the error.
 
-    Raises:
-        InputError: Another run uses it, or the lock's file cannot be written.
-    """
-    made = [parent for parent in path.parents if not parent.exists()]
-    try:
-        lock = _make_and_lock(path)
-    except OSError as error:
-        raise InputError(
-            f"cannot write {path}: {error.strerror or error}",
-            allowed="choose a --work-dir on a writable disk",
-        ) from error
-    if lock is None:
-        raise InputError(
-            f"another run uses {used}",
-            received=_named(_parsed(_read(path) or _read(_holder_file(path)))),
-            allowed="wait for its end or stop it, or choose another --work-dir",
-        )
-    if lock.descriptor is None:
-        say(f"the disk has no locks: {_holder_file(path)} keeps other runs away from {used}")
-    try:
-        yield
-    finally:
-        lock.release()
-        with suppress(OSError):  # of a folder that holds something, or is gone already
-            for parent in made:
-                parent.rmdir()
+def described_holder(path: Path) -> str:
+    """Name the process that holds a lock, as far as the lock's file tells."""
+    return _named(_parsed(_read(path) or _read(holder_file(path))))
 
 
 @contextmanager
@@ -166,12 +138,12 @@ def locked(file: IO[Any], path: Path, *, shared: bool = False) -> Iterator[None]
     except OSError as error:
         if error.errno not in NO_LOCKS:
             raise
-        holder_file = _holder_file(path)
+        stands_for_it = holder_file(path)
         if shared:
-            while (seen := _look(holder_file)) is not None and _holds(holder_file, seen):
+            while (seen := _look(stands_for_it)) is not None and _holds(stands_for_it, seen):
                 time.sleep(POLL_SECONDS)
         else:
-            while (lock := _try_holder_file(holder_file)) is None:
+            while (lock := _try_holder_file(stands_for_it)) is None:
                 time.sleep(POLL_SECONDS)
     try:
         yield
@@ -180,23 +152,11 @@ def locked(file: IO[Any], path: Path, *, shared: bool = False) -> Iterator[None]
             lock.release()
 
 
-def _make_and_lock(path: Path) -> Lock | None:
-    while True:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        # A run that ends may delete the folder that it has made.
-        with suppress(FileNotFoundError):
-            return try_lock(path)
-
-
 def _is_at(descriptor: int, path: Path) -> bool:
     try:
         return os.path.samestat(os.fstat(descriptor), path.stat())
     except FileNotFoundError:
         return False
-
-
-def _holder_file(path: Path) -> Path:
-    return path.with_name(f"{path.name}.holder")
 
 
 def _try_holder_file(path: Path) -> Lock | None:

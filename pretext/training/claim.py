@@ -1,14 +1,18 @@
-"""Which run a work folder belongs to: the one that its ``config.json`` describes."""
+"""Which run a work folder belongs to: the one that its ``config.json`` describes, in one process at a time."""
 
 import json
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from pretext.distributed import on_first
 from pretext.errors import InputError
 from pretext.files import write_whole
+from pretext.locks import Lock, described_holder, holder_file, try_lock
 from pretext.old_names import renamed
+from pretext.progress import say
 
 #: Files of a run beside ``config.json``, which is written first and deleted last.
 WRITTEN = (
@@ -22,6 +26,58 @@ WRITTEN = (
 )
 #: Date and time, by which mmengine names the folders and files of its logs.
 LOG = "[0-9]" * 8 + "_" + "[0-9]" * 6
+
+
+@contextmanager
+def sole_run(path: Path, used: Path) -> Iterator[None]:
+    """Keep other runs away from a file or folder. The processes of one run share a lock, which the first holds.
+
+    Args:
+        path: The lock's file. Its folder is made if it is missing, and deleted at the end if it was made here and is
+            empty.
+        used: What the run uses alone; named in the error.
+
+    Raises:
+        InputError: Another run uses it, or the lock's file cannot be written.
+    """
+    with ExitStack() as stack:
+        on_first(lambda: stack.enter_context(_locked(path, used)))
+        yield
+
+
+@contextmanager
+def _locked(path: Path, used: Path) -> Iterator[None]:
+    made = [parent for parent in path.parents if not parent.exists()]
+    try:
+        lock = _make_and_lock(path)
+    except OSError as error:
+        raise InputError(
+            f"cannot write {path}: {error.strerror or error}",
+            allowed="choose a --work-dir on a writable disk",
+        ) from error
+    if lock is None:
+        raise InputError(
+            f"another run uses {used}",
+            received=described_holder(path),
+            allowed="wait for its end or stop it, or choose another --work-dir",
+        )
+    if lock.descriptor is None:
+        say(f"the disk has no locks: {holder_file(path)} keeps other runs away from {used}")
+    try:
+        yield
+    finally:
+        lock.release()
+        with suppress(OSError):  # of a folder that holds something, or is gone already
+            for parent in made:
+                parent.rmdir()
+
+
+def _make_and_lock(path: Path) -> Lock | None:
+    while True:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # A run that ends may delete the folder that it has made.
+        with suppress(FileNotFoundError):
+            return try_lock(path)
 
 
 def claim(

@@ -30,14 +30,13 @@ from pretext.data.sampling import EpochSampler
 from pretext.data.sources import fingerprint, open_photos, spelled_fingerprint
 from pretext.data.view_table import VIEWS
 from pretext.data.views import CentralViews, PretrainingViews, collate
-from pretext.distributed import data_parallel, process_group, rank_and_world_size
+from pretext.distributed import data_parallel, on_first, process_group, rank_and_world_size
 from pretext.errors import InputError
-from pretext.locks import sole_run
 from pretext.methods import METHODS
 from pretext.methods.base import Method
 from pretext.precision import has_bfloat16
 from pretext.progress import ProgressDisplay
-from pretext.training.claim import claim
+from pretext.training.claim import claim, sole_run
 from pretext.training.hooks import (
     BeginEpochs,
     PinRandomNumbers,
@@ -140,11 +139,9 @@ def pretrain(
     with process_group() as device, _sole_run(work_dir, fresh):
         _check_amp(config["amp"], device)
         run = _prepare(config, work_dir, seed, data or config["data"], device)
-        if run.sampler.rank == 0:
-            # Weights and two moments in single precision, in three checkpoints at a time; and the backbone file.
-            room = 10 * 4 * sum(p.numel() for p in run.method.parameters())
-            claim(run.work_dir, run.identity(), room, fresh, run.respelled)
-        _wait()
+        # Weights and two moments in single precision, in three checkpoints at a time; and the backbone file.
+        room = 10 * 4 * sum(p.numel() for p in run.method.parameters())
+        on_first(lambda: claim(run.work_dir, run.identity(), room, fresh, run.respelled))
         if run.backbone_file.is_file():
             return run.backbone_file
         _setup(run)
@@ -172,11 +169,9 @@ def build_method(config: dict[str, Any], seed: int) -> Method:
 
 
 def _sole_run(work_dir: Path, fresh: bool) -> AbstractContextManager[None]:
-    finished = (work_dir / BACKBONE_NAME).is_file() and not fresh
-    if finished or rank_and_world_size()[0] != 0:
-        # A finished run is only read; and the first process has the lock for all.
-        return nullcontext()
-    return sole_run(work_dir / "run.lock", work_dir)
+    finished = on_first(lambda: (work_dir / BACKBONE_NAME).is_file()) and not fresh
+    # A finished run is only read.
+    return nullcontext() if finished else sole_run(work_dir / "run.lock", work_dir)
 
 
 def _prepare(

@@ -17,7 +17,7 @@ from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
 from torch import nn
 
-from pretext.distributed import from_first, rank_and_world_size
+from pretext.distributed import on_first, rank_and_world_size
 from pretext.errors import InputError, TrainingDivergedError
 from pretext.files import move_into_place
 from pretext.precision import mixed_precision
@@ -60,7 +60,7 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
         **kwargs: Any,
     ):
         # Were each process to look for itself, they might go on from different steps.
-        checkpoint = from_first(latest_checkpoint(work_dir) if rank_and_world_size()[0] == 0 else None)
+        checkpoint = on_first(lambda: latest_checkpoint(work_dir))
         interval = accumulate * math.ceil(checkpoint_interval / accumulate)
         super().__init__(
             work_dir=str(work_dir),

@@ -6,7 +6,8 @@ from torch import distributed as dist
 from torch import nn
 
 from pretext import distributed
-from pretext.distributed import SyncBatchNorm, from_first, process_group, synchronize_batch_norm
+from pretext.distributed import SyncBatchNorm, on_first, process_group, synchronize_batch_norm
+from pretext.errors import InputError
 
 
 def test_synchronised_batch_norms_keep_their_weights_and_what_is_frozen():
@@ -51,16 +52,37 @@ def test_a_synchronised_batch_norm_computes_what_torchs_does(batch_norm, shape):
         dist.destroy_process_group()
 
 
-def test_all_take_what_the_first_process_has(monkeypatch):
-    assert from_first("own") == "own"
+def called_on_all(monkeypatch, action):
+    """What two processes get, one after the other."""
+    said, got = [], []
 
     def broadcast(values, src):
         assert src == 0
-        values[0] = "of the first"
+        values[:] = said[0] if said else values
+        said.append(list(values))
 
-    monkeypatch.setattr(distributed, "rank_and_world_size", lambda: (1, 2))
     monkeypatch.setattr(dist, "broadcast_object_list", broadcast)
-    assert from_first(None) == "of the first"
+    for rank in range(2):
+        monkeypatch.setattr(distributed, "rank_and_world_size", lambda rank=rank: (rank, 2))
+        try:
+            got.append(on_first(action))
+        except InputError as error:
+            got.append(error.what)
+    return got
+
+
+def test_all_get_what_the_first_process_gets(monkeypatch):
+    calls = []
+    assert on_first(lambda: "alone") == "alone"
+    assert called_on_all(monkeypatch, lambda: calls.append("called") or "value") == ["value"] * 2
+    assert calls == ["called"]
+
+
+def test_bad_input_of_the_first_process_is_raised_on_all(monkeypatch):
+    def refuse():
+        raise InputError("bad")
+
+    assert called_on_all(monkeypatch, refuse) == ["bad"] * 2
 
 
 def test_more_processes_than_gpus_compute_on_the_cpu(monkeypatch, tmp_path, capsys):

@@ -13,7 +13,8 @@ import pytest
 from refusals import refused
 
 from pretext import locks
-from pretext.locks import locked, sole_run, try_lock
+from pretext.locks import locked, try_lock
+from pretext.training.claim import sole_run
 
 HOLDER = """
 import errno, fcntl, os, sys, time
@@ -21,15 +22,14 @@ from pathlib import Path
 if {no_locks}:
     def refuse(*_): raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
     fcntl.flock = refuse
-from pretext.locks import sole_run
-folder = Path(sys.argv[1])
-with sole_run(folder / "run.lock", folder):
-    if os.fork() == 0:
-        # As a loader's worker does, this process outlives its parent for a while.
-        time.sleep(30)
-        os._exit(0)
-    print("held", flush=True)
-    time.sleep(60)
+from pretext.locks import try_lock
+lock = try_lock(Path(sys.argv[1]) / "run.lock")
+if os.fork() == 0:
+    # As a loader's worker does, this process outlives its parent for a while.
+    time.sleep(30)
+    os._exit(0)
+print("held", flush=True)
+time.sleep(60)
 """
 
 

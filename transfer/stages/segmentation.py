@@ -15,7 +15,6 @@ import json
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -39,9 +38,9 @@ from pretext.config import build, plain
 from pretext.data.sampling import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.errors import InputError
-from pretext.locks import sole_run
 from pretext.old_names import spelled_for_hash
 from pretext.progress import LOG, ProgressDisplay
+from pretext.training.claim import sole_run
 from pretext.training.hooks import PinRandomNumbers, ShowProgress, StopOnNonFinite
 from pretext.training.optimizers import OPTIMIZERS
 from pretext.training.runner import WholeCheckpointRunner
@@ -160,7 +159,7 @@ def voc_segmentation(job: Job) -> list[Measurement]:
     """
     run = _prepare(job)
     rank = run.sampler.rank
-    with sole_run(run.work_dir / "run.lock", run.work_dir) if rank == 0 else nullcontext():
+    with sole_run(run.work_dir / "run.lock", run.work_dir):
         display = ProgressDisplay(TITLE, run.steps, enabled=rank == 0)
         runner = _runner(run, display)
         with display:

@@ -4,7 +4,7 @@ import hashlib
 import io
 import json
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
@@ -14,12 +14,12 @@ from torch import distributed as dist
 
 from pretext.checks import check_at_least
 from pretext.config import plain
-from pretext.distributed import from_first, rank_and_world_size
+from pretext.distributed import on_first, rank_and_world_size
 from pretext.files import write_whole
-from pretext.locks import sole_run
 from pretext.old_names import spelled_for_hash
 from pretext.progress import LOG
 from pretext.training.checkpoints import newest_whole
+from pretext.training.claim import sole_run
 from transfer.job import Job
 from transfer.stage import FREE_KEYS
 
@@ -62,7 +62,7 @@ class Unfinished:
             InputError: Both states are damaged.
         """
         # Were each process to look for itself, they might go on from different steps.
-        path = from_first(self._newest() if rank_and_world_size()[0] == 0 else None)
+        path = on_first(self._newest)
         if path is None:
             return 0, None
         saved = torch.load(path, map_location="cpu", weights_only=True)
@@ -114,7 +114,7 @@ def resumable(job: Job, *identity: str) -> Iterator[Unfinished]:
     digest = hashlib.sha256(content.encode()).hexdigest()
     path = job.work_dir / "unfinished" / f"{digest[:16]}.pth"
     unfinished = Unfinished(path, job.config["checkpoint_interval"])
-    with sole_run(path.with_suffix(".lock"), path) if rank == 0 else nullcontext():
+    with sole_run(path.with_suffix(".lock"), path):
         yield unfinished
         if world_size > 1:
             dist.barrier()

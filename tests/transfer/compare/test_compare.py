@@ -12,9 +12,9 @@ import pytest
 from refusals import refused
 from test_report import score
 
-from transfer.compare import run as compare
 from transfer.compare.grid import Task, plan
 from transfer.compare.run import devices, run_grid, status_table
+from transfer.compare.run import run as compare
 from transfer.stage import STAGES
 
 REPOSITORY = Path(__file__).parents[3]

@@ -6,7 +6,7 @@ from points import Points, points_job
 from refusals import refused
 from torch import distributed as dist
 
-from pretext.distributed import from_first
+from pretext.distributed import on_first
 from transfer.training.finetuning import check_new_layers, fine_tune, gather, rate_factor
 
 
@@ -91,7 +91,11 @@ def train_on_share(rank, world_size, job, folder):
     torch.nn.init.ones_(model.weight)
     torch.nn.init.zeros_(model.bias)
     fine_tune(model, Points(), lambda batch: (model(batch) - 3).square().mean(), job, "test")
-    result = [*model.state_dict().values(), torch.tensor(gather([rank])), torch.tensor(from_first(rank))]
+    result = [
+        *model.state_dict().values(),
+        torch.tensor(gather([rank])),
+        torch.tensor(on_first(lambda: rank)),
+    ]
     torch.save(result, folder / f"{world_size}_{rank}.pt")
     if world_size > 1:
         dist.destroy_process_group()
