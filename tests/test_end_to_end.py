@@ -195,7 +195,7 @@ def truncated(tmp_path, photo_folder):
     [
         (empty, "no photos in data"),
         (texts, "no photos in data"),
-        (truncated, "too many unreadable photos, first data/00.jpg"),
+        (truncated, "48 of 48"),
     ],
 )
 def test_bad_photos_end_in_exit_code_two(make, message, tmp_path, photo_folder, capsys):

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import math
+import os
 import re
 from collections.abc import Iterable, Iterator
 from pathlib import Path
@@ -19,11 +20,10 @@ from pretext.errors import InputError, TrainingDivergedError
 from pretext.files import read_lines, write_whole
 from pretext.progress import ProgressDisplay
 
-#: Share of the photos that may be unreadable; more stop a run.
+#: More unreadable photos than this share of all of them stop a run.
 MAX_UNREADABLE = 0.01
-#: Characters of a name that would break the line of a list, and what stands for them there.
-ESCAPES = str.maketrans({"\\": r"\\", "\t": r"\t", "\r": r"\r", "\n": r"\n"})
-UNESCAPED = {r"\\": "\\", r"\t": "\t", r"\r": "\r", r"\n": "\n"}
+#: What would break a line of a list, or its columns.
+CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
 
 
 class PinRandomNumbers(Hook):  # type: ignore[misc]  # mmengine is not typed
@@ -41,16 +41,15 @@ class PinRandomNumbers(Hook):  # type: ignore[misc]  # mmengine is not typed
 
 
 class SkipUnreadable(Hook):  # type: ignore[misc]
-    r"""List the photos that cannot be read, and stop the run if there are too many.
+    """Count the photos that could not be read and list them; too many stop the run.
 
-    The list (``unreadable.txt``: one line per photo, its name, a tab and the reason) is the count: all processes
-    append to it, and a resumed run goes on with it. In names ``\``, tab, CR and LF are written ``\\``, ``\t``, ``\r``
-    and ``\n``.
+    The list (``unreadable.txt``, one line per photo: its name, a tab, the reason) is the count: all processes append to
+    it, and a resumed run goes on with it. A name with a line break or another control character is written escaped.
 
     Args:
         path: The list.
-        num_photos: Number of photos of the run.
-        held_out: The held-out photos that cannot be read, and why; they count like the others.
+        num_photos: How many photos the run has.
+        held_out: The held-out photos that could not be read, and why; they count like the others.
 
     Raises:
         InputError: More than 1 % of the photos are unreadable.
@@ -71,36 +70,33 @@ class SkipUnreadable(Hook):  # type: ignore[misc]
         self._list(runner, dict(data_batch.pop("unreadable")))
 
     def _list(self, runner: Any, unreadable: dict[str, str]) -> None:
-        new = {name: why for name, why in unreadable.items() if name not in self._known}
+        named = {_one_line(name): why for name, why in unreadable.items()}
+        new = {name: why for name, why in named.items() if name not in self._known}
         if not new:
             return
-        with self.path.open("a", encoding="utf-8", errors="surrogateescape") as file:
-            file.write("".join(f"{_escaped(name)}\t{' '.join(why.split())}\n" for name, why in new.items()))
+        with self.path.open("ab") as file:
+            file.write(b"".join(os.fsencode(f"{name}\t{_one_line(why)}\n") for name, why in new.items()))
         self._known = self._listed()
         runner.logger.warning(f"{len(self._known)} unreadable photos so far, listed in {self.path}")
         check_unreadable(self._known, self.num_photos)
 
     def _listed(self) -> dict[str, str]:
         lines = read_lines(self.path) if self.path.is_file() else []
-        parts = [line.partition("\t") for line in lines]
-        return {_unescaped(name): why for name, _, why in parts}
+        return dict(line.partition("\t")[::2] for line in lines)
 
 
-def _escaped(name: str) -> str:
-    return name.translate(ESCAPES)
-
-
-def _unescaped(name: str) -> str:
-    return re.sub(r"\\[\\trn]", lambda found: UNESCAPED[found[0]], name)
+def _one_line(text: str) -> str:
+    """Return a text that has no control characters: as it is, or escaped."""
+    return text.encode("unicode_escape").decode() if CONTROL.search(text) else text
 
 
 def check_unreadable(unreadable: dict[str, str], num_photos: int) -> None:
-    """Raise InputError, which names the first of them, if more than 1 % of the photos are unreadable."""
+    """Raise InputError if more than 1 % of the photos are unreadable; it names the first of them."""
     if len(unreadable) > MAX_UNREADABLE * num_photos:
         first = "; ".join(f"{name} ({why})" for name, why in list(unreadable.items())[:3])
         raise InputError(
-            f"too many unreadable photos, first {first}",
-            received=f"{len(unreadable)} of {num_photos}",
+            "too many unreadable photos",
+            received=f"{len(unreadable)} of {num_photos}, first {first}",
             allowed=f"at most {MAX_UNREADABLE:.0%} are skipped: mend or remove them",
         )
 

@@ -119,7 +119,7 @@ def test_accumulated_steps_count_as_one_large_step(tiny_config, photo_folder, tm
 def test_only_clearly_too_many_unreadable_photos_are_refused_before_training(photo_list):
     looked_at = [int(999 * number / 63) for number in range(64)]
     engine._check_photos(open_photos(photo_list(1000, looked_at[:5])))
-    with refused("broken0.jpg", received="6 of 64", allowed="1%"):
+    with refused("broken0.jpg", "6 of 64", allowed="1%"):
         engine._check_photos(open_photos(photo_list(1000, looked_at[:6])))
 
 
@@ -128,7 +128,7 @@ def test_truncated_photos_are_found_before_anything_is_written(tiny_config, phot
     folder.mkdir()
     for photo in photo_folder.glob("*.jpg"):
         (folder / photo.name).write_bytes(photo.read_bytes()[:300])
-    with refused("00.jpg", "truncated", received="48 of 48"):
+    with refused("00.jpg", "truncated", "48 of 48"):
         pretrain(tiny_config(), work_dir=tmp_path / "run", data=str(folder))
     assert not (tmp_path / "run").exists()
 
