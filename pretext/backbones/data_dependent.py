@@ -228,9 +228,9 @@ def _plain_blocks(backbone: Backbone) -> dict[str, ConvBlock]:
     blocks = {name: block for name, block in backbone.named_children() if isinstance(block, ConvBlock)}
     if not blocks or backbone.norm != "none":
         raise InputError(
-            f"cannot rescale the layers of {backbone.architecture} with batch norm",
+            f"cannot rescale the layers of {backbone.architecture}",
             received=f"norm={backbone.norm}",
-            allowed="absorb it first",
+            allowed="allowed are alexnet and vgg16 with norm=none: absorb batch norm first",
         )
     return blocks
 
