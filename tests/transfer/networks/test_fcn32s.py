@@ -70,9 +70,8 @@ def test_every_pixel_gets_logits_whatever_the_size(name, small_alexnet, thin_vgg
             assert logits.shape == (1, 3, height, width)
 
 
-def test_the_crop_follows_the_size_of_the_backbones_own_fc6():
-    with torch.device("meta"):  # fc6 and fc7 have 120 million weights, which do not matter
-        backbone = build("vgg16", {"fully_connected": True, "geometry": "evaluation"})
+def test_the_crop_follows_the_size_of_the_backbones_own_fc6(thin_vgg16):
+    backbone = build("vgg16", {"fully_connected": True, "geometry": "evaluation"})
     # The config's size of new layers is AlexNet's.
     network = FCN32s(backbone, 3, fcn32s_config(), seed=0)
     assert network.start == 19
