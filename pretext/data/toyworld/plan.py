@@ -40,8 +40,9 @@ class ToyworldSizes:
             count = getattr(self, field.name)
             if count < len(TOY_CLASSES):
                 raise InputError(
-                    f"toy world: too few photos for a split. Received {field.name}={count}. "
-                    f"Allowed: {len(TOY_CLASSES)} or more, one for each class."
+                    f"{field.name} of the toy world has too few photos",
+                    received=count,
+                    allowed=f"{len(TOY_CLASSES)} or more, one for each class",
                 )
 
     @classmethod
@@ -53,7 +54,7 @@ class ToyworldSizes:
         """
         if not 0 < scale < float("inf"):
             raise InputError(
-                f"toy world: bad scale. Received {scale}. Allowed: a number above 0, as 0.1 or 1."
+                "scale of the toy world is not a positive number", received=scale, allowed="numbers above 0"
             )
         return cls(**{k: max(round(n * scale), len(TOY_CLASSES)) for k, n in asdict(cls()).items()})
 

@@ -23,8 +23,8 @@ from pretext.errors import InputError
 RENDERER_VERSION = 1
 """Raised with every change that changes a photo."""
 
+#: Written last: a folder that has it is complete.
 MANIFEST = "toyworld.json"
-"""Written last: a folder that has it is complete."""
 
 _PHOTO_SIZE = (96, 96)
 _VOC_SIZES = ((128, 128), (112, 128), (128, 112), (128, 144))
@@ -37,9 +37,9 @@ _Task = tuple[Path, int, Split, range]
 def render_toyworld(
     out: Path, seed: int = 0, sizes: ToyworldSizes | None = None, workers: int | None = None
 ) -> None:
-    """Renders the toy data set: unlabeled photos, an ImageFolder and two VOC devkits.
+    """Render the toy data set: unlabeled photos, an ImageFolder and two VOC devkits.
 
-    Writes `unlabeled/*.jpg`, `labeled/{train,val}/<class>/*.jpg`, `VOCdevkit/VOC2007` (boxes),
+    Write `unlabeled/*.jpg`, `labeled/{train,val}/<class>/*.jpg`, `VOCdevkit/VOC2007` (boxes),
     `VOCdevkit/VOC2012` (boxes and masks), and last `toyworld.json`. The same seed and sizes give the same bytes,
     whatever the number of workers. All is rendered into a hidden folder beside `out`, which takes its name at the
     end. Where `out` already holds this very data set, nothing is done.
@@ -55,9 +55,13 @@ def render_toyworld(
     """
     sizes = sizes or ToyworldSizes()
     if seed < 0:
-        raise InputError(f"toy world: bad seed. Received {seed}. Allowed: an integer, 0 or more.")
+        raise InputError(
+            "seed of the toy world is negative", received=seed, allowed="whole numbers from 0 up"
+        )
     if workers is not None and workers < 1:
-        raise InputError(f"toy world: bad number of workers. Received {workers}. Allowed: 1 or more.")
+        raise InputError(
+            "workers of the toy world are too few", received=workers, allowed="whole numbers from 1 up"
+        )
     manifest = _manifest(seed, sizes)
     if _is_complete(out, manifest):
         return
@@ -71,15 +75,16 @@ def render_toyworld(
         if _is_complete(out, manifest):  # another process was rendering the same and came first
             return
         raise InputError(
-            f"toy world: cannot write the data set. Received {out}: {error}. "
-            "Allowed: a new or empty folder on a disk with about 120 MB free."
+            f"cannot write the toy world to {out}",
+            received=error.strerror or str(error),
+            allowed="name a new or empty folder on a disk with about 120 MB free",
         ) from error
     finally:
         shutil.rmtree(partial, ignore_errors=True)
 
 
 def _manifest(seed: int, sizes: ToyworldSizes) -> dict[str, Any]:
-    """The content of toyworld.json."""
+    """Return the content of toyworld.json."""
     return {
         "renderer_version": RENDERER_VERSION,
         "seed": seed,
@@ -93,7 +98,7 @@ def _manifest(seed: int, sizes: ToyworldSizes) -> dict[str, Any]:
 
 
 def _is_complete(out: Path, manifest: dict[str, Any]) -> bool:
-    """Whether `out` holds the data set of `manifest`; False if it is missing or empty.
+    """Return True if `out` holds the data set of `manifest`; False if it is missing or empty.
 
     Raises:
         InputError: `out` is a file, holds another toy world, or holds something else.
@@ -102,22 +107,24 @@ def _is_complete(out: Path, manifest: dict[str, Any]) -> bool:
         return False
     if not out.is_dir():
         raise InputError(
-            f"toy world: the output is not a folder. Received {out}. Allowed: a new or empty folder."
+            "the toy world's output is not a folder", received=str(out), allowed="name a new or empty folder"
         )
     if not any(out.iterdir()):
         return False
     found = _read_manifest(out / MANIFEST)
     if found is None:
         raise InputError(
-            f"toy world: the output folder is not empty and holds no complete toy world. Received {out}. "
-            "Allowed: a new or empty folder, or the same toy world rendered before."
+            "the toy world's output folder holds something else",
+            received=str(out),
+            allowed="name a new or empty folder, or one that holds the same toy world",
         )
     differing = [key for key in ("renderer_version", "seed", "sizes") if found.get(key) != manifest[key]]
     if differing:
         had = ", ".join(f"{key}={found.get(key)} instead of {manifest[key]}" for key in differing)
         raise InputError(
-            f"toy world: the output folder holds another toy world. Received {out} with {had}. "
-            "Allowed: a new or empty folder; delete this one to render it again."
+            f"{out} holds another toy world",
+            received=had,
+            allowed="name a new or empty folder, or delete this one to render it again",
         )
     return True
 

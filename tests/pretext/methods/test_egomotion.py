@@ -3,6 +3,7 @@ import math
 import pytest
 import torch
 from PIL import Image
+from refusals import refused
 from see_through import SeeThrough
 from torch import nn
 from torch.nn import functional as F
@@ -15,6 +16,7 @@ from pretext.data.sources import open_photos
 from pretext.errors import InputError
 from pretext.methods import Egomotion
 from pretext.methods.egomotion import windows
+from pretext.training.engine import pretrain
 
 
 def coordinates(count, height, width):
@@ -158,15 +160,15 @@ def test_frames_have_the_motions_of_their_list(frame_pairs, tmp_path):
 def test_frames_need_their_own_view(frame_pairs, tmp_path):
     method = Egomotion(SeeThrough())
     method.setup(frame_pairs, tmp_path)
-    with pytest.raises(InputError, match="pairs were cut by a view for single photos: received 32x32 pixels"):
+    with refused(received="32x32 pixels", allowed="PairCrop"):
         method(coordinates(2, 32, 32), torch.arange(2))
 
 
-def test_tracks_are_no_frames(pair_lists, tmp_path):
-    with pytest.raises(
-        InputError, match=r"egomotion needs photos, or frames .*: received .*\.tracks, allowed"
-    ):
-        Egomotion(SeeThrough()).setup(open_photos(pair_lists["tracks"]), tmp_path)
+def test_tracks_are_not_frames(pair_lists, small_config, tmp_path):
+    config = small_config("pretext/egomotion_alexnet_frames128")
+    for allowed in ("single photos", ".pairs"):
+        with refused("egomotion", "tracks", received=str(pair_lists["tracks"]), allowed=allowed):
+            pretrain(config, work_dir=tmp_path / "run", data=str(pair_lists["tracks"]))
 
 
 def test_both_views_train_the_backbone_and_all_heads():

@@ -2,11 +2,11 @@ import tarfile
 
 import pytest
 import torch
+from refusals import refused
 from see_through import SeeThrough
 
 from pretext.backbones import AlexNet
 from pretext.backbones.initializers import he_normal_
-from pretext.data.sources import open_photos
 from pretext.errors import InputError
 from pretext.methods import Tracking
 from pretext.methods.tracking import disjoint_windows, hard_negatives, random_negatives, ranking_loss
@@ -157,28 +157,27 @@ def test_plain_photos_are_refused(photo_folder, small_config, tmp_path):
         for path in sorted(photo_folder.glob("*.jpg")):
             tar.add(path, path.name)
     for data in (photo_folder, tmp_path / "photos.tar"):
-        with pytest.raises(
-            InputError, match=r"tracking needs tracks: received 48 photos or pairs.*\(\.tracks\), which"
-        ):
-            Tracking(SeeThrough()).setup(open_photos(data), tmp_path)
-        with pytest.raises(InputError, match="the view PairCrop does not fit the photos: received .*photos"):
+        with refused("tracking", "photos", received=str(data), allowed=".tracks"):
             pretrain(config, work_dir=tmp_path / "run", data=str(data))
+        windows = small_config("pretext/tracking_alexnet_imagenette128")
+        windows["view"] = config["view"]
+        with refused("PairCrop", "photos", received=str(data), allowed=".tracks"):
+            pretrain(windows, work_dir=tmp_path / "run", data=str(data))
         assert not (tmp_path / "run").exists()
 
 
 def test_tracks_are_not_cut_by_a_view_for_photos(pair_lists, small_config, tmp_path):
-    config = small_config("pretext/tracking_alexnet_imagenette128")
-    with pytest.raises(
-        InputError,
-        match=r"the view RandomCrop does not fit the photos: received .*list\.tracks; allowed are PairCrop",
-    ):
+    config = small_config("pretext/tracking_alexnet_videos128")
+    config["view"] = small_config("pretext/tracking_alexnet_imagenette128")["view"]
+    with refused("RandomCrop", "tracks", received=str(pair_lists["tracks"]), allowed="PairCrop"):
         pretrain(config, work_dir=tmp_path / "run", data=str(pair_lists["tracks"]))
     assert not (tmp_path / "run").exists()
 
 
-def test_frame_pairs_are_refused(pair_lists, tmp_path):
-    with pytest.raises(InputError, match="tracking needs tracks: received 48 photos or pairs"):
-        Tracking(SeeThrough()).setup(open_photos(pair_lists["frames"]), tmp_path)
+def test_frame_pairs_are_refused(pair_lists, small_config, tmp_path):
+    config = small_config("pretext/tracking_alexnet_videos128")
+    with refused("tracking", "frames", received=str(pair_lists["frames"]), allowed=".tracks"):
+        pretrain(config, work_dir=tmp_path / "run", data=str(pair_lists["frames"]))
 
 
 def test_windows_are_anywhere_and_do_not_overlap():
@@ -204,11 +203,10 @@ def test_windows_stand_in_for_tracks_without_their_colours():
         assert ((patches.std((2, 3)) > 3).sum(1) == 1).all()
 
 
-def test_windows_are_of_single_photos(pair_lists, tmp_path):
-    with pytest.raises(
-        InputError, match=r"tracking with window=0.5 needs single photos: received 48 photos or pairs"
-    ):
-        Tracking(SeeThrough(), window=0.5).setup(open_photos(pair_lists["tracks"]), tmp_path)
+def test_windows_are_of_single_photos(pair_lists, small_config, tmp_path):
+    config = small_config("pretext/tracking_alexnet_imagenette128")
+    with refused("tracking", "tracks", received=str(pair_lists["tracks"]), allowed="single photos"):
+        pretrain(config, work_dir=tmp_path / "run", data=str(pair_lists["tracks"]))
 
 
 @pytest.mark.parametrize(

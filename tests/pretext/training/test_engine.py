@@ -1,6 +1,9 @@
+import json
 import os
+import shutil
 import subprocess
 from contextlib import nullcontext
+from pathlib import Path
 from types import SimpleNamespace
 
 import pytest
@@ -9,7 +12,7 @@ from pretraining_runs import SMALL_WORDS, command, losses
 from refusals import refused
 
 from pretext.backbones.checkpoint import load_backbone
-from pretext.data.sources import open_photos
+from pretext.data.sources import fingerprint, open_photos, spelled_fingerprint
 from pretext.training import engine
 from pretext.training.claim import sole_run
 from pretext.training.engine import pretrain
@@ -278,3 +281,41 @@ def test_bad_input_of_two_processes_is_said_once(reason, photo_folder, tmp_path)
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
     assert all(part in line for part in (("46", "40", "2 processes") if words else (str(tmp_path / "run"),)))
+
+
+def test_the_same_data_may_be_spelled_otherwise(tiny_config, photo_folder, tmp_path, monkeypatch):
+    config, work_dir = tiny_config("colorization"), tmp_path / "run"
+    backbone = pretrain(config, work_dir=work_dir, data=str(photo_folder))
+    written = backbone.read_bytes()
+    (tmp_path / "link").symlink_to(photo_folder)
+    monkeypatch.chdir(photo_folder)
+    for data in (f"{photo_folder}/", f"../{photo_folder.name}", str(tmp_path / "link"), "."):
+        pretrain(config, work_dir=work_dir, data=data)
+    config["data"] = str(photo_folder)
+    pretrain(config, work_dir=work_dir)
+    assert backbone.read_bytes() == written
+    # Before the place was made one, a link's own name stood in the fingerprint.
+    record = json.loads((work_dir / "config.json").read_text())
+    record["data_fingerprint"] = spelled_fingerprint(open_photos(tmp_path / "link"))
+    assert record["data_fingerprint"] != fingerprint(open_photos(tmp_path / "link"))
+    (work_dir / "config.json").write_text(json.dumps(record))
+    pretrain(config, work_dir=work_dir, data=str(tmp_path / "link"))
+    assert backbone.read_bytes() == written
+    # Other photos are another run.
+    (tmp_path / "others").mkdir()
+    for photo in photo_folder.glob("*[0-4].jpg"):
+        shutil.copy(photo, tmp_path / "others")
+    with refused(work_dir, "data_fingerprint"):
+        pretrain(config, work_dir=work_dir, data=str(tmp_path / "others"))
+
+
+def test_a_runs_own_pictures_are_not_its_photos(tiny_config, photo_folder, tmp_path, monkeypatch):
+    for photo in photo_folder.glob("*.jpg"):
+        shutil.copy(photo, tmp_path)
+    monkeypatch.chdir(tmp_path)
+    config = tiny_config("colorization", "preview_interval=1")
+    backbone = pretrain(config, work_dir=Path("work_dirs/run"), data=".")
+    written = backbone.read_bytes()
+    assert list(Path("work_dirs/run/color_grids").glob("*.png"))
+    pretrain(config, work_dir=Path("work_dirs/run"), data=".")
+    assert backbone.read_bytes() == written

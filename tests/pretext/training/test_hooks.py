@@ -1,6 +1,7 @@
 import os
 import shutil
 from types import SimpleNamespace
+from unittest.mock import MagicMock
 
 import pytest
 import torch
@@ -110,3 +111,15 @@ def test_a_resumed_run_counts_on(run_config, interrupted_run, photo_folder, caps
     pretrain(run_config, work_dir=interrupted_run, data=str(photo_folder))
     assert "colorization: 8/8 epoch 2" in capsys.readouterr().err
     assert len(losses(interrupted_run)) == 8
+
+
+@pytest.mark.parametrize("name", [b"two\nlines\t.jpg", b"caf\xe9.jpg", b"a\x0bb\xe2\x80\xa8c.jpg"])
+def test_an_unreadable_photo_of_any_name_is_listed_once(tmp_path, name):
+    photo, path = str(tmp_path / os.fsdecode(name)), tmp_path / "unreadable.txt"
+    for _ in range(2):
+        hook = SkipUnreadable(path, 100, {photo: "it is\nempty"})
+        for _ in range(2):
+            hook.before_train(MagicMock())
+    assert path.read_bytes().count(b"\n") == 1
+    assert path.read_bytes().startswith(os.fsencode(tmp_path))
+    assert path.read_bytes().endswith(b"\tit is\\nempty\n")

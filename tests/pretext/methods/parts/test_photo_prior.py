@@ -30,7 +30,7 @@ def test_gray_and_unreadable_photos_are_left_out(tmp_path):
 
 
 def test_only_gray_photos_are_an_error(tmp_path):
-    with refused(received="1 photos"):
+    with refused("colour prior", received="1 photos, all gray or unreadable"):
         prior_of_photos(folder_of(tmp_path, (90, 90, 90)))
 
 
