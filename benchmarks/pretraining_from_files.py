@@ -41,7 +41,7 @@ def main() -> int:
         folder = Path(sys.argv[1] if len(sys.argv) > 1 else scratch)
         if len(sys.argv) == 1:
             synthetic_photos(folder)
-        config = load_config("pretext/colorization_alexnet_imagenette128")
+        config = load_config("pretext", "colorization", "imagenette128")
         run = engine._prepare(config, Path(scratch), 0, str(folder), torch.device("cpu"))
         run.method.setup(open_photos(folder), Path(scratch))
         model = run.method.to(memory_format=torch.channels_last).train()

@@ -69,7 +69,7 @@ def _open_folder(folder: Path, cache: Path) -> Photos:
 
 
 def _listed(path: Path) -> list[Path]:
-    """The files of a list; a name may begin or end with blanks if there is such a file."""
+    """Return the files of a list; a name may begin or end with blanks if there is such a file."""
     files = [
         path.parent / (line if (path.parent / line).is_file() else line.strip())
         for line in read_lines(path)

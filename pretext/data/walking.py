@@ -1,4 +1,4 @@
-"""The one walk through folders: for photos, shards, videos and classes."""
+"""One walk through folders, for photos, shards, videos and classes."""
 
 import json
 import multiprocessing
@@ -93,7 +93,7 @@ def is_hidden(name: str) -> bool:
 
 def tell_left_out(where: object, left_out: Counter[str]) -> None:
     """Say on stderr, once per process and only on the first of several, what was left out of a place."""
-    kinds = ", ".join(f"{count} {kind}" for kind, count in sorted(left_out.items()) if count)
+    kinds = ", ".join(f"{kind} ({count})" for kind, count in sorted(left_out.items()) if count)
     if kinds and os.environ.get("RANK", "0") == "0" and multiprocessing.parent_process() is None:
         _tell(f"{where}: left out {kinds}")
 

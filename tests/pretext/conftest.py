@@ -23,7 +23,7 @@ FEW = {
 
 def tiny(method="colorization", *overrides):
     small = [*SMALL, "view.size=32", "view.resize=32", *FEW.get(method, ())]
-    config = load_config(f"pretext/{method}_alexnet_toyworld", [*small, *overrides])
+    config = load_config("pretext", method, "toyworld", [*small, *overrides])
     config["backbone"]["channels"] = CHANNELS
     return config
 

@@ -36,7 +36,7 @@ LEAST_MOVING = 0.25
 MOST_MOVING_OUTSIDE = 0.5
 #: The patch is lost if fewer of the moving points that it began with are in it.
 LEAST_KEPT = 0.5
-#: Corners that are looked at, at most, and the least of them that tell anything.
+#: Most corners that are looked at, and fewest that tell anything.
 MAX_POINTS, MIN_POINTS = 400, 8
 #: Why a clip gives no track.
 STILL, CAMERA, LOST = "little motion", "a moving camera", "a patch that is lost or leaves the frame"
@@ -166,7 +166,7 @@ def moving_points(
 def _flow(
     previous: Frame, following: Frame, points: Float[np.ndarray, "n 2"]
 ) -> tuple[Float[np.ndarray, "n 2"], Bool[np.ndarray, " n"]]:
-    """Where the points of a frame are in the next, and whether they are found there."""
+    """Follow points of a frame to the next: where they are there, and whether they are found."""
     if len(points) == 0:
         return points, np.empty(0, bool)
     gray, next_gray = (cv2.cvtColor(frame, cv2.COLOR_BGR2GRAY) for frame in (previous, following))
@@ -181,7 +181,7 @@ def _inside(points: Float[np.ndarray, "n 2"], box: Sequence[int]) -> Bool[np.nda
 
 
 def _fullest_window(points: Float[np.ndarray, "n 2"], size: tuple[int, int], side: int) -> Box:
-    """The square within a frame of that height and width, not at its border, that holds most points.
+    """Return the square within a frame of that height and width, not at its border, that holds most points.
 
     Where several hold as many, the one nearest to their middle.
     """
@@ -196,9 +196,9 @@ def _fullest_window(points: Float[np.ndarray, "n 2"], size: tuple[int, int], sid
 
 
 def _clips(path: Path, length: int, size: int) -> Iterator[tuple[int, list[Frame]]]:
-    """Each ``length`` + 1 frames of a video, one after the other, with the number of the first of them.
+    """Yield each ``length`` + 1 frames of a video, one after the other, with the number of the first of them.
 
-    What is left at the end is no clip, unless it is all that there is.
+    The rest at the end is not a clip, unless it is all that there is.
     """
     frames: list[Frame] = []
     start = 0

@@ -11,14 +11,14 @@ from pretext.data.toyworld.noise import TILE, Floats, NoiseBank, lookup, window
 from pretext.data.toyworld.pigments import pigment
 from pretext.data.toyworld.textures import smoothstep
 
+#: Lightness (H, W) and pigments (H, W, 3).
 Layer = tuple[Floats, Floats]
-"""Lightness (H, W) and pigments (H, W, 3)."""
 
 Material = Callable[[NoiseBank, np.random.Generator, Floats, Floats], Layer]
 
 
 def paint_background(bank: NoiseBank, rng: np.random.Generator, height: int, width: int) -> Layer:
-    """Paints a view with a horizon, or one filled with a single material.
+    """Paint a view with a horizon, or one filled with a single material.
 
     Args:
         bank: noise to read.

@@ -11,8 +11,8 @@ from pretext.data.toyworld.pigments import colorize
 Bytes = npt.NDArray[np.uint8]
 Booleans = npt.NDArray[np.bool_]
 
+#: Owner of the ring around every object, as in PASCAL VOC.
 VOID = 255
-"""Owner of the ring around every object, as in PASCAL VOC."""
 
 
 @dataclass(frozen=True)
@@ -44,13 +44,13 @@ class Canvas:
     """
 
     def __init__(self, lightness: Floats, pigments: Floats) -> None:
-        """Starts from a background, (H, W) and (H, W, 3)."""
+        """Start from a background, (H, W) and (H, W, 3)."""
         self.lightness = lightness
         self.pigments = pigments
         self.owners: Bytes = np.zeros(lightness.shape, dtype=np.uint8)
 
     def paint(self, patch: Patch, owner: int) -> Booleans:
-        """Lays a patch over the photo; its pixels go to `owner`, with a ring of `VOID` one pixel wide around them.
+        """Lay a patch over the photo; its pixels go to `owner`, with a ring of `VOID` one pixel wide around them.
 
         Args:
             patch: what to paint.
@@ -74,7 +74,7 @@ class Canvas:
         self.lightness[rows, columns] *= 1 - amount
 
     def develop(self, bank: NoiseBank, rng: np.random.Generator) -> Bytes:
-        """Turns the layers into a photo: light falling off, focus, sensor noise.
+        """Turn the layers into a photo: light falling off, focus, sensor noise.
 
         Returns:
             (H, W, 3) uint8 sRGB.
@@ -91,7 +91,7 @@ class Canvas:
 
 
 def grown(mask: Booleans) -> Booleans:
-    """The mask (h, w) and its eight neighbours."""
+    """Return the mask (h, w) and its eight neighbours."""
     tall = mask.copy()
     tall[1:] |= mask[:-1]
     tall[:-1] |= mask[1:]

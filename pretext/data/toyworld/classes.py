@@ -111,5 +111,5 @@ CLASSES = (
     ),
 )
 
+#: Names of the classes in index order; a mask shows class i as i + 1.
 TOY_CLASSES = tuple(toy_class.name for toy_class in CLASSES)
-"""Names of the classes in index order; a mask shows class i as i + 1."""

@@ -15,8 +15,8 @@ from pretext.data.toyworld.scenes import Scene
 
 _JPEG_QUALITY = 92
 
+#: Classes of one photo: index -> whether all its objects of that class are difficult.
 PhotoLabels = dict[int, bool]
-"""Classes of one photo: index -> whether all its objects of that class are difficult."""
 
 
 @dataclass(frozen=True)
@@ -28,7 +28,7 @@ class PhotoRecord:
 
 
 def make_folders(root: Path) -> None:
-    """Makes every folder that photos are written to, under `root`."""
+    """Make every folder that photos are written to, under `root`."""
     folders = ["unlabeled"]
     folders += [f"labeled/{split}/{name}" for split in ("train", "val") for name in TOY_CLASSES]
     folders += [f"VOCdevkit/VOC2007/{name}" for name in ("JPEGImages", "Annotations", "ImageSets/Main")]
@@ -41,7 +41,7 @@ def make_folders(root: Path) -> None:
 
 
 def write_photo(root: Path, split: Split, index: int, scene: Scene, label: int) -> PhotoRecord:
-    """Writes photo `index` of a split, with its annotation and masks where the layout has them.
+    """Write photo `index` of a split, with its annotation and masks where the layout has them.
 
     Args:
         root: the data set.
@@ -68,7 +68,7 @@ def write_photo(root: Path, split: Split, index: int, scene: Scene, label: int) 
 
 
 def write_lists(root: Path, sizes: ToyworldSizes, records: dict[int, list[PhotoRecord]]) -> None:
-    """Writes labels.txt and ImageSets of both devkits.
+    """Write labels.txt and ImageSets of both devkits.
 
     Args:
         root: the data set.
@@ -89,7 +89,7 @@ def write_lists(root: Path, sizes: ToyworldSizes, records: dict[int, list[PhotoR
 
 
 def voc_color_map() -> Bytes:
-    """The palette of PASCAL VOC, (256, 3): the bits of an index dealt out to R, G, B from the top bit down."""
+    """Return the palette of PASCAL VOC, (256, 3): the bits of an index dealt out to R, G, B from the top bit down."""
     index = np.arange(256)
     palette = np.zeros((256, 3), dtype=np.uint8)
     for bit in range(8):
@@ -106,7 +106,7 @@ def _presence(photo: PhotoRecord, label: int) -> int:
 
 
 def _write_voc_photo(devkit: Path, place: str, name: str, scene: Scene) -> None:
-    """Writes JPEG and XML, and for VOC2012 the masks of classes and of objects."""
+    """Write JPEG and XML, and for VOC2012 the masks of classes and of objects."""
     _save_jpeg(scene.image, devkit / "JPEGImages" / f"{name}.jpg")
     has_masks = place == "VOC2012"
     annotation = _annotation(place, name, scene, segmented=has_masks)
@@ -117,7 +117,7 @@ def _write_voc_photo(devkit: Path, place: str, name: str, scene: Scene) -> None:
 
 
 def _annotation(place: str, name: str, scene: Scene, *, segmented: bool) -> str:
-    """The XML of a photo; boxes are written as VOC does, 1-based and inclusive."""
+    """Return the XML of a photo; boxes are written as VOC does, 1-based and inclusive."""
     height, width = scene.image.shape[:2]
     root = ElementTree.Element("annotation")
     _add(root, folder=place, filename=f"{name}.jpg")
@@ -135,23 +135,23 @@ def _annotation(place: str, name: str, scene: Scene, *, segmented: bool) -> str:
 
 
 def _add(node: ElementTree.Element, **values: str | int) -> None:
-    """Adds one child with text for each keyword."""
+    """Add one child with text for each keyword."""
     for tag, value in values.items():
         ElementTree.SubElement(node, tag).text = str(value)
 
 
 def _save_jpeg(image: Bytes, path: Path) -> None:
-    """Saves (H, W, 3) without chroma subsampling, which would blur the colours that are to be learnt."""
+    """Save (H, W, 3) without chroma subsampling, which would blur the colours that are to be learnt."""
     Image.fromarray(image).save(path, quality=_JPEG_QUALITY, subsampling=0)
 
 
 def _save_mask(mask: Bytes, path: Path) -> None:
-    """Saves (H, W) indices as a palette PNG in the colours of VOC."""
+    """Save (H, W) indices as a palette PNG in the colours of VOC."""
     image = Image.fromarray(mask)
     image.putpalette(voc_color_map().tobytes())
     image.save(path)
 
 
 def _write_lines(path: Path, lines: Sequence[str]) -> None:
-    """Writes a text file, one entry a line."""
+    """Write a text file, one entry per line."""
     path.write_text("".join(f"{line}\n" for line in lines), encoding="utf-8")

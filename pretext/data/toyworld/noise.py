@@ -6,13 +6,13 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
+#: Real numbers; float32 wherever speed counts.
 Floats = npt.NDArray[np.floating[Any]]
-"""Real numbers; float32 wherever speed counts."""
 
 Integers = npt.NDArray[np.intp]
 
+#: Side of a noise tile in pixels; a power of two, so that wrapping is a bit mask.
 TILE = 512
-"""Side of a noise tile in pixels; a power of two, so that wrapping is a bit mask."""
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class NoiseBank:
 
     @classmethod
     def from_seed(cls, seed: int) -> "NoiseBank":
-        """Makes the bank by shaping the spectrum of white noise, which also makes it tileable.
+        """Make the bank by shaping the spectrum of white noise, which also makes it tileable.
 
         Args:
             seed: a non-negative integer; the same seed gives the same bytes.
@@ -58,7 +58,7 @@ class NoiseBank:
 
 
 def lookup(tile: Floats, x: Floats, y: Floats) -> Floats:
-    """Reads a tile at the pixels (x, y), nearest neighbour, wrapped at its edges.
+    """Read a tile at the pixels (x, y), nearest neighbour, wrapped at its edges.
 
     Args:
         tile: (TILE, TILE), one of a `NoiseBank`.
@@ -74,7 +74,7 @@ def lookup(tile: Floats, x: Floats, y: Floats) -> Floats:
 
 
 def window(tile: Floats, rng: np.random.Generator, height: int, width: int) -> Floats:
-    """Reads a rectangle of a tile, (height, width), at a random offset."""
+    """Read a rectangle of a tile, (height, width), at a random offset."""
     row, column = rng.integers(TILE, size=2)
     rows = (np.arange(height) + row) & (TILE - 1)
     columns = (np.arange(width) + column) & (TILE - 1)
@@ -83,7 +83,7 @@ def window(tile: Floats, rng: np.random.Generator, height: int, width: int) -> F
 
 
 def _band(frequency: npt.NDArray[np.float64], centre: float, spread: float) -> npt.NDArray[np.float64]:
-    """A Gaussian pass band; frequencies in cycles a pixel."""
+    """Return a Gaussian pass band; frequencies in cycles per pixel."""
     passed: npt.NDArray[np.float64] = np.exp(-(((frequency - centre) / spread) ** 2))
     return passed
 

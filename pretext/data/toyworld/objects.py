@@ -11,14 +11,14 @@ from pretext.data.toyworld.noise import TILE, Floats, NoiseBank, lookup
 from pretext.data.toyworld.pigments import pigment
 from pretext.data.toyworld.textures import Surface, smoothstep
 
+#: Length of the longest shadow in pixels.
 _SHADOW = 7
-"""Length of the longest shadow in pixels."""
 
+#: Range of the strength of an object's texture in lightness.
 _CONTRAST = (0.1, 0.22)
-"""Range of the strength of an object's texture in lightness."""
 
+#: Range of an object's mean lightness (sRGB gray), the same for all classes.
 _LIGHTNESS = (0.36, 0.72)
-"""Range of an object's mean lightness (sRGB gray), the same for all classes."""
 
 
 @dataclass(frozen=True)
@@ -42,7 +42,7 @@ class Light:
 
     @classmethod
     def draw(cls, rng: np.random.Generator) -> "Light":
-        """A light from above, at 30 to 70 degrees from the line of sight."""
+        """Return a light from above, at 30 to 70 degrees from the line of sight."""
         side, tilt = rng.uniform(-2.6, -0.5), rng.uniform(0.5, 1.2)
         return cls(cos(side) * sin(tilt), sin(side) * sin(tilt), cos(tilt))
 
@@ -68,7 +68,7 @@ class _Frame:
 
 
 def paint_object(studio: Studio, kind: ToyClass, pose: Pose, owner: int) -> int:
-    """Paints an object of class `kind`, in one of its colour modes, with its shadow.
+    """Paint an object of class `kind`, in one of its colour modes, with its shadow.
 
     Args:
         studio: the photo in the making; its canvas is changed.
@@ -96,7 +96,7 @@ def paint_object(studio: Studio, kind: ToyClass, pose: Pose, owner: int) -> int:
 
 
 def paint_stone(studio: Studio, pose: Pose) -> None:
-    """Paints a gray or brownish stone: clutter that belongs to no class."""
+    """Paint a gray or brownish stone: clutter that belongs to no class."""
     rng, bank = studio.rng, studio.bank
     frame = _frame(studio, pose)
     corners = rng.uniform(2, 5)
@@ -115,7 +115,7 @@ def paint_stone(studio: Studio, pose: Pose) -> None:
 
 
 def _frame(studio: Studio, pose: Pose) -> _Frame:
-    """The object's coordinates on the part of the photo it can touch, mirrored and slightly bent by chance."""
+    """Return the object's coordinates on the part of the photo it can touch, mirrored and slightly bent by chance."""
     height, width = studio.canvas.lightness.shape
     reach = pose.radius * 1.3 * max(pose.stretch, 1) + _SHADOW + 1
     top, bottom = max(int(pose.y - reach), 0), min(int(pose.y + reach) + 2, height)

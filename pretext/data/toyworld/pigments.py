@@ -8,8 +8,8 @@ import numpy as np
 
 from pretext.data.toyworld.noise import Floats
 
+#: Weights of linear R, G, B in luminance (sRGB primaries, D65).
 LUMINANCE = np.array([0.2126, 0.7152, 0.0722], dtype=np.float32)
-"""Weights of linear R, G, B in luminance (sRGB primaries, D65)."""
 
 _XYZ_TO_RGB = np.array([[3.2406, -1.5372, -0.4986], [-0.9689, 1.8758, 0.0415], [0.0557, -0.2040, 1.0570]])
 _WHITE = np.array([0.95047, 1.0, 1.08883])
@@ -17,7 +17,7 @@ _LEVELS = 4096
 
 
 def pigment(hue: float, chroma: float, lightness: float = 55.0) -> Floats:
-    """A colour as linear RGB of luminance one.
+    """Return a colour as linear RGB of luminance one.
 
     Args:
         hue: hue angle in the CIE ab plane, degrees (0 red-purple, 90 yellow, 180 green, 270 blue).
@@ -35,7 +35,7 @@ def pigment(hue: float, chroma: float, lightness: float = 55.0) -> Floats:
 
 
 def colorize(lightness: Floats, pigments: Floats) -> Floats:
-    """Multiplies pigments onto a gray photo and keeps its luminance.
+    """Multiply pigments onto a gray photo and keep its luminance.
 
     Where a channel would exceed 1, the colour is mixed with white until it fits, as film and sensors do.
 

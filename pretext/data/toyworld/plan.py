@@ -10,7 +10,7 @@ from pretext.errors import InputError
 
 @dataclass(frozen=True)
 class ToyworldSizes:
-    """Numbers of photos in each split; at least one a class, so ten.
+    """Numbers of photos in each split; at least one per class, so ten.
 
     Attributes:
         unlabeled: photos without labels, for pretraining.
@@ -47,7 +47,7 @@ class ToyworldSizes:
 
     @classmethod
     def scaled(cls, scale: float) -> "ToyworldSizes":
-        """The default sizes times `scale`, rounded, but never below one photo a class.
+        """Return the default sizes times `scale`, rounded, but never below one photo per class.
 
         Raises:
             InputError: `scale` is not a positive finite number.
@@ -78,7 +78,7 @@ class Split:
     first: int = 1
 
     def rng(self, seed: int, index: int) -> np.random.Generator:
-        """The generator of photo `index`: what it looks like depends on nothing else."""
+        """Return the generator of photo `index`: what it looks like depends on nothing else."""
         return np.random.default_rng([seed, self.number, index])
 
 

@@ -20,8 +20,8 @@ from pretext.data.toyworld.plan import Split, ToyworldSizes, splits
 from pretext.data.toyworld.scenes import render_scene
 from pretext.errors import InputError
 
+#: Raised with every change that changes a photo.
 RENDERER_VERSION = 1
-"""Raised with every change that changes a photo."""
 
 #: Written last: a folder that has it is complete.
 MANIFEST = "toyworld.json"
@@ -130,7 +130,7 @@ def _is_complete(out: Path, manifest: dict[str, Any]) -> bool:
 
 
 def _read_manifest(path: Path) -> dict[str, Any] | None:
-    """The manifest at `path`, or None if there is no readable one."""
+    """Return the manifest at `path`, or None if there is no readable one."""
     try:
         found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
@@ -139,7 +139,7 @@ def _read_manifest(path: Path) -> dict[str, Any] | None:
 
 
 def _render(root: Path, seed: int, sizes: ToyworldSizes, workers: int) -> dict[int, list[PhotoRecord]]:
-    """Renders all photos; returns their records in order, by split number."""
+    """Render all photos; return their records in order, by split number."""
     tasks = list(_tasks(root, seed, sizes))
     records: dict[int, list[PhotoRecord]] = {split.number: [] for split in splits(sizes)}
     if workers == 1:
@@ -159,14 +159,14 @@ def _render(root: Path, seed: int, sizes: ToyworldSizes, workers: int) -> dict[i
 
 
 def _tasks(root: Path, seed: int, sizes: ToyworldSizes) -> Iterator[_Task]:
-    """The work in chunks small enough to keep all workers busy to the end."""
+    """Return the work in chunks small enough to keep all workers busy to the end."""
     for split in splits(sizes):
         for start in range(0, split.count, _CHUNK):
             yield root, seed, split, range(start, min(start + _CHUNK, split.count))
 
 
 def _render_chunk(task: _Task) -> list[PhotoRecord]:
-    """Renders and writes a few photos of one split; runs in a worker."""
+    """Render and write a few photos of one split; runs in a worker."""
     root, seed, split, indices = task
     bank = _bank(seed)
     records = []
@@ -195,7 +195,7 @@ def _subject(rng: np.random.Generator, split: Split, index: int) -> tuple[list[i
 
 @lru_cache(maxsize=1)
 def _bank(seed: int) -> NoiseBank:
-    """The noise of this process."""
+    """Return the noise of this process."""
     return NoiseBank.from_seed(seed)
 
 

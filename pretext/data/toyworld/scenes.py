@@ -11,8 +11,8 @@ from pretext.data.toyworld.classes import CLASSES
 from pretext.data.toyworld.noise import NoiseBank
 from pretext.data.toyworld.objects import Light, Pose, Studio, paint_object, paint_stone
 
+#: An object of which fewer pixels show is void, not an object.
 _FEWEST_PIXELS = 16
-"""An object of which fewer pixels show is void, not an object."""
 
 _DIFFICULT_SHARE = 0.4
 _DIFFICULT_AREA = 0.012
@@ -60,7 +60,7 @@ class Scene:
 def render_scene(
     bank: NoiseBank, rng: np.random.Generator, size: tuple[int, int], labels: Sequence[int]
 ) -> Scene:
-    """Renders one photo.
+    """Render one photo.
 
     Args:
         bank: noise to read.
@@ -88,7 +88,7 @@ def render_scene(
 
 
 def _clutter_pose(rng: np.random.Generator, height: int, width: int) -> Pose:
-    """A small thing anywhere."""
+    """Return a small thing anywhere."""
     radius = min(height, width) * rng.uniform(0.03, 0.13)
     x, y = rng.uniform(0, width), rng.uniform(0, height)
     return Pose(x, y, radius, rng.uniform(0, np.pi), rng.uniform(0.6, 1.7))
@@ -116,7 +116,7 @@ def _poses(rng: np.random.Generator, height: int, width: int, count: int) -> lis
 def _visible(
     owners: Bytes, labels: Sequence[int], covered: Sequence[int]
 ) -> tuple[tuple[SceneObject, ...], Bytes]:
-    """The objects that show, renumbered from 1, and the owners in that numbering."""
+    """Return the objects that show, renumbered from 1, and the owners in that numbering."""
     height, width = owners.shape
     table = np.full(256, VOID, dtype=np.uint8)
     table[0] = 0

@@ -29,7 +29,7 @@ class Surface:
     offset: tuple[float, float]
 
     def noise(self, tile: Floats, u: Floats, v: Floats, zoom: float) -> Floats:
-        """Reads `tile` at (u, v), `zoom` tile pixels to one unit."""
+        """Read `tile` at (u, v), `zoom` tile pixels to one unit."""
         return lookup(tile, u * zoom + (self.offset[0] + TILE), v * zoom + (self.offset[1] + TILE))
 
 
@@ -44,7 +44,7 @@ def smoothstep(low: float, high: float, x: Floats) -> Floats:
 
 
 def glossy_skin(s: Surface, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """A smooth skin with faint streaks from the top and a highlight."""
+    """Paint a smooth skin with faint streaks from the top and a highlight."""
     streaks = s.noise(s.bank.blades, s.u / (1.15 - 0.5 * np.abs(s.v)), 0.3 * s.v, 24.0)
     x, y = rng.uniform(-0.45, 0.45), rng.uniform(-0.5, 0.0)
     gloss = np.exp(-((s.u - x) ** 2 + (s.v - y) ** 2) / rng.uniform(0.02, 0.06))
@@ -84,7 +84,7 @@ def spots(s: Surface, rng: np.random.Generator) -> tuple[Floats, Floats]:
 
 
 def veins(s: Surface, rng: np.random.Generator) -> tuple[Floats, Floats]:
-    """A midrib along u and slanted side veins."""
+    """Paint a midrib along u and slanted side veins."""
     phase = (s.u - rng.uniform(0.5, 1.0) * np.abs(s.v)) * rng.uniform(3.5, 5.5)
     side = np.abs(phase - np.floor(phase) - 0.5)
     lines = np.maximum(smoothstep(0.16, 0.04, side), 1.3 * smoothstep(0.08, 0.03, np.abs(s.v)))

@@ -112,4 +112,4 @@ def test_what_is_left_out_is_said_once_by_the_first_process(tmp_path, monkeypatc
     tell_left_out(tmp_path, left_out)
     tell_left_out(tmp_path, left_out)
     tell_left_out(tmp_path, Counter())
-    assert capsys.readouterr().err == f"{tmp_path}: left out 2 {HIDDEN}\n"
+    assert capsys.readouterr().err == f"{tmp_path}: left out {HIDDEN} (2)\n"

@@ -249,7 +249,7 @@ def test_a_run_resumed_in_mid_epoch_goes_on_with_its_labels(
     data.write_text("\n".join(str(photo_folder / f"{number:02d}.jpg") for number in range(12)))
     overrides = ["batch_size=2", "steps=12", "checkpoint_interval=3"]
     overrides += ["method.clusters=4", "method.components=6", "method.feature_size=1"]
-    config = small_config("pretext/deepcluster_alexnet_toyworld", *overrides)
+    config = small_config("deepcluster", *overrides)
     whole = pretrain(config, work_dir=tmp_path / "whole", data=str(data))
     steps, original = itertools.count(), DeepCluster.forward
 

@@ -165,7 +165,7 @@ def test_frames_need_their_own_view(frame_pairs, tmp_path):
 
 
 def test_tracks_are_not_frames(pair_lists, small_config, tmp_path):
-    config = small_config("pretext/egomotion_alexnet_frames128")
+    config = small_config("egomotion_frames")
     for allowed in ("single photos", ".pairs"):
         with refused("egomotion", "tracks", received=str(pair_lists["tracks"]), allowed=allowed):
             pretrain(config, work_dir=tmp_path / "run", data=str(pair_lists["tracks"]))

@@ -177,7 +177,7 @@ def test_regression_is_equation_1_on_normalised_channels(method, image):
 
 
 def test_the_backbone_is_saved_as_an_ordinary_alexnet(small_config, photo_folder, tmp_path):
-    config = small_config("pretext/split_brain_alexnet_toyworld")
+    config = small_config("split_brain")
     path = pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
     loaded = load_backbone(path)
     assert type(loaded.backbone) is AlexNet

@@ -152,14 +152,14 @@ def test_both_patches_train_the_backbone_and_the_head():
 
 
 def test_plain_photos_are_refused(photo_folder, small_config, tmp_path):
-    config = small_config("pretext/tracking_alexnet_videos128")
+    config = small_config("tracking_videos")
     with tarfile.open(tmp_path / "photos.tar", "w") as tar:
         for path in sorted(photo_folder.glob("*.jpg")):
             tar.add(path, path.name)
     for data in (photo_folder, tmp_path / "photos.tar"):
         with refused("tracking", "photos", received=str(data), allowed=".tracks"):
             pretrain(config, work_dir=tmp_path / "run", data=str(data))
-        windows = small_config("pretext/tracking_alexnet_imagenette128")
+        windows = small_config("tracking", data="imagenette128")
         windows["view"] = config["view"]
         with refused("PairCrop", "photos", received=str(data), allowed=".tracks"):
             pretrain(windows, work_dir=tmp_path / "run", data=str(data))
@@ -167,15 +167,15 @@ def test_plain_photos_are_refused(photo_folder, small_config, tmp_path):
 
 
 def test_tracks_are_not_cut_by_a_view_for_photos(pair_lists, small_config, tmp_path):
-    config = small_config("pretext/tracking_alexnet_videos128")
-    config["view"] = small_config("pretext/tracking_alexnet_imagenette128")["view"]
+    config = small_config("tracking_videos")
+    config["view"] = small_config("tracking", data="imagenette128")["view"]
     with refused("RandomCrop", "tracks", received=str(pair_lists["tracks"]), allowed="PairCrop"):
         pretrain(config, work_dir=tmp_path / "run", data=str(pair_lists["tracks"]))
     assert not (tmp_path / "run").exists()
 
 
 def test_frame_pairs_are_refused(pair_lists, small_config, tmp_path):
-    config = small_config("pretext/tracking_alexnet_videos128")
+    config = small_config("tracking_videos")
     with refused("tracking", "frames", received=str(pair_lists["frames"]), allowed=".tracks"):
         pretrain(config, work_dir=tmp_path / "run", data=str(pair_lists["frames"]))
 
@@ -204,7 +204,7 @@ def test_windows_stand_in_for_tracks_without_their_colours():
 
 
 def test_windows_are_of_single_photos(pair_lists, small_config, tmp_path):
-    config = small_config("pretext/tracking_alexnet_imagenette128")
+    config = small_config("tracking", data="imagenette128")
     with refused("tracking", "tracks", received=str(pair_lists["tracks"]), allowed="single photos"):
         pretrain(config, work_dir=tmp_path / "run", data=str(pair_lists["tracks"]))
 
