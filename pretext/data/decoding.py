@@ -227,7 +227,7 @@ def _transparent(image: ImageFile, data: bytes) -> _Transparent:
     transparent = image.info.get("transparency")
     # The format says it in the values of the file, of which Pillow makes 8 bits.
     if image.mode == "L" and isinstance(transparent, int):
-        return 255 * transparent // (2 ** data[PNG_DEPTH] - 1)
+        return 255 * transparent // ((1 << data[PNG_DEPTH]) - 1)
     if image.mode == "RGB" and isinstance(transparent, tuple) and data[PNG_DEPTH] == 16:
         return tuple(value >> 8 for value in transparent)
     return transparent if isinstance(transparent, (int, bytes, tuple)) else None
