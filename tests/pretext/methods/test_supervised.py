@@ -14,6 +14,8 @@ from pretext.methods import Supervised
 class Named:
     """Photos of these names."""
 
+    kind = "photos"
+
     def __init__(self, *names):
         self.names = names
 
@@ -23,7 +25,9 @@ class Named:
     def name(self, index):
         return self.names[index]
 
-    def read(self, index):
+    key = name
+
+    def image(self, index):
         pytest.fail("a photo was read")
 
 
