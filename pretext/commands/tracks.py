@@ -22,7 +22,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Find the tracks, and print how many there are."""
-    from pretext.data.video_tracks import LIST_NAME, track_videos
+    from pretext.data.pairs.videos import LIST_NAME, track_videos
 
     count, left_out = track_videos(
         Path(data_path(options.videos)),

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from pretext.command_line import LAST_BACKBONE, WORK_DIRS, add_run_options, split_overrides, take_data
+from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides, take_data
 from pretext.config import DEFAULT_DATA, config_names, default_data, find_config, load_config, read_config
 from pretext.data.places import data_path, ensure_toyworld
-from pretext.files import write_whole
+from pretext.files import WORK_DIRS, write_whole
 from pretext.launch import spawn_processes
 
 #: What is trained if nothing is named.

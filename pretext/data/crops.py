@@ -1,7 +1,8 @@
 """From a photo in RGB to a tensor: random crops for training, the central one for tests."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Protocol, runtime_checkable
 
 import numpy as np
@@ -203,6 +204,17 @@ class PairCrop:
         for number, picture in enumerate(pictures):
             view.paste(picture.crop((left, top, left + self.size, top + self.size)), (number * self.size, 0))
         return to_tensor(view)
+
+
+#: Every view by the name that configs and records have.
+VIEWS: Mapping[str, type[View]] = MappingProxyType(
+    {
+        "PairCrop": PairCrop,
+        "RandomCrop": RandomCrop,
+        "RandomResizedCrop": RandomResizedCrop,
+        "RandomScaleCrop": RandomScaleCrop,
+    }
+)
 
 
 def _central_box(image: Image.Image, side: int) -> tuple[int, int, int, int]:

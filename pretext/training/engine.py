@@ -22,13 +22,12 @@ from pretext.backbones.checkpoint import build as build_backbone
 from pretext.backbones.initializers import he_normal_
 from pretext.checks import check_at_least, check_choice
 from pretext.config import build, plain
-from pretext.data.crops import PairCrop, View, center_crop
+from pretext.data.crops import VIEWS, PairCrop, View, center_crop
 from pretext.data.photos import KINDS, Photos
 from pretext.data.places import data_path
 from pretext.data.samples import some_photos, spread
 from pretext.data.sampling import EpochSampler
 from pretext.data.sources import fingerprint, open_photos, spelled_fingerprint
-from pretext.data.view_table import VIEWS
 from pretext.data.views import CentralViews, PretrainingViews, collate
 from pretext.distributed import data_parallel, on_first, process_group, rank_and_world_size
 from pretext.errors import InputError

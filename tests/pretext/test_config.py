@@ -5,8 +5,7 @@ import pytest
 from refusals import refused
 
 from pretext.config import build, config_folder, load_config, plain
-from pretext.data.crops import RandomCrop
-from pretext.data.view_table import VIEWS
+from pretext.data.crops import VIEWS, RandomCrop
 from pretext.errors import InputError
 
 NAME = "pretext/colorization_alexnet_imagenette128"

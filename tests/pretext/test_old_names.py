@@ -3,7 +3,7 @@
 import pytest
 
 from pretext.config import config_folder, load_config, plain
-from pretext.data.view_table import VIEWS
+from pretext.data.crops import VIEWS
 from pretext.methods import METHODS
 from pretext.old_names import NAMES, renamed, spelled_for_hash
 from pretext.training.optimizers import OPTIMIZERS

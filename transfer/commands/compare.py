@@ -6,9 +6,9 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pretext.command_line import WORK_DIRS
 from pretext.config import config_names, find_config
 from pretext.errors import InputError
+from pretext.files import WORK_DIRS
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:

@@ -4,7 +4,8 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from pretext.command_line import WORK_DIRS, seed_number, split_overrides
+from pretext.command_line import seed_number, split_overrides
+from pretext.files import WORK_DIRS
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:

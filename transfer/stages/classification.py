@@ -19,9 +19,8 @@ from pretext.backbones.initializers import normal_
 from pretext.backbones.surgery import drop_fully_connected
 from pretext.checks import check_at_least, room_for
 from pretext.config import build
-from pretext.data.crops import RandomCrop, RandomResizedCrop, RandomScaleCrop, center_crop
+from pretext.data.crops import VIEWS, RandomCrop, RandomResizedCrop, RandomScaleCrop, center_crop
 from pretext.data.sampling import Draw, draw_rng
-from pretext.data.view_table import VIEWS
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from transfer.data.voc import (

@@ -22,8 +22,8 @@ from pretext.backbones.base import Backbone, Layer
 from pretext.backbones.initializers import normal_
 from pretext.checks import check_at_least, check_choice, room_for
 from pretext.config import build
+from pretext.data.crops import VIEWS
 from pretext.data.sampling import EpochSampler
-from pretext.data.view_table import VIEWS
 from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.errors import InputError
 from pretext.precision import mixed_precision

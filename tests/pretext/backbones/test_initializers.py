@@ -15,7 +15,7 @@ from pretext.backbones.data_dependent import initialize_from_data, rescale_betwe
 from pretext.backbones.initializers import he_normal_
 from pretext.backbones.surgery import absorb_batch_norm
 from pretext.backbones.vgg import VGG16
-from pretext.baselines import initialize_backbone
+from pretext.commands.initialize import initialize_backbone
 from pretext.data.crops import center_crop
 from pretext.data.sources import open_photos
 

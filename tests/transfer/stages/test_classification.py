@@ -10,8 +10,8 @@ from pretext.backbones.checkpoint import LoadedBackbone, Provenance, load_backbo
 from pretext.backbones.checkpoint import build as build_backbone
 from pretext.backbones.initializers import he_normal_
 from pretext.config import build, load_config
+from pretext.data.crops import VIEWS
 from pretext.data.sampling import Draw
-from pretext.data.view_table import VIEWS
 from pretext.errors import TrainingDivergedError
 from transfer.data.voc import classification_labels, open_voc
 from transfer.job import Job
