@@ -1,4 +1,4 @@
-"""What pretext methods put on a backbone: classifiers of whole maps and decoders back to pixels."""
+"""Heads that pretext methods put on a backbone: classifiers of whole maps, and decoders back to pixels."""
 
 from jaxtyping import Float, Int
 from torch import Tensor, nn
@@ -8,11 +8,11 @@ from pretext.checks import check_at_least
 
 
 def perceptron(in_features: int, out_features: int, *, hidden: int) -> nn.Sequential:
-    """From a vector to a vector: a hidden layer with batch norm and ReLU, then a linear layer.
+    """Build a head from vector to vector: a hidden layer with batch norm and ReLU, then a linear layer.
 
     Args:
-        in_features: Length of the vector.
-        out_features: Length of what comes out.
+        in_features: Length of the input.
+        out_features: Length of the output.
         hidden: Length of the hidden layer; 0 for none.
 
     Raises:
@@ -26,12 +26,12 @@ def perceptron(in_features: int, out_features: int, *, hidden: int) -> nn.Sequen
 
 
 class MapHead(nn.Module):
-    """From a feature map to a vector: max pooling to a fixed size, then a `perceptron`.
+    """Head from feature map to vector: max pooling to a fixed size, then a `perceptron`.
 
     Args:
-        in_channels: Of the map.
+        in_channels: Channels of the map.
         out_features: Length of the vector.
-        size: Positions a side after pooling.
+        size: Side of the pooled map, in positions.
         hidden: Length of the hidden layer; 0 for none.
 
     Raises:
@@ -45,19 +45,19 @@ class MapHead(nn.Module):
         self.layers = perceptron(in_channels * size * size, out_features, hidden=hidden)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n out"]:
-        """The vector of each map."""
+        """Return the vector of each map."""
         vector: Tensor = self.layers(F.adaptive_max_pool2d(features, self.size).flatten(1))
         return vector
 
 
 class Decoder(nn.Sequential):
-    """From a feature map back to pixels: blocks of upsampling by 2, 3x3 convolution, batch norm and ReLU.
+    """Head from feature map back to pixels: blocks of upsampling by 2, 3x3 convolution, batch norm and ReLU.
 
     Args:
-        in_channels: Of the map.
-        out_channels: Of what is decoded.
+        in_channels: Channels of the map.
+        out_channels: Channels of the output.
         doublings: How often the sides are doubled.
-        channels: Of the first block; each further one has half as many, 16 at the least.
+        channels: Channels of the first block; each further one has half as many, but at least 16.
 
     Raises:
         InputError: A number is out of range.
@@ -79,5 +79,5 @@ class Decoder(nn.Sequential):
 
 
 def accuracy(logits: Float[Tensor, "n c"], labels: Int[Tensor, " n"]) -> Float[Tensor, ""]:
-    """Share of the samples whose label has the highest logit, 0..1."""
+    """Return the share of the samples whose label has the highest logit, 0..1."""
     return (logits.detach().argmax(1) == labels).float().mean()

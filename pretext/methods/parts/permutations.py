@@ -1,4 +1,4 @@
-"""Sets of permutations that are far from each other, for jigsaw puzzles; and their files."""
+"""Sets of permutations that are far from each other, for jigsaw puzzles, and their files."""
 
 import json
 from collections.abc import Sequence
@@ -15,18 +15,18 @@ from pretext.checks import check_at_least
 from pretext.errors import InputError
 from pretext.files import write_whole
 
-#: Most tiles: all permutations of nine are looked at, and ten times as many of ten.
+#: Most tiles: the search looks at all permutations, and ten tiles would have ten times as many as nine.
 MAX_TILES = 9
 
 
 @dataclass(frozen=True)
 class PermutationSet:
-    """Permutations, of which no two are alike.
+    """Permutations, no two of them equal.
 
     Attributes:
-        permutations: Each a tuple of all numbers from 0 on; place i of a shuffled puzzle shows tile ``permutation[i]``.
-        minimum_distance: Least Hamming distance between two: in how many places they differ.
-        mean_distance: The mean over all pairs.
+        permutations: Tuples of all numbers from 0 on; place i of a shuffled puzzle shows tile ``permutation[i]``.
+        minimum_distance: Least Hamming distance (number of places in which two differ) over all pairs.
+        mean_distance: Mean Hamming distance over all pairs.
     """
 
     permutations: tuple[tuple[int, ...], ...]
@@ -50,14 +50,15 @@ class PermutationSet:
         """Read a set that was saved.
 
         Raises:
-            InputError: The file is not there, cut short, holds what is no permutation or one twice, or its number of
-                permutations or its distances are not the ones it claims.
+            InputError: The file is missing or cut short, holds something that is not a permutation, or one twice; or
+                the number of permutations or their distances are not those it claims.
         """
         try:
             content = json.loads(path.read_text())
         except (OSError, ValueError) as error:
             raise InputError(
-                f"{path} is no set of permutations ({error}); make one by `python -m pretext permutations --out {path}`"
+                f"{path} is not a set of permutations ({error})",
+                allowed=f"make one by `python -m pretext permutations --out {path}`",
             ) from error
         permutations = _checked(content, path)
         found = measure(permutations)
@@ -70,8 +71,9 @@ class PermutationSet:
             received = content.get(key)
             if not isinstance(received, (int, float)) or abs(received - value) > 1e-9:
                 raise InputError(
-                    f"{path} does not hold the permutations it claims: {key} is given as {received!r} and is {value};"
-                    " make the file anew"
+                    f"{path} does not hold the permutations it claims: {key} is wrong",
+                    received=received,
+                    allowed=f"the permutations give {value}; make the file anew",
                 )
         return found
 
@@ -81,23 +83,25 @@ def _checked(content: Any, path: Path) -> list[tuple[int, ...]]:
     tiles = content.get("tiles") if isinstance(content, dict) else None
     if not isinstance(rows, list) or len(rows) < 2 or type(tiles) is not int:
         raise InputError(
-            f"{path} is no set of permutations: expected a JSON object with tiles and with a list of two permutations"
-            " and more"
+            f"{path} is not a set of permutations",
+            allowed="expected is a JSON object with tiles (a number) and permutations (a list of two or more)",
         )
     for number, row in enumerate(rows):
         whole = isinstance(row, list) and all(type(place) is int for place in row)
         if not whole or sorted(row) != list(range(tiles)):
             raise InputError(
-                f"{path}: number {number} is no permutation: received {row}, expected each of 0 to {tiles - 1} once"
+                f"permutation {number} of {path} is not one",
+                received=row,
+                allowed=f"it must hold each number from 0 to {tiles - 1} once",
             )
     permutations = [tuple(row) for row in rows]
     if len(set(permutations)) < len(permutations):
-        raise InputError(f"{path} holds a permutation twice; each stands for a class of its own")
+        raise InputError(f"{path} holds a permutation twice", allowed="each is a class of its own")
     return permutations
 
 
 def measure(permutations: Sequence[tuple[int, ...]]) -> PermutationSet:
-    """The set of these permutations, two or more, with its distances."""
+    """Return the set of these permutations, two or more, with its distances."""
     table = np.array(permutations)
     distances = [int((table[i] != table[j]).sum()) for i, j in combinations(range(len(table)), 2)]
     return PermutationSet(tuple(permutations), min(distances), float(np.mean(distances)))
@@ -106,27 +110,30 @@ def measure(permutations: Sequence[tuple[int, ...]]) -> PermutationSet:
 def distant_permutations(count: int, *, tiles: int = MAX_TILES, seed: int = 0) -> PermutationSet:
     """Choose permutations that are far from each other.
 
-    After Noroozi and Favaro (ECCV 2016), algorithm 1: the first is drawn, then again and again the one that is farthest
-    from all that are chosen. The paper's algorithm takes the one with the greatest mean Hamming distance, which
-    hundreds have in common and which allows two that are nearly the same. Here it is the one whose least distance is
-    greatest, and of those the one with the greatest mean; of these the first in order.
+    After Noroozi and Favaro (ECCV 2016), algorithm 1: the first is drawn, and each further one is the farthest from all
+    that are chosen. The paper's algorithm takes the one with the greatest mean Hamming distance, which hundreds share
+    and which allows two that are nearly the same. Here it is the one with the greatest least distance; among equals the
+    one with the greatest mean, and then the first in order.
 
     Args:
-        count: How many.
+        count: Number of permutations, 2 or more.
         tiles: Length of a permutation.
-        seed: Of the first one.
+        seed: Seed that draws the first one.
 
     Raises:
-        InputError: There are not as many permutations of so many tiles, or ``count`` is below 2.
+        InputError: A number is out of range, or there are fewer than ``count`` permutations of so many tiles.
     """
     check_at_least("count of permutations", count, 2)
     check_at_least("tiles", tiles, 2)
-    if tiles > MAX_TILES or count > factorial(tiles):
+    if tiles > MAX_TILES:
+        raise InputError("tiles is too large", received=tiles, allowed=f"allowed are up to {MAX_TILES}")
+    if count > factorial(tiles):
         raise InputError(
-            f"there are no such permutations: received count={count} of {tiles} tiles, allowed are up to {MAX_TILES}"
-            f" tiles and as many permutations as there are ({factorial(min(tiles, MAX_TILES))})"
+            f"count of permutations of {tiles} tiles is too large",
+            received=count,
+            allowed=f"there are {factorial(tiles)}",
         )
-    # A row for each place: comparing one place of all permutations runs through memory in order.
+    # One row per place: comparing one place of all permutations then reads memory in order.
     places = _all_permutations(tiles)
     number = int(np.random.default_rng(seed).integers(places.shape[1]))
     summed = np.zeros(places.shape[1], dtype=np.int64)
@@ -145,10 +152,10 @@ def distant_permutations(count: int, *, tiles: int = MAX_TILES, seed: int = 0) -
 
 
 def _all_permutations(tiles: int) -> npt.NDArray[np.uint8]:
-    """All permutations in lexicographic order, one a column."""
+    """Return all permutations in lexicographic order, one per column."""
     table = np.zeros((1, 1), dtype=np.uint8)
     for length in range(2, tiles + 1):
-        # Each first number in turn, followed by the permutations of the others.
+        # Each first number in turn, followed by all permutations of the others.
         parts = []
         for first in range(length):
             rest = table + (table >= first)

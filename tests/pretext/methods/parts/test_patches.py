@@ -1,7 +1,7 @@
 import pytest
 import torch
+from refusals import refused
 
-from pretext.errors import InputError
 from pretext.methods.parts.patches import (
     cut,
     drop_colors,
@@ -73,10 +73,15 @@ def test_channels_are_shifted_against_each_other_and_stay_within_the_photo():
     assert (shift[:, :, 0] != shift[:, :, 1]).any()
 
 
-@pytest.mark.parametrize("arguments", [{"share": 0.0}, {"share": 1.1}, {"share": 1.0, "grid": 20}])
-def test_what_cannot_be_split_is_refused(arguments):
-    with pytest.raises(InputError, match=r"photos cannot be split so: received 30x30 pixels"):
-        tiles_of_cells(noise(1, 3, 30, 30), **{"grid": 3, **arguments})
+@pytest.mark.parametrize("share", [0.0, 1.1])
+def test_tiles_that_are_no_share_of_a_cell_are_refused(share):
+    with refused("share", received=share, allowed="above 0 to 1"):
+        tiles_of_cells(noise(1, 3, 30, 30), grid=3, share=share)
+
+
+def test_cells_that_are_too_small_are_refused():
+    with refused("20 cells", received="30x30 pixels", allowed="2x2 pixels"):
+        tiles_of_cells(noise(1, 3, 30, 30), grid=20, share=1.0)
 
 
 def kept_channels(patches, dropped):
