@@ -80,11 +80,11 @@ def train_method(one_thread, tmp_path):
         logged = []
         for step in range(steps):
             torch.manual_seed(step)
-            scalars = method(image, torch.arange(len(image)))
+            losses, scalars = method(image, torch.arange(len(image)))
             optimizer.zero_grad()
-            sum(value for name, value in scalars.items() if "loss" in name).backward()
+            sum(losses.values()).backward()
             optimizer.step()
-            logged.append({name: float(value.detach()) for name, value in scalars.items()})
+            logged.append({name: float(value.detach()) for name, value in {**losses, **scalars}.items()})
         return logged
 
     return train

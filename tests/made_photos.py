@@ -1,4 +1,4 @@
-"""Photos made on the spot, and photos that must not be read."""
+"""Photos made on the spot."""
 
 import io
 
@@ -74,3 +74,13 @@ class UnreadPhotos:
 
     def image(self, index):
         pytest.fail("a photo was read")
+
+
+def gray_folder(folder, count):
+    """Make a folder of photos without colour, some of them saved as RGB with the noise that JPEG adds."""
+    folder.mkdir()
+    for number in range(count):
+        pixels = np.random.default_rng(number).integers(0, 256, (6, 8), dtype=np.uint8)
+        photo = Image.fromarray(pixels).resize((64, 48), Image.Resampling.BICUBIC)
+        photo.convert("RGB" if number % 2 else "L").save(folder / f"gray{number}.jpg")
+    return folder

@@ -1,4 +1,4 @@
-"""Pretext methods, one file a paper."""
+"""Pretext methods, one file per paper."""
 
 from pretext.methods.autoencoder import Autoencoder
 from pretext.methods.base import Method
@@ -15,7 +15,7 @@ from pretext.methods.split_brain import SplitBrain
 from pretext.methods.supervised import Supervised
 from pretext.methods.tracking import Tracking
 
-#: Every method by the name that stands in backbone files and tables.
+#: Every method by its name in backbone files and tables.
 METHODS: dict[str, type[Method]] = {
     "autoencoder": Autoencoder,
     "bigan": BiGAN,

@@ -1,9 +1,9 @@
 """The autoencoder that pretext methods are compared with, of whole photos and of photos with dropped values.
 
-The rows Lab -> Lab and Lab(drop50) -> Lab of "Split-Brain Autoencoders: Unsupervised Learning by Cross-Channel
-Prediction" (Zhang, Isola, Efros, CVPR 2017, table 2). The autoencoder is that of "Reducing the Dimensionality of Data
-with Neural Networks" (Hinton, Salakhutdinov, Science 2006), dropping values is from "Extracting and Composing Robust
-Features with Denoising Autoencoders" (Vincent, Larochelle, Bengio, Manzagol, ICML 2008).
+It gives the rows Lab -> Lab and Lab(drop50) -> Lab of "Split-Brain Autoencoders: Unsupervised Learning by Cross-Channel
+Prediction" (Zhang, Isola, Efros, CVPR 2017, table 2). The autoencoder is from "Reducing the Dimensionality of Data with
+Neural Networks" (Hinton, Salakhutdinov, Science 2006), dropping values from "Extracting and Composing Robust Features
+with Denoising Autoencoders" (Vincent, Larochelle, Bengio, Manzagol, ICML 2008).
 """
 
 from typing import Literal
@@ -14,36 +14,34 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
-from pretext.checks import check_at_least, check_choice
+from pretext.checks import check_at_least, check_choice, check_share
 from pretext.color.lab import lab_to_rgb, rgb_to_lab
 from pretext.color.losses import l2_loss
-from pretext.errors import InputError
-from pretext.methods.base import Method
+from pretext.methods.base import Method, Scalars
 from pretext.methods.parts.heads import Decoder
 from pretext.methods.parts.targets import at_decoded
 
 
 class Autoencoder(Method):
-    """Predicts a photo's Lab colours from themselves, through few channels, and with ``drop`` from a part of them.
+    """Predicts a photo's Lab colours from themselves, through a few channels; with ``drop``, from a part of them.
 
-    Colours are normalised as the backbone normalises its input. "50% of the input randomly dropped out" is all that
-    the paper says of dropping. Chosen here, after Vincent et al.: each value, not each pixel, is dropped on its own,
-    that is set to 0 (the normalised mean), and the others are not scaled up. The target is the whole photo.
+    Colours are normalised as the backbone normalises its input. All that the paper says about dropping is "50% of the
+    input randomly dropped out". As in Vincent et al., each value (not each pixel) is dropped on its own, that is set to
+    0 (the normalised mean), and the others are not scaled up. The target is the whole photo.
 
     Args:
-        backbone: What is pretrained; its input space must be ``lab``.
-        layer: The backbone's layer that the bottleneck stands on.
-        bottleneck: Channels that a 1x1 convolution leaves of it; 0 for none, as in the paper.
-        target_stride: Every how many pixels, in both directions, a pixel's colour is a target: that of the layer
-            divided by a power of two.
+        backbone: The network to pretrain; its input space must be ``lab``.
+        layer: The backbone's layer under the bottleneck.
+        bottleneck: Channels that a 1x1 convolution reduces the layer to; 0 for no bottleneck, as in the paper.
+        target_stride: Pixels between two targets, in both directions: the layer's stride divided by a power of two.
         decoder_channels: Channels of the decoder's first block.
-        drop: Share of the input's values that are dropped, 0 up to but not including 1.
+        drop: Share of the input's values to drop, from 0 to below 1.
 
     Raises:
-        InputError: An argument is none of the allowed values.
+        InputError: An argument has a value that is not allowed.
 
-    Differences from the paper: there the network that colorizes ends in three channels at the stride of conv5,
-    through fc6 and fc7 of 4,096 channels and without a bottleneck; here a bottleneck and a decoder stand on conv5.
+    Differences from the paper: there the colorization network ends in three channels at the stride of conv5, after fc6
+    and fc7 of 4,096 channels and without a bottleneck; here a bottleneck and a decoder follow conv5.
     """
 
     name = "autoencoder"
@@ -61,11 +59,11 @@ class Autoencoder(Method):
         super().__init__(backbone)
         check_choice("autoencoder input_space", backbone.input_space, ("lab",))
         check_at_least("bottleneck", bottleneck, 0)
-        if not 0 <= drop < 1:
-            raise InputError(f"drop is a share: received {drop}, allowed are 0 up to but not including 1")
+        check_share("drop", drop, below_one=True)
         self.layer = backbone.layer(layer)
         strides = [self.layer.stride >> k for k in range(self.layer.stride.bit_length())]
-        check_choice(f"target_stride of {layer}", str(target_stride), map(str, strides))
+        check_at_least("target_stride", target_stride, 1)
+        check_choice(f"target_stride of {layer}", target_stride, strides)
         self.target_stride = target_stride
         self.drop, self.whole_photos = drop, not drop
         channels = self.layer.channels
@@ -75,14 +73,14 @@ class Autoencoder(Method):
         )
 
     def corrupt(self, lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
-        """Set a random share ``drop`` of the values to 0."""
+        """Set a random share (``drop``) of the values to 0."""
         if not self.drop:
             return lab
         kept = torch.rand(lab.shape) >= self.drop
         return lab * kept.to(lab.device)
 
     def reconstruct(self, lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h2 w2"]:
-        """The photo as the decoder gives it from normalised Lab, at the stride of the targets."""
+        """Return the photo that the decoder makes of normalised Lab, at the stride of the targets."""
         inputs = lab.contiguous(memory_format=torch.channels_last)
         features = self.backbone.extract(inputs, [self.layer.name])[self.layer.name]
         decoded: Tensor = self.decoder(self.bottleneck(features))
@@ -90,17 +88,18 @@ class Autoencoder(Method):
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
-    ) -> dict[str, Tensor]:
-        """Half the squared distance to the undropped photo in normalised Lab, averaged over all target pixels."""
+    ) -> Scalars:
+        """Return half the squared distance to the whole photo in normalised Lab, averaged over all target pixels."""
         lab = self.backbone.normalize(rgb_to_lab(image))
         decoded = self.reconstruct(self.corrupt(lab))
-        # Losses in single precision, whatever the backbone ran in.
+        # The loss is in single precision, whatever the backbone ran in.
         with torch.autocast(image.device.type, enabled=False):
-            return {"loss_l2": l2_loss(*at_decoded(decoded.float(), lab, self.layer, self.target_stride))}
+            loss = l2_loss(*at_decoded(decoded.float(), lab, self.layer, self.target_stride))
+        return Scalars({"loss_l2": loss})
 
     @torch.no_grad()
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w3"]:
-        """The photo, the input and the reconstruction side by side, for each photo."""
+        """Draw each photo, the input and the reconstruction side by side."""
         inputs = self.corrupt(self.backbone.normalize(rgb_to_lab(image)))
         decoded, _ = at_decoded(self.reconstruct(inputs).float(), inputs, self.layer, self.target_stride)
         decoded = F.interpolate(decoded, size=image.shape[-2:], mode="bilinear")

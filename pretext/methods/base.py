@@ -1,9 +1,9 @@
-"""The contract of a pretext method: a backbone, a loss on unlabeled photos, and perhaps a picture of itself."""
+"""The contract of a pretext method: a backbone, losses on unlabeled photos, and perhaps a picture of itself."""
 
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any, ClassVar, Literal
+from typing import ClassVar, Literal, NamedTuple
 
 import torch
 from jaxtyping import Int, UInt8
@@ -15,11 +15,23 @@ from pretext.backbones.base import Backbone
 from pretext.data.photos import Photos
 
 
+class Scalars(NamedTuple):
+    """The scalars of one batch, by name.
+
+    Attributes:
+        losses: Scalars that are added up and minimised. Their sum is logged as ``loss``.
+        logged: Scalars that are only logged, under names of their own.
+    """
+
+    losses: Mapping[str, Tensor]
+    logged: Mapping[str, Tensor] = MappingProxyType({})
+
+
 class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
-    """A pretext method. The engine trains it and, at the end, keeps its ``backbone``.
+    """A pretext method. The engine trains it and keeps its ``backbone`` at the end.
 
     Args:
-        backbone: What is pretrained.
+        backbone: The network to pretrain.
 
     Attributes:
         name: The method's name in METHODS, in headers and in tables.
@@ -33,8 +45,8 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
     #: Whether the backbone is shown photos (or frames) as they are, be it turned or mirrored. If not, its batch norms
     #: are recalibrated at the end (`pretext.training.recalibration`).
     whole_photos: bool = True
-    #: Learning rate of parameters whose name begins so, relative to the config's: those of a second player, which is
-    #: stepped as by an optimiser of its own.
+    #: Learning rates relative to the config's, by the beginning of the parameters' names: a second player is stepped as
+    #: if by an optimiser of its own.
     rate_factors: Mapping[str, float] = MappingProxyType({})
 
     def __init__(self, backbone: Backbone):
@@ -42,46 +54,45 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
         self.backbone = backbone
 
     def setup(self, photos: Photos, folder: Path) -> None:
-        """Prepare from the training photos, once before training; what takes long is kept in ``folder``."""
+        """Check the training photos and prepare from them, once before training; keep slow results in ``folder``."""
 
     def begin_epoch(self, epoch: int, batches: Iterable[dict[str, Tensor]]) -> Iterable[nn.Parameter] | None:
-        """Look at all photos before an epoch; a run that goes on in mid-epoch does not come here.
+        """Look at all photos before an epoch. A run that resumes in mid-epoch does not call this.
 
-        What is found must be kept in buffers, so that it is saved with the weights.
+        Keep results in buffers, so that they are saved with the weights.
 
         Args:
-            epoch: From 0.
-            batches: All photos of the training once, in the order of their numbers, as ``image`` and ``index`` on the
-                method's device: central crops, nothing drawn. They are read as they are asked for.
+            epoch: Number of the epoch, from 0.
+            batches: All training photos once, in the order of their numbers, as ``image`` and ``index`` on the method's
+                device: central crops, without random draws. They are read as they are asked for.
 
         Returns:
-            The parameters that were set anew, if any: what the optimiser remembers of them is dropped.
+            The parameters that were set anew, if any; the optimiser drops its state of them.
         """
         return None
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
-    ) -> dict[str, Tensor]:
-        """Losses and other scalars of a batch of RGB photos.
+    ) -> Scalars:
+        """Return the losses and other scalars of a batch of RGB photos.
 
         Args:
             image: RGB photos.
             index: Their numbers among the photos that `setup` is given.
             mode: Always ``loss``.
-
-        Returns:
-            Scalars by name; the entries whose name contains ``loss`` are added up and minimised.
         """
         raise NotImplementedError
 
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w2"] | None:
-        """What the method does with these photos, one picture a photo, or None if there is nothing to see."""
+        """Draw one picture per photo of what the method does with it; None if there is nothing to see."""
         return None
 
-    def parse_losses(self, losses: dict[str, Tensor]) -> tuple[Tensor, dict[str, Any]]:
-        """Add up the losses; what is logged is the mean over all processes."""
-        total, logged = super().parse_losses(losses)
-        logged = {name: value.detach() for name, value in logged.items()}
+    def parse_losses(self, scalars: Scalars) -> tuple[Tensor, dict[str, Tensor]]:
+        """Add up the losses, and average all scalars over all processes for the log."""
+        first, *others = scalars.losses.values()
+        total = sum(others, first)
+        named = {"loss": total, **scalars.losses, **scalars.logged}
+        logged = {name: value.detach() for name, value in named.items()}
         if dist.is_available() and dist.is_initialized() and dist.get_world_size() > 1:
             values = torch.stack([value.float() for value in logged.values()])
             dist.all_reduce(values)

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
-from pretext.checks import check_at_least, check_choice
+from pretext.checks import check_at_least, check_choice, check_share
 from pretext.color.bins import BIN_RULES, SoftEncoder, ab_bins
 from pretext.color.decode import decode_then_upsample
 from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
@@ -18,43 +18,46 @@ from pretext.color.prior import FROM_DATA, ColorPrior, imagenet_prior
 from pretext.color.rebalance import gray_mask, rebalance_weights
 from pretext.data.photos import Photos
 from pretext.errors import InputError
-from pretext.methods.base import Method
+from pretext.methods.base import Method, Scalars
+from pretext.methods.parts.colorful import check_colorful
 from pretext.methods.parts.photo_prior import prior_of_photos
 from pretext.methods.parts.targets import at_targets, check_target_stride
 
-#: Photos the colour prior is estimated from.
+#: Most photos that the colour prior is estimated from.
 PRIOR_PHOTOS = 2000
-#: L2 regression works on ab divided by this (as the authors' code does), in CIE units.
+#: L2 regression works on ab divided by this, in CIE units, as in the authors' code.
 AB_SCALE = 110.0
 
 
 class Colorization(Method):
     """Predicts the colours of a photo from its lightness.
 
-    Zhang et al., section 2: the ab plane is cut into bins, each pixel's colour is softly encoded to its nearest
-    bins (equation 2's target), and the loss is the cross-entropy, each pixel weighted by the rarity of its
-    colour (equations 2 to 4). ``loss="classification"`` leaves out the weights, ``loss="l2"`` is equation 1.
+    Zhang et al., section 2: the ab plane is cut into bins, each pixel's colour is softly encoded to its nearest bins
+    (equation 2's target), and the loss is the cross-entropy, each pixel weighted by the rarity of its colour (equations
+    2 to 4). ``loss="classification"`` leaves out the weights; ``loss="l2"`` is equation 1.
 
     Args:
-        backbone: What is pretrained; its input space should be ``lightness``.
+        backbone: The network to pretrain; its input space must be ``lightness``.
         loss: ``rebalanced``, ``classification`` or ``l2``.
-        layer: The backbone's layer that the head stands on.
-        head_channels: Channels of a 3x3 convolution with batch norm and ReLU between backbone and classifier;
-            0 for the plain 1x1 classifier of the paper.
-        target_stride: Every how many pixels, in both directions, a pixel's colour is a target.
-        bins: Rule of the ab bins; see :func:`pretext.color.bins.ab_bins`; or ``from_data``, those of the prior file.
-        neighbors: Bins a colour is encoded to; 5 in the paper, 10 in the released Caffe layer, 1 for one-hot.
+        layer: The backbone's layer under the head.
+        head_channels: Channels of a 3x3 convolution with batch norm and ReLU between backbone and classifier; 0 for the
+            plain 1x1 classifier of the paper.
+        target_stride: Pixels between two targets, in both directions.
+        bins: Rule of the ab bins (see :func:`pretext.color.bins.ab_bins`), or ``from_data`` for those of the prior
+            file.
+        neighbors: Number of bins that a colour is encoded to: 5 in the paper, 10 in the released Caffe layer, 1 for
+            one-hot.
         sigma: Width of the encoding's Gaussian in CIE units.
-        rebalance_mix: The paper's lambda: how much of a uniform distribution is mixed into the prior.
-        prior: ``data`` (estimated from the training photos), ``imagenet`` (the published one, for the
-            official bins), or the path of a prior file written by ``python -m pretext prior``.
-        gray_threshold: A photo in which no target pixel has |a| or |b| above this adds no loss.
+        rebalance_mix: The paper's lambda: the share of a uniform distribution that is mixed into the prior.
+        prior: ``data`` (estimated from the training photos), ``imagenet`` (the published one, for the official bins),
+            or the path of a prior file written by ``python -m pretext prior``.
+        gray_threshold: A photo adds no loss if none of its target pixels has |a| or |b| above this.
 
     Raises:
-        InputError: An argument is none of the allowed values.
+        InputError: An argument has a value that is not allowed.
 
-    Differences from the paper: the weights multiply the loss, so that the logged loss is the weighted one
-    (the Caffe layer multiplies the gradient alone, which trains the same).
+    Differences from the paper: the weights multiply the loss, so that the logged loss is the weighted one (the Caffe
+    layer only multiplies the gradient, which trains the same).
     """
 
     name = "colorization"
@@ -80,12 +83,12 @@ class Colorization(Method):
         check_choice("rule of ab bins", bins, [*BIN_RULES, FROM_DATA])
         if bins == FROM_DATA and prior in ("data", "imagenet"):
             raise InputError(
-                f"bins from_data stand in a prior file: received prior={prior!r}, expected the path of a file made"
-                " by `python -m pretext prior --bins from_data`"
+                "bins=from_data takes the bins from a prior file, and prior names none",
+                received=prior,
+                allowed="give the path of a file made by `python -m pretext prior --bins from_data`",
             )
         check_at_least("head_channels", head_channels, 0)
-        if not 0 <= rebalance_mix <= 1:
-            raise InputError(f"rebalance_mix is a share: received {rebalance_mix}, allowed are 0 to 1")
+        check_share("rebalance_mix", rebalance_mix)
         self.loss = loss
         self.layer = backbone.layer(layer)
         check_target_stride(self.layer, target_stride)
@@ -105,7 +108,12 @@ class Colorization(Method):
         self.head = _head(self.layer.channels, head_channels, 2 if loss == "l2" else num_bins)
 
     def setup(self, photos: Photos, folder: Path) -> None:
-        """Find the colour prior, if the loss needs one; an estimated one is kept as ``prior.json``."""
+        """Find the colour prior if the loss needs one; keep an estimated one as ``prior.json``.
+
+        Raises:
+            InputError: No photo has colour, or the prior has other bins.
+        """
+        check_colorful(self.name, photos, self.gray_threshold)
         if self.loss != "rebalanced":
             return
         kept = folder / "prior.json"
@@ -122,12 +130,13 @@ class Colorization(Method):
     def _check_bins(self, prior: ColorPrior) -> None:
         if not torch.equal(prior.bins, self.encoder.bins.cpu()):
             raise InputError(
-                f"the colour prior is over other bins: received {prior.rule} with {len(prior.bins)} bins,"
-                f" expected {self.bins_rule}; estimate one with --bins {self.bins_rule}"
+                f"the colour prior does not have the bins of bins={self.bins_rule}",
+                received=f"{prior.rule} with {len(prior.bins)} bins",
+                allowed=f"estimate one by `python -m pretext prior --bins {self.bins_rule}`",
             )
 
     def predict(self, lightness: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n q h2 w2"]:
-        """Logits over the ab bins (or ab / 110 for L2) at the stride of the head's layer.
+        """Return logits over the ab bins (for L2, ab / 110) at the stride of the head's layer.
 
         Args:
             lightness: CIE L, 0..100.
@@ -139,31 +148,31 @@ class Colorization(Method):
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
-    ) -> dict[str, Tensor]:
-        """The loss of a batch, averaged over all target pixels; those of gray photos count with loss zero."""
+    ) -> Scalars:
+        """Return the loss of a batch, averaged over all target pixels; those of gray photos count as zero."""
         stride = self.target_stride
         ab = rgb_to_lab(image[:, :, ::stride, ::stride].contiguous())[:, 1:]
         prediction = self.predict(rgb_to_lightness(image))
-        # Losses in single precision, whatever the backbone ran in.
+        # The loss is in single precision, whatever the backbone ran in.
         with torch.autocast(image.device.type, enabled=False):
             prediction = at_targets(
                 prediction.float(), ab.shape[-2:], self.layer.stride // self.target_stride
             )
             colorful = gray_mask(ab, self.gray_threshold)
             if self.loss == "l2":
-                return {"loss_l2": l2_loss(prediction, ab / AB_SCALE, colorful)}
+                return Scalars({"loss_l2": l2_loss(prediction, ab / AB_SCALE, colorful)})
             indices, weights = self.encoder.encode(ab)
             pixel_weights = colorful[:, None, None].expand(-1, *ab.shape[-2:])
             if self.loss == "rebalanced":
                 pixel_weights = pixel_weights * self.bin_weights[indices[:, 0]]
-            # Logits that were cut to size share memory with what was cut off, and must stay.
+            # Logits that were cut to size share memory with the uncut ones, which must not change.
             inplace = not prediction._is_view()
             loss = soft_cross_entropy(prediction, indices, weights, pixel_weights, inplace)
-            return {"loss_color": loss}
+            return Scalars({"loss_color": loss})
 
     @torch.no_grad()
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w3"]:
-        """Lightness, truth and prediction side by side, for each photo."""
+        """Draw each photo's lightness, the photo and its predicted colours side by side."""
         lightness = rgb_to_lightness(image)
         prediction, size = self.predict(lightness).float(), (image.shape[2], image.shape[3])
         if self.loss == "l2":

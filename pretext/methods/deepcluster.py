@@ -1,7 +1,7 @@
 """Clusters as labels: "Deep Clustering for Unsupervised Learning of Visual Features" (Caron et al., ECCV 2018).
 
 Caron, Bojanowski, Joulin, Douze. Before each epoch all photos are clustered by their features; the network then learns
-to say in which cluster a photo is.
+to predict each photo's cluster.
 """
 
 from collections.abc import Iterable
@@ -19,55 +19,54 @@ from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least
 from pretext.data.photos import Photos
 from pretext.distributed import rank_and_world_size
-from pretext.methods.base import Method
+from pretext.methods.base import Method, Scalars
 from pretext.methods.parts.heads import MapHead, accuracy
 from pretext.methods.parts.patches import normalize_each
 
-#: Label of a photo in no cluster.
+#: Label of a photo that is in no cluster.
 NONE = -1
-#: Passes of k-means over the photos, and photos that it moves its centroids by at once.
+#: Passes of k-means over the photos, and photos per mini-batch.
 PASSES, AT_ONCE = 20, 1024
-#: Least variance that a component is divided by, as a share of the first one's.
+#: Least variance that a component is divided by, as a share of the first component's.
 MIN_VARIANCE = 1e-6
 #: Standard deviation of a new classifier's weights, as in the authors' code.
 CLASSIFIER_STD = 0.01
 
 
 class DeepCluster(Method):
-    """Predicts the cluster of a photo, in clusters that k-means finds in the network's own features before each epoch.
+    """Predicts the cluster of a photo; before each epoch, k-means finds the clusters in the network's own features.
 
-    The features are those of central crops, whose channels are brought to one mean and deviation, or else brightness
-    would make the clusters; pooled, reduced to their principal components, whitened and normalised (section 4.1). An
-    empty cluster takes a share of another one (section 3.3). Each photo's loss is divided by the size of its cluster,
-    so that all clusters count equally; the paper draws photos uniformly over clusters, and calls the two equivalent.
-    The classifier begins anew with each epoch, and so does what the optimiser remembers of it, as the authors' code
-    gives it an optimiser of its own each time.
+    The features are those of central crops. Each crop's channels get the same mean and deviation, so that clusters do
+    not follow brightness. Features are pooled, reduced to their principal components, whitened and normalised (section
+    4.1). An empty cluster takes a part of another one (section 3.3). Each photo's loss is divided by the size of its
+    cluster, so that all clusters count equally; the paper draws photos uniformly over clusters, and calls the two
+    equivalent. Classifier and its optimiser state are new in each epoch; the authors' code gives the classifier a new
+    optimiser each time.
 
     Clusters are numbered so that as many photos as possible keep their number from one epoch to the next. The share of
-    those that do not is logged as ``reassigned``, 1 in the first epoch, and how many clusters there are as
-    ``clusters``. Labels, weights of the clusters and this share are buffers, with which a resumed run goes on in
-    mid-epoch. With several processes the first one clusters, and the others take its labels and classifier. Held-out
-    photos have no label.
+    photos that do not is logged as ``reassigned`` (1 in the first epoch), the number of clusters as ``clusters``.
+    Labels, weights of the clusters and this share are buffers, so that a run can resume in mid-epoch. With several
+    processes the first one clusters, and the others take its labels and classifier. Held-out photos have no label.
 
     Args:
-        backbone: What is pretrained. Its input space decides by what photos may be clustered: the paper's Sobel filters
-            take the colours away, and so does ``lightness``. The view should crop at random: what is learned is to be
-            in the same cluster whatever is seen of the photo.
-        layer: The backbone's layer whose features are clustered, and that the head stands on.
-        clusters: How many; no more than there are photos.
-        feature_size: Positions a side of the averaged map that is clustered.
-        components: Principal components that are clustered, at most.
-        head_size: Positions a side that the layer's map is pooled to for the head.
+        backbone: The network to pretrain. Its input space decides what photos are clustered by: the paper's Sobel
+            filters remove colour, and so does ``lightness``. The view should crop at random, so that the network learns
+            to put all crops of a photo into the same cluster.
+        layer: The backbone's layer whose features are clustered, under the head.
+        clusters: Number of clusters; as many as photos if there are fewer photos.
+        feature_size: Side, in positions, of the averaged map that is clustered.
+        components: Most principal components that are clustered.
+        head_size: Side, in positions, that the layer's map is pooled to for the head.
         head_hidden: Length of the head's hidden layer.
 
     Raises:
         InputError: The backbone has no such layer, or a number is out of range.
 
-    Differences from the paper: no Sobel filters. The features are those of conv5, after its ReLU, instead of fc7 before
-    it, and the head is one hidden layer of 512 without dropout in place of fc6 and fc7 of 4,096. Clusters are weighted
-    instead of sampled. k-means is scikit-learn's of mini-batches; empty clusters are filled when it has ended, not in
-    its iterations. It is made for some ten thousand photos: one process clusters while the others wait, for half an
-    hour at most.
+    Differences from the paper: no Sobel filters. The features are those of conv5 after its ReLU, instead of fc7 before
+    it, and the head is one hidden layer of 512 without dropout instead of fc6 and fc7 of 4,096. Clusters are weighted
+    instead of sampled. k-means is scikit-learn's mini-batch k-means; empty clusters are filled after its last
+    iteration, not during them. The method suits some ten thousand photos: one process clusters while the others wait,
+    for half an hour at most.
     """
 
     name = "deepcluster"
@@ -102,11 +101,11 @@ class DeepCluster(Method):
         self.reassigned: Tensor
 
     def setup(self, photos: Photos, folder: Path) -> None:
-        """Make room for the label of every photo."""
+        """Make room for one label per photo."""
         self.labels = torch.full((len(photos),), NONE)
 
     def begin_epoch(self, epoch: int, batches: Iterable[dict[str, Tensor]]) -> list[nn.Parameter]:
-        """Cluster all photos and begin with a new classifier."""
+        """Cluster all photos and start a new classifier."""
         rank, processes = rank_and_world_size()
         with torch.no_grad():
             if rank == 0:
@@ -120,7 +119,7 @@ class DeepCluster(Method):
         return list(self.classifier.parameters())
 
     def _cluster(self, batches: Iterable[dict[str, Tensor]]) -> None:
-        # Drawn before the photos are read, which takes random numbers too.
+        # Drawn first, because reading the photos draws random numbers too.
         rng = np.random.default_rng(int(torch.randint(2**31, ())))
         features, index = self._features(batches)
         found = cluster(whiten(features, self.components), self.clusters, rng)
@@ -133,63 +132,65 @@ class DeepCluster(Method):
     def _features(
         self, batches: Iterable[dict[str, Tensor]]
     ) -> tuple[Float[Tensor, "m d"], Int[Tensor, " m"]]:
-        """Features of all photos, each once, and their numbers."""
+        """Return the features of all photos, each once, and the photos' numbers."""
         features, numbers = [], []
         training = self.backbone.training
         self.backbone.eval()
         for batch in batches:
-            maps = self.backbone(normalize_each(batch["image"]), [self.layer.name])[self.layer.name]
+            maps = self.backbone.features(normalize_each(batch["image"]), self.layer.name)
             features.append(F.adaptive_avg_pool2d(maps, self.feature_size).flatten(1))
             numbers.append(batch["index"])
         self.backbone.train(training)
-        # What stands in for an unreadable photo comes twice.
+        # A photo that stands in for an unreadable one comes twice.
         index, place = np.unique(torch.cat(numbers).cpu().numpy(), return_index=True)
         device = self.labels.device
         return torch.cat(features)[torch.from_numpy(place).to(device)], torch.from_numpy(index).to(device)
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
-    ) -> dict[str, Tensor]:
-        """Cross-entropy over the clusters, all of which count equally; the accuracy; and what the clusters are like."""
-        features = self.backbone(image, [self.layer.name])[self.layer.name]
+    ) -> Scalars:
+        """Return the cross-entropy, in which all clusters count equally; the accuracy; and how the clusters changed."""
+        features = self.backbone.features(image, self.layer.name)
         logits = self.classifier(self.head(features).relu()).float()
         labels = self.labels[index]
-        # A photo that was unreadable when photos were clustered has no label, and no loss.
+        # A photo that could not be read when photos were clustered has no label and adds no loss.
         losses = F.cross_entropy(logits, labels, ignore_index=NONE, reduction="none")
-        return {
-            "loss_cluster": (losses * self.cluster_weights[labels]).mean(),
-            "accuracy": accuracy(logits, labels),
-            "reassigned": self.reassigned,
-            "clusters": (self.cluster_weights > 0).sum().float(),
-        }
+        return Scalars(
+            {"loss_cluster": (losses * self.cluster_weights[labels]).mean()},
+            {
+                "accuracy": accuracy(logits, labels),
+                "reassigned": self.reassigned,
+                "clusters": (self.cluster_weights > 0).sum().float(),
+            },
+        )
 
 
 def whiten(features: Float[Tensor, "m d"], components: int) -> Float[Tensor, "m c"]:
-    """The first principal components of features, each of variance 1; then each sample of length 1."""
+    """Reduce features to their first principal components, each of variance 1; then scale each sample to length 1."""
     centered = features - features.mean(0)
     variances, axes = torch.linalg.eigh(centered.T @ centered / len(features))
     variances, axes = variances[-components:], axes[:, -components:]
-    # What is only rounding is left small.
+    # Components that are rounding errors stay small.
     least = (MIN_VARIANCE * variances[-1]).clamp(min=torch.finfo(variances.dtype).tiny)
     return F.normalize(centered @ axes / variances.clamp(min=least).sqrt())
 
 
 def cluster(features: Float[Tensor, "m c"], clusters: int, rng: np.random.Generator) -> Int[np.ndarray, " m"]:
-    """Clusters of samples by k-means, none of them empty.
+    """Cluster samples by k-means so that no cluster is empty.
 
     Args:
         features: The samples.
-        clusters: How many; as many as samples where there are fewer samples.
-        rng: Draws the first centroids and batches, and how empty clusters are filled.
+        clusters: Number of clusters; as many as samples if there are fewer samples.
+        rng: Draws the first centroids, the batches, and how empty clusters are filled.
 
     Returns:
         Each sample's cluster, from 0.
     """
-    # Imported here: it takes a second that no other command needs.
+    # Imported here: it takes a second, and no other command needs it.
     from sklearn.cluster import MiniBatchKMeans
 
     clusters = min(clusters, len(features))
-    # When it stops early depends on a sum that threads add up in any order, and the clusters would not repeat.
+    # Early stopping depends on a sum that threads add up in any order: the clusters would not be reproducible.
     kmeans = MiniBatchKMeans(
         clusters,
         n_init=1,
@@ -205,17 +206,17 @@ def cluster(features: Float[Tensor, "m c"], clusters: int, rng: np.random.Genera
 def fill_empty(
     samples: Float[np.ndarray, "m c"], labels: Int[np.ndarray, " m"], clusters: int, rng: np.random.Generator
 ) -> Int[np.ndarray, " m"]:
-    """Give every empty cluster a share of another one.
+    """Give every empty cluster a part of another one.
 
-    It takes a copy of the other's centroid, and the two are moved apart by a tiny step in a random direction. The
-    samples of the other go to the nearer one: those on one side of a plane through the centroid. Where all are on it,
-    being equal, they are halved. The other is drawn among those of two samples or more, in proportion to the samples
-    beyond the first.
+    The empty cluster takes a copy of the other's centroid, and the two centroids move apart by a tiny step in a random
+    direction. Each of the other's samples goes to the nearer centroid, that is to its side of a plane through the
+    centroid. If all samples are equal, and so on the plane, they are halved. The other cluster is drawn from those with
+    two samples or more, in proportion to the samples beyond the first.
 
     Args:
-        samples: What was clustered; at least as many as clusters.
-        labels: Their clusters; left as it is.
-        clusters: How many there must be.
+        samples: The clustered samples, at least as many as clusters.
+        labels: Their clusters; not changed.
+        clusters: Number of clusters.
         rng: Draws the other clusters and the directions.
 
     Returns:
@@ -239,14 +240,14 @@ def fill_empty(
 def keep_numbers(
     found: Int[np.ndarray, " m"], before: Int[np.ndarray, " m"], clusters: int
 ) -> Int[np.ndarray, " m"]:
-    """Number clusters anew so that as many samples as possible have the number that they had before.
+    """Renumber clusters so that as many samples as possible keep their number.
 
     Args:
         found: The samples' clusters.
-        before: Their earlier ones, or -1.
-        clusters: How many numbers there are.
+        before: The samples' earlier clusters, or -1.
+        clusters: Number of clusters.
     """
-    # Imported here: it takes time that no other command needs.
+    # Imported here: it takes time, and no other command needs it.
     from scipy.optimize import linear_sum_assignment
 
     shared = np.zeros((found.max() + 1, clusters), dtype=np.int64)
@@ -258,7 +259,7 @@ def keep_numbers(
 
 
 def equal_weights(labels: Int[Tensor, " n"], clusters: int) -> Float[Tensor, " clusters"]:
-    """Weights of the samples of each cluster, with which all clusters that are not empty weigh the same in sum.
+    """Return sample weights by cluster that give all clusters, except empty ones, the same total weight.
 
     Their mean over all samples that have a label is 1.
     """

@@ -1,6 +1,7 @@
 """Ego-motion as a pretext task: "Learning to See by Moving" (Pulkit Agrawal, Joao Carreira, Jitendra Malik, ICCV 2015).
 
-From two views the network says how the camera moved between them: translation in x and y and rotation, each in bins.
+Given two views, the network predicts how the camera moved between them: translation in x and y and rotation, each as a
+class.
 """
 
 from pathlib import Path
@@ -18,7 +19,7 @@ from pretext.data.pairs.frames import MOTION, FramePairs
 from pretext.data.pairs.pair_list import halves
 from pretext.data.photos import Photos
 from pretext.errors import InputError
-from pretext.methods.base import Method
+from pretext.methods.base import Method, Scalars
 from pretext.methods.parts.heads import MapHead, accuracy
 
 
@@ -31,23 +32,23 @@ class Egomotion(Method):
     maps are concatenated for a classifier of each of the three.
 
     Args:
-        backbone: What is pretrained.
-        layer: The backbone's layer that the head stands on.
-        bins: Classes of each component. Of windows they are equally wide, of frames equally frequent.
-        window: Of windows: their side as a share of the photo's shorter side.
-        max_shift: Of windows: most they lie apart in x and in y, likewise.
-        max_rotation: Of windows: most they are turned against each other, in degrees.
-        head_size: Positions a side that each map is pooled to; fewer than it has lose where things are.
+        backbone: The network to pretrain.
+        layer: The backbone's layer under the heads.
+        bins: Classes of each component: equally wide for windows, equally frequent for frames.
+        window: For windows: their side as a share of the photo's shorter side.
+        max_shift: For windows: greatest distance in x and in y, as a share of the photo's shorter side.
+        max_rotation: For windows: greatest angle between them, in degrees.
+        head_size: Side, in positions, that each map is pooled to; pooling to few loses where things are.
         head_hidden: Length of each classifier's hidden layer.
 
     Raises:
         InputError: A number is out of range; or windows could leave the photo.
 
-    Differences from the paper: a photo's windows stand for the transformed digits with which the paper tests the
-    idea; both are resampled, each by half of the motion, so that neither is told by its sharpness; classes of frames
-    are equally frequent, and their components are what the list gives (in the paper's driving videos sideways and
-    forward translation and the turn); the maps are pooled, and one hidden layer a component stands in place of the two
-    convolutions and the fully connected layer of its top network.
+    Differences from the paper: a photo's windows stand for the transformed digits with which the paper tests the idea;
+    both are resampled, each by half of the motion, so that sharpness does not tell them apart; classes of frames are
+    equally frequent, and their components are those of the list (in the paper's driving videos: sideways and forward
+    translation and the turn); the maps are pooled, and one hidden layer per component replaces the two convolutions and
+    the fully connected layer of its top network.
     """
 
     name = "egomotion"
@@ -75,18 +76,18 @@ class Egomotion(Method):
         reach = window * _spread(max_rotation / 2) + max_shift
         if not (window > 0 and max_rotation <= 90 and reach <= 1):
             raise InputError(
-                f"windows would leave the photo: received window={window}, max_shift={max_shift} and"
-                f" max_rotation={max_rotation}, which take {reach:.2f} of its side; allowed are windows above 0,"
-                " rotations up to 90 and 1 in all"
+                f"window, max_shift and max_rotation need {reach:.2f} of the photo's shorter side",
+                received=(window, max_shift, max_rotation),
+                allowed="allowed are window above 0, max_rotation up to 90, and 1 in all",
             )
         self.layer = backbone.layer(layer)
         self.window, self.slack = window, 1 - reach
         limits = torch.tensor([[max_shift], [max_shift], [max_rotation]])
-        # Windows' classes part the motions from -limit to limit; edges are what lies between two classes.
+        # The classes of windows divide -limit to limit evenly; an edge lies between two classes.
         self.register_buffer("edges", limits * torch.linspace(-1, 1, bins + 1)[1:-1])
         self.register_buffer("limits", limits[:, 0], persistent=False)
         self.limits: Tensor
-        # Of every pair of frames, once `setup` has been given some.
+        # Filled by `setup` if the photos are pairs of frames.
         self.register_buffer("motions", torch.empty(0, len(MOTION)), persistent=False)
         self.heads = nn.ModuleDict(
             {
@@ -106,8 +107,8 @@ class Egomotion(Method):
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
-    ) -> dict[str, Tensor]:
-        """Cross-entropy and accuracy of each component of the motion."""
+    ) -> Scalars:
+        """Return the cross-entropy and the accuracy of each component of the motion."""
         views: tuple[Tensor, Tensor]
         if len(self.motions):
             views, motion = halves(image), self.motions[index]
@@ -116,31 +117,31 @@ class Egomotion(Method):
             around = (torch.rand(len(image), 2) - 0.5).to(image.device) * self.slack
             views = windows(image, motion, around, self.window)
         labels = self.labels(motion)
-        maps = self.backbone(torch.cat(views), [self.layer.name])[self.layer.name]
+        maps = self.backbone.features(torch.cat(views), self.layer.name)
         both = torch.cat(maps.chunk(2), 1)
-        scalars = {}
+        losses, accuracies = {}, {}
         for number, (name, head) in enumerate(self.heads.items()):
             logits = head(both).float()
-            scalars[f"loss_{name}"] = F.cross_entropy(logits, labels[:, number])
-            scalars[f"accuracy_{name}"] = accuracy(logits, labels[:, number])
-        return scalars
+            losses[f"loss_{name}"] = F.cross_entropy(logits, labels[:, number])
+            accuracies[f"accuracy_{name}"] = accuracy(logits, labels[:, number])
+        return Scalars(losses, accuracies)
 
     def labels(self, motion: Float[Tensor, "n 3"]) -> Int[Tensor, "n 3"]:
-        """The class of each component of motions: how many of its edges lie below it."""
+        """Return the class of each component: the number of its edges below the motion."""
         return (motion.unsqueeze(-1) > self.edges).sum(-1)
 
 
 def windows(
     photos: UInt8[Tensor, "n 3 h w"], motion: Float[Tensor, "n 3"], around: Float[Tensor, "n 2"], side: float
 ) -> tuple[Float[Tensor, "n 3 size size"], Float[Tensor, "n 3 size size"]]:
-    """The two windows between which the camera moves, each by half of the motion from where both would be the same.
+    """Cut the two windows between which the camera moves; each is moved by half of the motion.
 
     Args:
         photos: RGB, 0..255.
-        motion: By how much the second window lies further right and further down, as shares of the photo's shorter
+        motion: How far the second window lies to the right of and below the first, as shares of the photo's shorter
             side, and by how many degrees it is turned clockwise (its content then seems turned counterclockwise).
-        around: The middle between both, from the photo's middle, rightwards and downwards, likewise.
-        side: Of the windows, likewise.
+        around: The middle between both, to the right of and below the photo's middle, as shares of the shorter side.
+        side: Side of the windows, as a share of the shorter side.
 
     Returns:
         First and second window, bilinearly resampled, 0..255.
@@ -148,8 +149,8 @@ def windows(
     height, width = photos.shape[2:]
     shorter = min(height, width)
     size = round(side * shorter)
-    # Positions of the window's pixels from its middle, and of its middle from the photo's, in pixels. Written out, as a
-    # product of matrices would fall to bfloat16 under autocast.
+    # Positions of the window's pixels from its middle, and of its middle from the photo's, in pixels. Written out:
+    # autocast would compute a product of matrices in bfloat16.
     step = torch.arange(size, device=photos.device) - (size - 1) / 2
     down, right = torch.meshgrid(step, step, indexing="ij")
     views = []
@@ -164,6 +165,6 @@ def windows(
 
 
 def _spread(degrees: float) -> float:
-    """Side of the upright square around a square of side 1 that is turned."""
+    """Return the side of the upright square around a turned square of side 1."""
     angle = np.deg2rad(degrees)
     return float(np.cos(angle) + np.sin(angle))

@@ -19,34 +19,35 @@ from pretext.color.decode import decode_then_upsample
 from pretext.color.lab import lab_to_rgb, rgb_to_lab
 from pretext.color.losses import l2_loss
 from pretext.data.photos import Photos
-from pretext.methods.base import Method
+from pretext.methods.base import Method, Scalars
+from pretext.methods.parts.colorful import check_colorful
 from pretext.methods.parts.targets import at_targets, check_target_stride
 
 
 class SplitBrain(Method):
-    """Predicts ab from L by the first half of every layer's channels, and L from ab by the second half.
+    """Predicts ab from L with the first half of every layer's channels, and L from ab with the second half.
 
-    The backbone is an ordinary network on Lab. Where a convolution has two groups, as conv2, conv4 and conv5 of
-    AlexNet do, the halves are apart already; of the others (conv1 and conv3) `setup` sets the weights that lead from
-    one half to the other to zero, and the gradients of these weights are kept at zero. So they stay zero under any
-    optimiser that leaves a weight of 0 with a gradient of 0 where it is, as SGD, Adam, AdamW and LARS do; one that
-    adds noise, or moves weights by what happens to others, must not be used.
+    The backbone is an ordinary network on Lab. The two groups of a grouped convolution (conv2, conv4 and conv5 of
+    AlexNet) already keep the halves apart. In the other convolutions (conv1 and conv3) `setup` sets the weights that
+    lead from one half to the other to zero, and their gradients are kept at zero. So they stay zero under any optimiser
+    that does not move a weight of 0 with a gradient of 0, such as SGD, Adam, AdamW and LARS. Do not use one that adds
+    noise, or that moves weights depending on others.
 
     Args:
-        backbone: What is pretrained; its input space must be ``lab``.
+        backbone: The network to pretrain; its input space must be ``lab``.
         loss: ``classification`` (ab into the 313 bins, L into ``lightness_bins``, both one-hot and not rebalanced)
             or ``regression`` (equation 1, on L and ab as the backbone normalises them).
-        layer: The backbone's layer that both heads stand on.
-        target_stride: Every how many pixels, in both directions, a pixel's colour is a target.
-        lightness_bins: Into how many bins of equal width the lightness is cut; not used by ``regression``.
+        layer: The backbone's layer under both heads.
+        target_stride: Pixels between two targets, in both directions.
+        lightness_bins: Number of equally wide bins of lightness; ``regression`` does not use it.
 
     Raises:
-        InputError: An argument is none of the allowed values.
+        InputError: An argument has a value that is not allowed.
 
-    Differences from the paper: 1x1 classifiers stand on conv5, not on fc7 (``layer="fc7"``, for a backbone that has
-    it). The targets are those of colorization, every 8th pixel with the prediction upsampled; the paper predicts a
+    Differences from the paper: 1x1 classifiers follow conv5, not fc7 (``layer="fc7"``, for a backbone that has it). The
+    targets are those of colorization, every 8th pixel, and the prediction is upsampled; the paper predicts a
     downsampled photo at the stride of conv5 (``target_stride=16``), and does not say how it is downsampled. The losses
-    of the two halves are added unweighted: the paper gives weights for photos with depth only.
+    of the two halves are added unweighted: the paper gives weights only for photos with depth.
     """
 
     name = "split_brain"
@@ -80,8 +81,12 @@ class SplitBrain(Method):
     def setup(self, photos: Photos, folder: Path) -> None:
         """Cut the weights that lead from one half of the channels to the other.
 
-        They were initialised for all inputs; batch norm evens out that fewer are left.
+        They were initialised for all inputs; batch norm compensates for those that are cut.
+
+        Raises:
+            InputError: No photo has colour, so that the first half would learn nothing.
         """
+        check_colorful(self.name, photos)
         with torch.no_grad():
             for weight, inputs in _shared(self.backbone):
                 _cut(weight, inputs)
@@ -89,13 +94,13 @@ class SplitBrain(Method):
     def predict(
         self, lab: Float[Tensor, "n 3 h w"]
     ) -> tuple[Float[Tensor, "n q h2 w2"], Float[Tensor, "n p h2 w2"]]:
-        """What the first half says of ab, and the second of L, at the stride of the heads' layer.
+        """Return the first half's prediction of ab and the second half's of L, at the stride of the heads' layer.
 
         Args:
             lab: CIE Lab.
 
         Returns:
-            Logits over the bins; for ``regression`` ab and L as the backbone normalises them.
+            Logits over the bins; for ``regression``, ab and L as the backbone normalises them.
         """
         inputs = self.backbone.normalize(lab).contiguous(memory_format=torch.channels_last)
         features = self.backbone.extract(inputs, [self.layer.name])[self.layer.name]
@@ -104,11 +109,11 @@ class SplitBrain(Method):
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
-    ) -> dict[str, Tensor]:
-        """The losses of both halves, averaged over all target pixels."""
+    ) -> Scalars:
+        """Return the losses of both halves, averaged over all target pixels."""
         lab, stride = rgb_to_lab(image), self.target_stride
         target, predictions = lab[:, :, ::stride, ::stride], self.predict(lab)
-        # Losses in single precision, whatever the backbone ran in.
+        # The losses are in single precision, whatever the backbone ran in.
         with torch.autocast(image.device.type, enabled=False):
             ab, lightness = (
                 at_targets(prediction.float(), target.shape[-2:], self.layer.stride // stride)
@@ -116,20 +121,16 @@ class SplitBrain(Method):
             )
             if self.loss == "regression":
                 target = self.backbone.normalize(target)
-                return {
-                    "loss_ab": l2_loss(ab, target[:, 1:]),
-                    "loss_lightness": l2_loss(lightness, target[:, :1]),
-                }
-            return {
-                "loss_ab": F.cross_entropy(ab, self.encoder.nearest_bin(target[:, 1:])),
-                "loss_lightness": F.cross_entropy(
-                    lightness, lightness_indices(target[:, 0], lightness.shape[1])
-                ),
-            }
+                loss_ab, loss_lightness = l2_loss(ab, target[:, 1:]), l2_loss(lightness, target[:, :1])
+            else:
+                loss_ab = F.cross_entropy(ab, self.encoder.nearest_bin(target[:, 1:]))
+                bins = lightness_indices(target[:, 0], lightness.shape[1])
+                loss_lightness = F.cross_entropy(lightness, bins)
+        return Scalars({"loss_ab": loss_ab, "loss_lightness": loss_lightness})
 
     @torch.no_grad()
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w2"]:
-        """Each photo beside what both halves together predict of it, all three channels."""
+        """Draw each photo and, beside it, all three channels as both halves predict them."""
         ab, lightness = (prediction.float() for prediction in self.predict(rgb_to_lab(image)))
         if self.loss == "regression":
             lab = self.backbone.denormalize(torch.cat([lightness, ab], 1))
@@ -143,20 +144,20 @@ class SplitBrain(Method):
 
 
 def lightness_indices(lightness: Float[Tensor, "n h w"], bins: int) -> Int[Tensor, "n h w"]:
-    """In which of ``bins`` bins of equal width CIE L, 0..100, lies; 100 itself in the last one."""
+    """Return which of ``bins`` equally wide bins CIE L, 0..100, lies in; 100 itself lies in the last one."""
     return (lightness * (bins / 100)).long().clamp(0, bins - 1)
 
 
 def _shared(backbone: Backbone) -> Iterator[tuple[Tensor, int]]:
-    """Weights of the convolutions without groups, and how many of their input channels belong to the first half."""
+    """Yield the weights of the convolutions without groups, and how many input channels belong to the first half."""
     for conv in backbone.modules():
         if isinstance(conv, nn.Conv2d) and conv.groups == 1:
-            # Of Lab the first half is L alone.
+            # The first half of Lab is L alone.
             yield conv.weight, 1 if conv.in_channels == backbone.in_channels else conv.in_channels // 2
 
 
 def _cut(weight: Tensor, inputs: int) -> Tensor:
-    """Set to zero, in place, what leads from one half of the channels to the other."""
+    """Set to zero, in place, the weights that lead from one half of the channels to the other."""
     outputs = len(weight) // 2
     weight[:outputs, inputs:] = 0
     weight[outputs:, :inputs] = 0

@@ -1,6 +1,6 @@
 """Tracking as a pretext task: "Unsupervised Learning of Visual Representations using Videos" (Wang, Gupta, ICCV 2015).
 
-Two patches that a tracker says show the same object must be nearer to each other than to a patch of another track.
+Two patches of the same track, which show the same object, must be nearer to each other than to one of another track.
 """
 
 from collections.abc import Iterable
@@ -15,39 +15,39 @@ from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least
 from pretext.data.pairs.pair_list import halves
 from pretext.errors import InputError
-from pretext.methods.base import Method
+from pretext.methods.base import Method, Scalars
 from pretext.methods.parts.heads import MapHead
 from pretext.methods.parts.patches import cut, drop_colors
 
 
 class Tracking(Method):
-    """Ranks the patches of tracks: the same track's later patch before those of other tracks.
+    """Ranks the patches of tracks: the same track's later patch comes before those of other tracks.
 
-    Of each track of a batch the first patch is the query, the last one is to be near it, and the last ones of other
-    tracks are to be farther by a margin, in cosine distance. The others are drawn at random during the first epochs,
-    and are then those that break the ranking most.
+    The first patch of each track is the query. In cosine distance, its last patch must be near the query, and the last
+    patches of other tracks in the batch must be farther by a margin. The other tracks are drawn at random during the
+    first epochs; later they are those that violate the ranking most.
 
     Args:
-        backbone: What is pretrained.
-        layer: The backbone's layer that the head stands on.
-        margin: By how much the patch of another track must be farther (equation 2).
+        backbone: The network to pretrain.
+        layer: The backbone's layer under the head.
+        margin: How much farther the patch of another track must be (equation 2).
         negatives: Patches of other tracks for each query; the paper's K.
-        random_epochs: Epochs during which they are drawn at random. Where hard ones begin too early, all vectors become
+        random_epochs: Epochs during which they are drawn at random. If hard ones begin too early, all vectors become
             alike: the distances go to zero, and the loss stays at the margin.
         num_features: Length of the vectors that are compared.
         flip: Whether to mirror both patches of every other track, at random.
-        window: For photos without tracks: the side, as a share of the photo's shorter one and at most 0.5, of two
-            patches that do not overlap at random places of each photo, which stand in for a track; two channels of
-            each are dropped, or their colours alone would tell. None for tracks.
-        head_size: Positions a side that the backbone's map is pooled to.
+        window: For photos without tracks: two patches of each photo, at random places where they do not overlap, stand
+            in for a track; this is their side as a share of the photo's shorter side, at most 0.5. Two channels of each
+            patch are dropped, because colours alone would tell. None for tracks.
+        head_size: Side, in positions, that the backbone's map is pooled to.
         head_hidden: Length of the hidden layer.
 
     Raises:
         InputError: A number is out of range; a batch does not have two tracks.
 
-    Differences from the paper: patches of 128 pixels in place of 227 in the config; one hidden layer of 512 with
-    batch norm in place of fc6; a track of the same video counts as another one, as in the paper, even if it shows the
-    same object. Other tracks are those of the same process alone. Windows of photos are no tracks of the paper.
+    Differences from the paper: patches of 128 pixels instead of 227 in the config; one hidden layer of 512 with batch
+    norm instead of fc6; another track of the same video counts as a different object, as in the paper, even if it shows
+    the same one. Tracks are compared only with those of the same process. The paper has no windows of photos.
     """
 
     name = "tracking"
@@ -75,7 +75,9 @@ class Tracking(Method):
         check_at_least("num_features", num_features, 1)
         if window is not None and not 0 < window <= 0.5:
             raise InputError(
-                f"windows must not overlap: received window={window}, allowed are above 0 to 0.5, or None"
+                "window must leave room for two windows that do not overlap",
+                received=window,
+                allowed="allowed are numbers above 0 to 0.5, or None",
             )
         self.layer = backbone.layer(layer)
         self.window, self.whole_photos = window, window is None
@@ -86,44 +88,47 @@ class Tracking(Method):
         self.head = MapHead(self.layer.channels, num_features, size=head_size, hidden=head_hidden)
 
     def begin_epoch(self, epoch: int, batches: Iterable[dict[str, Tensor]]) -> None:
-        """Remember which epoch it is."""
+        """Remember the number of the epoch."""
         self.epoch.fill_(epoch)
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
-    ) -> dict[str, Tensor]:
-        """The ranking loss, the mean cosine distances, and how often the own track is nearer than the others."""
+    ) -> Scalars:
+        """Return the ranking loss, the mean cosine distances, and how often the own track is nearer than others."""
         first, last = self.patches(image)
         if self.flip:
             mirrored = (torch.rand(len(image)) < 0.5).to(image.device).view(-1, 1, 1, 1)
             first, last = (torch.where(mirrored, patch.flip(3), patch) for patch in (first, last))
-        maps = self.backbone(torch.cat([first, last]), [self.layer.name])[self.layer.name]
+        maps = self.backbone.features(torch.cat([first, last]), self.layer.name)
         query, later = F.normalize(self.head(maps).float()).chunk(2)
-        # A matrix product would fall to bfloat16 under autocast.
+        # Autocast would compute the matrix product in bfloat16.
         with torch.autocast(image.device.type, enabled=False):
             distance = 1 - query @ later.T
-        # The same track is twice in a batch where it stands in for an unreadable one.
+        # A track that stands in for an unreadable one is in the batch twice.
         other = index[:, None] != index[None, :]
         if not other.any(1).all():
             raise InputError(
-                f"tracking ranks tracks: received a batch of {len(image)} in which one has no other, allowed are 2 and"
-                " above"
+                "tracking compares tracks, and a track has no other in its batch",
+                received=f"a batch of {len(image)}",
+                allowed="batches need 2 different tracks or more",
             )
         own = distance.diagonal()
         hard = int(self.epoch) >= self.random_epochs
         chosen = hard_negatives(distance, other) if hard else random_negatives(other)
         loss, others = ranking_loss(own, distance, chosen[:, : self.negatives], other, self.margin)
-        return {
-            "loss_ranking": loss,
-            "distance_same": own.detach().mean(),
-            "distance_other": others.detach().mean(),
-            "accuracy": (own.detach().unsqueeze(1) < distance.detach())[other].float().mean(),
-        }
+        return Scalars(
+            {"loss_ranking": loss},
+            {
+                "distance_same": own.detach().mean(),
+                "distance_other": others.detach().mean(),
+                "accuracy": (own.detach().unsqueeze(1) < distance.detach())[other].float().mean(),
+            },
+        )
 
     def patches(
         self, image: UInt8[Tensor, "n 3 h w"]
     ) -> tuple[Shaped[Tensor, "n 3 size size"], Shaped[Tensor, "n 3 size size"]]:
-        """First and last patch of each track, or two windows of each photo."""
+        """Return the first and the last patch of each track, or two windows of each photo."""
         if self.window is None:
             return halves(image)
         first, last = (drop_colors(patch) for patch in disjoint_windows(image, self.window))
@@ -133,10 +138,10 @@ class Tracking(Method):
 def disjoint_windows(
     photos: Shaped[Tensor, "n 3 h w"], share: float
 ) -> tuple[Shaped[Tensor, "n 3 size size"], Shaped[Tensor, "n 3 size size"]]:
-    """Two square windows at random places of each photo, one beside or below the other.
+    """Cut two square windows at random places of each photo, one beside or below the other.
 
     Args:
-        photos: Of any type.
+        photos: Photos of any dtype.
         share: Side of the windows as a share of the photo's shorter side, up to 0.5.
     """
     count, size = len(photos), max(1, int(share * min(photos.shape[2:])))
@@ -152,7 +157,7 @@ def disjoint_windows(
 
 
 def random_negatives(other: Bool[Tensor, "n n"]) -> Int[Tensor, "n n"]:
-    """All patches in a random order for each query, those of other tracks first.
+    """Return all patches in a random order for each query, those of other tracks first.
 
     Args:
         other: Whether query i and patch j are of different tracks.
@@ -162,9 +167,9 @@ def random_negatives(other: Bool[Tensor, "n n"]) -> Int[Tensor, "n n"]:
 
 
 def hard_negatives(distance: Float[Tensor, "n n"], other: Bool[Tensor, "n n"]) -> Int[Tensor, "n n"]:
-    """All patches from the nearest to the farthest of each query, those of other tracks first.
+    """Return all patches from the nearest to the farthest for each query, those of other tracks first.
 
-    The nearest are those with the greatest loss.
+    The nearest have the greatest loss.
     """
     return torch.where(other, distance.detach(), torch.inf).argsort(1)
 
@@ -176,14 +181,14 @@ def ranking_loss(
     other: Bool[Tensor, "n n"],
     margin: float,
 ) -> tuple[Float[Tensor, ""], Float[Tensor, " m"]]:
-    """Wang and Gupta's equation 2, the mean over all triplets: max(0, D(query, own) - D(query, other) + margin).
+    """Average Wang and Gupta's equation 2 over all triplets: max(0, D(query, own) - D(query, other) + margin).
 
     Args:
         own: Distance of each query to its own track's later patch.
-        distance: Of every query to every later patch.
+        distance: Distance of every query to every later patch.
         chosen: Numbers of the patches that each query is compared with; those of the same track are left out.
         other: Whether query and patch are of different tracks.
-        margin: In cosine distance, 0..2.
+        margin: Margin in cosine distance, 0..2.
 
     Returns:
         The loss, and the distances to the other tracks' patches of all triplets.

@@ -5,10 +5,10 @@ from made_photos import gray_folder
 from PIL import Image
 from refusals import refused
 
-from pretext import colorful
-from pretext.colorful import check_colorful
-from pretext.data.photos import open_photos
 from pretext.data.samples import some_photos
+from pretext.data.sources import open_photos
+from pretext.methods.parts import colorful
+from pretext.methods.parts.colorful import check_colorful
 
 
 @pytest.fixture

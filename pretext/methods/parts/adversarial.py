@@ -1,4 +1,4 @@
-"""Two players in one training step: what methods with a discriminator share."""
+"""A discriminator, and the losses of two players in one training step."""
 
 from collections.abc import Sequence
 from typing import NamedTuple
@@ -14,21 +14,22 @@ from torch.nn.utils.parametrize import register_parametrization
 from pretext.checks import check_at_least
 from pretext.errors import InputError
 
-#: Of Goodfellow et al. (NIPS 2014), and of Mao et al. (ICCV 2017).
+#: The losses of Goodfellow et al. (NIPS 2014) and of Mao et al. (ICCV 2017).
 ADVERSARIAL_LOSSES = ("nonsaturating", "least_squares")
 #: Slope of the discriminator's ReLUs below zero.
 LEAK = 0.2
-#: How many pixels a side stand behind a position of the discriminator's last map.
+#: Stride of the discriminator's last map, in pixels.
 STRIDE = 16
 
 
 class AdversarialLosses(NamedTuple):
-    """What `adversarial_losses` returns.
+    """The losses of both players, and the discriminator's accuracy.
 
     Attributes:
-        player: Falls as the discriminator errs; its gradient reaches whatever made the inputs, never the discriminator.
-        discriminator: Falls as the discriminator is right; its gradient reaches the discriminator alone.
-        accuracy: Share of the inputs that the discriminator is right on, 0..1.
+        player: Falls as the discriminator errs; its gradient reaches the networks that made the inputs, never the
+            discriminator.
+        discriminator: Falls as the discriminator gets better; its gradient reaches only the discriminator.
+        accuracy: Share of the inputs that the discriminator classifies correctly, 0..1.
     """
 
     player: Float[Tensor, ""]
@@ -39,22 +40,22 @@ class AdversarialLosses(NamedTuple):
 def adversarial_losses(
     discriminator: nn.Module, real: Sequence[Tensor], fake: Sequence[Tensor], *, kind: str = "nonsaturating"
 ) -> AdversarialLosses:
-    """The losses of both players of a generative adversarial net, to be added up and minimised in one step.
+    """Return the losses of both players of a generative adversarial net, to be added up and minimised in one step.
 
-    The discriminator's loss is computed on detached inputs, the other player's through a discriminator whose parameters
-    are detached, so that the gradient of their sum is, for each player, that of its own loss. A method gives the
-    discriminator a learning rate of its own in `Method.rate_factors`. As Adam and SGD keep their state by parameter,
-    one optimiser then does what two would that are both stepped on gradients at the same weights. Gradients should not
-    be clipped, since their norm is taken over both players.
+    The discriminator's loss is computed on detached inputs, the other player's through a discriminator with detached
+    parameters, so that the gradient of their sum is, for each player, that of its own loss. A method gives the
+    discriminator its own learning rate in `Method.rate_factors`. Adam and SGD keep their state by parameter, so one
+    optimiser then does the same as two that are both stepped on gradients at the same weights. Gradients should not be
+    clipped, because their norm would be taken over both players.
 
-    Real and fake inputs pass the discriminator apart, each with its own batch statistics if it has batch norm. Its
-    buffers are changed by these two passes; the passes of the other player work on copies of them.
+    Real and fake inputs pass through the discriminator separately, each with its own batch statistics if it has batch
+    norm. These two passes change its buffers; the passes of the other player work on copies.
 
     Args:
-        discriminator: Gives scores (N,) of its inputs, the higher the more real.
-        real: Its inputs, e.g. a photo, or a photo and a code. If any of them carries a gradient, as the code of an
+        discriminator: Scores its inputs, (N,): the higher, the more real.
+        real: Real inputs, e.g. a photo, or a photo and a code. If any of them carries a gradient, as the code of an
             encoder does, the player also wants them to be taken for fake.
-        fake: Its inputs, made by the player.
+        fake: Inputs made by the player.
         kind: ``nonsaturating`` (the player minimises the cross-entropy to the wrong answer) or ``least_squares``.
 
     Returns:
@@ -75,7 +76,7 @@ def adversarial_losses(
 
 
 def _loss(scores: Float[Tensor, " n"], is_real: bool, kind: str) -> Float[Tensor, ""]:
-    """How far scores are from saying real, or fake."""
+    """Return how far scores are from saying real, or fake."""
     if kind == "least_squares":
         return 0.5 * (scores - float(is_real)).square().mean()
     return F.softplus(-scores if is_real else scores).mean()
@@ -84,19 +85,19 @@ def _loss(scores: Float[Tensor, " n"], is_real: bool, kind: str) -> Float[Tensor
 class Discriminator(nn.Module):
     """Scores photos, or pairs of photo and code.
 
-    Four convolutions of stride 2 and a hidden layer see the photo, one the code, and a last one both. It has no batch
-    norm, so that each photo is judged by itself. All weights have the same spectral norm ("Spectral Normalization for
-    Generative Adversarial Networks", Miyato et al., ICLR 2018; theirs is one): without it the discriminator is soon so
-    sure of itself that its gradient teaches the other player nothing.
+    Four convolutions of stride 2 and a hidden layer see the photo, one hidden layer sees the code, and a last one both.
+    There is no batch norm, so that each photo is judged by itself. All weights have the same spectral norm ("Spectral
+    Normalization for Generative Adversarial Networks", Miyato et al., ICLR 2018; theirs is one): without it the
+    discriminator is soon so sure of itself that its gradient teaches the other player nothing.
 
     Args:
-        channels: Of the first convolution; each further one has twice as many.
-        code_length: Numbers of the code; 0 for none.
+        channels: Channels of the first convolution; each further one has twice as many.
+        code_length: Length of the code; 0 for none.
         hidden: Length of the hidden layers.
-        cells: Positions a side that the last map is averaged to; a photo's map has one for 16 pixels, and what is
-            smaller is repeated.
-        weight_norm: Spectral norm of the weights. With one, a square layer of Gaussian weights halves the length of
-            what passes it, and the scores fade from layer to layer; with two, it keeps it, and the discriminator is
+        cells: Side, in positions, that the last map is averaged to. A photo's map has one position per 16 pixels;
+            smaller maps are repeated.
+        weight_norm: Spectral norm of the weights. With one, a square layer of Gaussian weights halves the length of its
+            input, and the scores fade from layer to layer; with two, it keeps the length, and the discriminator gets
             ahead of a player that learns more slowly.
 
     Raises:
@@ -126,7 +127,7 @@ class Discriminator(nn.Module):
         layers += [nn.AdaptiveAvgPool2d(cells), nn.Flatten()]
         layers.append(_normed(nn.Linear(in_channels * cells * cells, hidden), weight_norm))
         self.photo = nn.Sequential(*layers, nn.LeakyReLU(LEAK, True))
-        # As long as what stands for the photo: raw, the code would hardly be heard beside it.
+        # Project the code to the width of the photo's features; unprojected it would be drowned out.
         self.code = (
             nn.Sequential(_normed(nn.Linear(code_length, hidden), weight_norm), nn.LeakyReLU(LEAK, True))
             if code_length
@@ -139,15 +140,16 @@ class Discriminator(nn.Module):
         )
 
     def forward(self, photo: Float[Tensor, "n 3 h w"], *code: Float[Tensor, "n d"]) -> Float[Tensor, " n"]:
-        """Scores of photos (values -1..1), and of their codes if it looks at codes.
+        """Score photos (values -1..1), with their codes if the discriminator has a ``code_length``.
 
         Raises:
-            InputError: The photos have less than 16 pixels a side.
+            InputError: The photos are smaller than 16 x 16 pixels.
         """
         if min(photo.shape[2:]) < STRIDE:
             raise InputError(
-                f"photos are too small for the discriminator: received {photo.shape[2]} x {photo.shape[3]} pixels,"
-                f" allowed are {STRIDE} x {STRIDE} and above"
+                "photos are too small for the discriminator",
+                received=f"{photo.shape[2]}x{photo.shape[3]} pixels",
+                allowed=f"they need at least {STRIDE}x{STRIDE} pixels",
             )
         codes = [] if self.code is None else [self.code(*code)]
         scores: Tensor = self.head(torch.cat([self.photo(photo), *codes], 1))
@@ -166,5 +168,5 @@ class _Scale(nn.Module):
 
 
 def _normed(layer: nn.Module, norm: float) -> nn.Module:
-    """The layer, its weight's spectral norm held at a number."""
+    """Return the layer with its weight's spectral norm held at ``norm``."""
     return register_parametrization(spectral_norm(layer), "weight", _Scale(norm))

@@ -2,9 +2,9 @@
 
 from pretext.color.lab import rgb_to_lab
 from pretext.color.rebalance import gray_mask
+from pretext.data.crops import to_tensor
 from pretext.data.photos import Photos
 from pretext.data.samples import some_photos
-from pretext.data.views import to_tensor
 from pretext.errors import InputError
 
 #: Most photos that are looked at, spread over all: if 1 % of all photos have colour, chance hides them from so many in
