@@ -1,5 +1,7 @@
 #!/usr/bin/env bash
-# Runs a grid of backbones, stages and seeds, goes on where it was interrupted, and reports it.
+# Runs a grid of backbones, stages and seeds, and reports it; started again, it goes on where it stopped.
+#
+#   tools/compare.sh GRID [OPTION ...]    tools/compare.sh small --jobs 2
 set -euo pipefail
 source "$(dirname "${BASH_SOURCE[0]}")/python.sh"
 run transfer compare "$@"

@@ -1,4 +1,4 @@
-# Sourced by the front doors: sets the environment up and runs a module in it. Relative paths stay the caller's.
+# Sourced by the scripts beside it. Sets up the environment and runs a module in it, in the caller's folder.
 # usage: run MODULE [ARGUMENT...]
 run() {
     local root
