@@ -79,6 +79,10 @@ def run_command(command: Callable[[], None]) -> int:
         else:
             print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, InputError) else 1
+    except BrokenPipeError:
+        # Whoever read the output has seen enough. Python would fail once more when it flushes at the end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0
     except KeyboardInterrupt:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
@@ -130,9 +134,16 @@ def split_overrides(words: Sequence[str], most: int, expected: str) -> tuple[lis
     return names, overrides
 
 
-def take_data(names: list[str]) -> str | None:
-    """Take the name of a data set's config out of positional words, if the last of them is one."""
-    return names.pop() if names and names[-1] in config_names("data") else None
+def take_data(names: list[str], paths: bool) -> str | None:
+    """Take the config of a data set out of positional words, if the last of them is one.
+
+    Args:
+        names: The words; the last may be taken out.
+        paths: Whether the path of a file counts, too.
+    """
+    if names and (names[-1] in config_names("data") or (paths and names[-1].endswith(".py"))):
+        return names.pop()
+    return None
 
 
 def _is_file(word: str) -> bool:

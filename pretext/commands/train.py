@@ -36,7 +36,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Pretrain, and print the path of the backbone file."""
     names, overrides = split_overrides(options.words, 2, "METHOD, DATA and key=value overrides")
-    data_set = names.pop() if len(names) == 2 else take_data(names)
+    data_set = names.pop() if len(names) == 2 else take_data(names, paths=False)
     method = names[0] if names else DEFAULT_METHOD
     config = load_config("pretext", method, data_set, overrides)
     data = ensure_toyworld(options.data or config["data"])

@@ -46,7 +46,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     by_layers = stage.layers == "argument"
     expected = f"{'LAYERS, ' if by_layers else ''}one BACKBONE and a data set"
     names, overrides = split_overrides(options.words, 3 if by_layers else 2, expected)
-    data_set = take_data(names)
+    data_set = take_data(names, paths=True)
     if len(names) > (2 if by_layers else 1):
         raise InputError("too many words", received=" ".join(names), allowed=f"allowed are {expected}")
     settings = {"protocol": options.protocol, "file": options.config}

@@ -19,8 +19,8 @@ TRACK_FORM = "first.jpg x1 y1 x2 y2 last.jpg x1 y1 x2 y2"
 class Tracks(PairList):
     """Tracks, each line of the list a frame with a box and a later frame with a box; see `PairList`.
 
-    A box is left, top, right and bottom in pixels of the upright frame. The two patches are shown, resized to squares
-    of 224 pixels. `image` also raises InputError where a box leaves its frame.
+    A box is left, top, right and bottom in pixels of the frame as it is stored. The two patches are shown, resized to
+    squares of 224 pixels. `image` also raises InputError where a box leaves its frame.
 
     Raises:
         InputError: As for `PairList`; or a box has no area or begins outside the frame.
