@@ -3,7 +3,7 @@
 usage: python benchmarks/probe_all_layers.py
 
 Prints the seconds of both and their ratio; exits with 1 if it is above 1.3. The photos are synthetic (noise, 128
-pixels, 10 classes). Both sides train and score with configs/transfer/linear_probe_imagenette128.py for one epoch, in
+pixels, 10 classes). Both sides train and score with the settings of `linear-probe ... imagenette128` for one epoch, in
 alternating rounds, of which the median counts.
 """
 
@@ -17,8 +17,8 @@ import numpy as np
 import torch
 from PIL import Image
 
-from pretext.config import load_config
 from transfer.job import Job
+from transfer.protocols import load_stage_config
 from transfer.stages.linear_probe import linear_probe
 
 ROUNDS, LIMIT = 3, 1.3
@@ -42,7 +42,7 @@ def main() -> int:
         seconds: dict[str, list[float]] = {"conv5": [], "all": []}
         for _ in range(ROUNDS):
             for layers in seconds:
-                config = load_config("transfer/linear_probe_imagenette128", ["epochs=1"])
+                config = load_stage_config("linear-probe", "imagenette128", ["epochs=1"])
                 config["layers"] = layers
                 job = Job(config, "random:alexnet", root, 0, root, torch.device("cpu"))
                 began = time.perf_counter()
