@@ -221,19 +221,28 @@ def test_new_scores_take_the_places_of_earlier_ones(earlier):
     scores = earlier_scores()
     for command in SCORED:
         assert transfer_main([*command.split(), "--work-dir", "again"]) == 0
-    assert transfer_main([*SCORED[0].split(), "--seed", "7", "--work-dir", "again"]) == 0
     found = read_scores([Path("again/results.jsonl")])
     values = {key(score): score.value for score in found}
     assert values.keys() >= {key(score) for score in scores}
     if is_same_machine():
         assert {key(score): score.value for score in scores}.items() <= values.items()
-    # Each earlier score gives way to a new one in its cell, and another seed joins it there.
+    # Each earlier score gives way to a new one in its cell.
     results, alone = collect_results([*scores, *found]), collect_results(found)
     assert len(results.scores) == len(alone.scores)
     assert (results.rows, results.columns, results.cells) == (alone.rows, alone.columns, alone.cells)
-    assert sum(cell.seeds == ("0", "0/7") for cell in results.cells.values()) == 4
     # One for each stage and protocol.
     assert len(results.benchmarks) == 7
+
+
+def test_a_new_seed_goes_into_the_cell_of_earlier_scores(earlier):
+    for command in (SCORED[0], SCORED[8]):
+        assert transfer_main([*command.split(), "--seed", "7", "--work-dir", "again"]) == 0
+    scores = earlier_scores()
+    metrics = {score.metric for score in scores}
+    found = [score for score in read_scores([Path("again/results.jsonl")]) if score.metric in metrics]
+    cells = collect_results([*scores, *found]).cells
+    assert len(cells) == len(collect_results(scores).cells)
+    assert sum(len(cell.seeds) == 2 for cell in cells.values()) == len(found)
 
 
 def test_earlier_scores_are_reported(earlier, capsys):

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -24,11 +26,10 @@ CONFIG = {
 
 @pytest.fixture
 def job(voc_tree, tmp_path, small_alexnet):
-    def make(*overrides, config="voc_svm"):
-        loaded = load_stage_config(
-            "voc-svm", f"transfer/{config}", ["workers=1", "train_split=train", "test_split=val", *overrides]
-        )
-        return Job(loaded, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu"))
+    def make(*overrides, on=None, protocol=None):
+        words = ["workers=1", "train_split=train", "test_split=val", *overrides]
+        config = load_stage_config("voc-svm", on, words, protocol=protocol)
+        return Job(config, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu"))
 
     return make
 
@@ -51,8 +52,12 @@ def test_it_tells_classes_apart(job):
     assert min(m.value for m in measured) > 80
 
 
+def test_the_settings_for_real_photos_run(job):
+    assert {m.setting for m in voc_svm(job("layers=conv1", on="voc256"))} == {"conv1"}
+
+
 def test_the_published_protocol_runs(job):
-    measured = voc_svm(job("layers=conv1,conv5", "costs=(0.1, 1.0)", config="voc_svm_goyal2019_svm"))
+    measured = voc_svm(job("layers=conv1,conv5", "costs=(0.1, 1.0)", protocol="goyal2019_svm"))
     assert [m.setting for m in measured] == [*["conv1"] * 3, *["conv5"] * 3]
 
 
@@ -112,13 +117,24 @@ def test_features_have_unit_norm(job):
         (["scale=0.0"], ["scale", 0.0], {}),
         (["size=20"], ["alexnet", "size=20"], {}),
         (["folds=1"], ["folds"], {"received": 1}),
-        (["folds=1000"], ["folds=1000", "train_split=train", "bars, plain"], {}),
+        (["folds=1000"], ["folds=1000", "train_split=train", "with bars", "with plain"], {}),
         (["layers=conv9"], ["layer", "alexnet"], {"received": "conv9", "allowed": "conv5"}),
     ],
 )
 def test_what_it_cannot_do_is_refused(job, words, names, fields):
     with refused(*names, **fields):
         voc_svm(job(*words))
+
+
+def test_a_class_that_every_photo_shows_is_refused(job, new_voc_tree):
+    """As in a devkit of one class."""
+    first, *others = sorted(new_voc_tree.rglob("Annotations/*.xml"))
+    for annotation in others:
+        annotation.write_bytes(first.read_bytes())
+    (labels,) = new_voc_tree.rglob("labels.txt")
+    labels.write_text("bars\n")
+    with refused("folds=3", "train_split=train", received="fewer without bars"):
+        voc_svm(replace(job(), data=new_voc_tree))
 
 
 def test_features_that_are_not_numbers_are_refused(job, monkeypatch):
