@@ -20,6 +20,8 @@ from pretext.backbones.exports import torchvision_blocks
 from pretext.checks import check_choice
 from pretext.errors import InputError
 
+#: Endings of the files that are read.
+ENDINGS = (".pth", ".pt", ".pth.tar", ".safetensors", ".caffemodel")
 #: torchvision's AlexNet differs from the papers' in its channels and its padding.
 _TORCHVISION_ALEXNET = {
     "input_space": "rgb", "geometry": "evaluation", "groups": 1, "fully_connected": True, "norm": "none",
@@ -80,7 +82,8 @@ def import_backbone(path: Path | str, kind: str) -> Imported:
     """Read a foreign file of weights.
 
     Args:
-        path: ``.pth`` or ``.pt`` (code in a pickle is never run), ``.safetensors``, or ``.caffemodel``.
+        path: ``.pth``, ``.pt`` or ``.pth.tar`` (code in a pickle is never run), ``.safetensors``, or ``.caffemodel``.
+            A checkpoint may hold the state dict as ``state_dict`` or ``model``.
         kind: One of `KINDS`.
 
     Raises:
@@ -102,7 +105,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             for name, arrays in layers.items()
             for number, array in enumerate(arrays)
         }
-    check_choice("ending of a file of weights", path.suffix, (".pth", ".pt", ".safetensors", ".caffemodel"))
+    # The ImageNet example of PyTorch calls its checkpoints model_best.pth.tar; they are no archives of tar.
+    ending = ".pth.tar" if path.name.endswith(".pth.tar") else path.suffix
+    check_choice("ending of a file of weights", ending, ENDINGS)
     if not path.is_file():
         raise InputError("no file of weights", received=path)
     try:
@@ -118,8 +123,9 @@ def _read(path: Path) -> dict[str, Tensor]:
             allowed="name a state dict, as torch.save(model.state_dict(), ...) or safetensors write it; pickled models"
             " are never opened",
         ) from error
-    if isinstance(loaded, Mapping) and isinstance(loaded.get("state_dict"), Mapping):
-        loaded = loaded["state_dict"]
+    for key in ("state_dict", "model"):
+        if isinstance(loaded, Mapping) and isinstance(loaded.get(key), Mapping):
+            loaded = loaded[key]
     if not isinstance(loaded, Mapping) or not all(
         isinstance(name, str) and isinstance(value, Tensor) for name, value in loaded.items()
     ):
@@ -128,8 +134,8 @@ def _read(path: Path) -> dict[str, Tensor]:
             received=type(loaded).__name__,
             allowed="a state dict maps names to tensors",
         )
-    # Data-parallel training adds this prefix to every name.
-    return {name.removeprefix("module."): value for name, value in loaded.items()}
+    # Data-parallel training adds this to every name, or to those of a part, such as features.module.0.weight.
+    return {name.removeprefix("module.").replace(".module.", "."): value for name, value in loaded.items()}
 
 
 def _load(backbone: Backbone, source: _Source, names: Mapping[str, str]) -> Backbone:

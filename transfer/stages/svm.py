@@ -87,22 +87,14 @@ def voc_svm(job: Job) -> list[Measurement]:
 
     Raises:
         InputError: The config, the data or the backbone cannot be used; a feature is not a finite number; there are
-            several processes; a class has fewer photos than there are folds.
+            several processes; fewer photos show a class, or do not show it, than there are folds.
     """
     config = job.config
     _check_config(config)
     year = open_voc(job.data, config["year"])
     train, test = year.photos(config["train_split"]), year.photos(config["test_split"])
     labels = [classification_labels(photos, len(year.classes)) for photos in (train, test)]
-    rare = [
-        name for name, n in zip(year.classes, (labels[0] == 1).sum(0), strict=True) if n < config["folds"]
-    ]
-    if rare:
-        raise InputError(
-            f"folds={config['folds']} needs as many photos of each class in train_split={config['train_split']}",
-            received=f"fewer of {', '.join(rare)}",
-            allowed="choose fewer folds or a larger split",
-        )
+    _check_folds(labels[0], year.classes, config)
     backbone = job.load_backbone(config["geometry"], "keep").backbone
     layers = select_layers(backbone, config["layers"])
     _check_size(backbone, layers, job)
@@ -118,6 +110,22 @@ def voc_svm(job: Job) -> list[Measurement]:
         scores = np.stack([result.scores for result in results], axis=1)
         measurements += precision_measurements(layer, scores, labels[1], split, names)
     return measurements
+
+
+def _check_folds(labels: Integer[np.ndarray, "n c"], classes: Sequence[str], config: dict[str, Any]) -> None:
+    few = [
+        f"fewer {word} {name}"
+        for word, shown in (("with", labels == 1), ("without", labels != 1))
+        for name, count in zip(classes, shown.sum(0), strict=True)
+        if count < config["folds"]
+    ]
+    if few:
+        raise InputError(
+            f"folds={config['folds']} needs as many photos with each class, and without it, in"
+            f" train_split={config['train_split']}",
+            received=", ".join(few),
+            allowed="choose fewer folds or a larger split",
+        )
 
 
 def train_machines(

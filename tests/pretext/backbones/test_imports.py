@@ -56,6 +56,29 @@ def test_torchvisions_networks_compute_the_same_here(name, narrow, tmp_path):
     assert imported.left_out == ("classifier.6.weight", "classifier.6.bias")
 
 
+@pytest.mark.parametrize(
+    ("file", "checkpoint"),
+    [
+        ("model_best.pth.tar", lambda weights: {"epoch": 9, "state_dict": weights}),
+        ("model.pth", lambda weights: {"epoch": 9, "model": weights}),
+        ("parallel.pth", lambda weights: {f"module.{name}": value for name, value in weights.items()}),
+        # As the ImageNet example of PyTorch trains AlexNet and VGG.
+        (
+            "features.pth",
+            lambda weights: {
+                name.replace("features.", "features.module."): value for name, value in weights.items()
+            },
+        ),
+    ],
+)
+def test_checkpoints_of_trainings_are_read(file, checkpoint, narrow, tmp_path):
+    weights = randomize(narrow_torchvision("alexnet")).state_dict()
+    torch.save(checkpoint(weights), tmp_path / file)
+    imported = import_backbone(tmp_path / file, "torchvision-alexnet")
+    torch.testing.assert_close(imported.backbone.conv2.conv.weight, weights["features.3.weight"])
+    assert imported.left_out == ("classifier.6.weight", "classifier.6.bias")
+
+
 class CaffeAlexNet(nn.Module):
     """As models/alexnet_deploy_lab.prototxt of richzhang/colorization has it, with channels divided by ``by``."""
 

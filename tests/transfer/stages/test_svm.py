@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -115,13 +117,24 @@ def test_features_have_unit_norm(job):
         (["scale=0.0"], ["scale", 0.0], {}),
         (["size=20"], ["alexnet", "size=20"], {}),
         (["folds=1"], ["folds"], {"received": 1}),
-        (["folds=1000"], ["folds=1000", "train_split=train", "bars, plain"], {}),
+        (["folds=1000"], ["folds=1000", "train_split=train", "with bars", "with plain"], {}),
         (["layers=conv9"], ["layer", "alexnet"], {"received": "conv9", "allowed": "conv5"}),
     ],
 )
 def test_what_it_cannot_do_is_refused(job, words, names, fields):
     with refused(*names, **fields):
         voc_svm(job(*words))
+
+
+def test_a_class_that_every_photo_shows_is_refused(job, new_voc_tree):
+    """As in a devkit of one class."""
+    first, *others = sorted(new_voc_tree.rglob("Annotations/*.xml"))
+    for annotation in others:
+        annotation.write_bytes(first.read_bytes())
+    (labels,) = new_voc_tree.rglob("labels.txt")
+    labels.write_text("bars\n")
+    with refused("folds=3", "train_split=train", received="fewer without bars"):
+        voc_svm(replace(job(), data=new_voc_tree))
 
 
 def test_features_that_are_not_numbers_are_refused(job, monkeypatch):
