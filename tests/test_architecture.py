@@ -14,8 +14,8 @@ WINGS = {
     "pretext.color": (),
     "pretext.data": (),
     "pretext.backbones": ("pretext.color",),
-    "pretext.methods": ("pretext.backbones", "pretext.color", "pretext.data"),
-    "pretext.colorize": ("pretext.backbones", "pretext.color", "pretext.data", "pretext.methods"),
+    "pretext.colorize": ("pretext.backbones", "pretext.color", "pretext.data"),
+    "pretext.methods": ("pretext.backbones", "pretext.color", "pretext.colorize", "pretext.data"),
     "pretext.training": ("pretext.backbones", "pretext.colorize", "pretext.data", "pretext.methods"),
     "pretext.commands": (
         *("pretext.backbones", "pretext.color", "pretext.colorize", "pretext.data", "pretext.methods"),

@@ -2,11 +2,11 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from types import MappingProxyType
-from typing import Any
+from typing import Any, TypeVar
 
 from safetensors import SafetensorError
 from safetensors.torch import load, save
@@ -21,6 +21,8 @@ from pretext.backbones.vgg import VGG16
 from pretext.checks import check_choice
 from pretext.errors import InputError
 from pretext.files import write_whole
+
+T = TypeVar("T")
 
 #: Every architecture that a backbone file can hold, by its name in the file's header.
 ARCHITECTURES: Mapping[str, type[Backbone]] = MappingProxyType(
@@ -65,8 +67,13 @@ class LoadedBackbone:
 def weights_sha256(backbone: Backbone) -> str:
     """Return the SHA-256 of the architecture, its arguments (except the geometry) and the bytes of every weight."""
     arguments = {k: v for k, v in backbone.arguments.items() if k != "geometry"}
-    digest = hashlib.sha256(json.dumps([backbone.architecture, arguments], sort_keys=True).encode())
-    for name, value in sorted(weights_of(backbone).items()):
+    return described_sha256([backbone.architecture, arguments], backbone)
+
+
+def described_sha256(description: Any, module: nn.Module) -> str:
+    """Return the SHA-256 of a description, which JSON must be able to hold, and the bytes of every weight."""
+    digest = hashlib.sha256(json.dumps(description, sort_keys=True).encode())
+    for name, value in sorted(weights_of(module).items()):
         digest.update(f"{name} {value.dtype} {tuple(value.shape)}".encode())
         digest.update(value.numpy().tobytes())
     return digest.hexdigest()
@@ -138,14 +145,17 @@ def build(architecture: str, arguments: dict[str, Any], geometry: str | None = N
     check_choice("architecture", architecture, ARCHITECTURES)
     if geometry is not None:
         arguments = arguments | {"geometry": geometry}
+    return build_from_header(architecture, ARCHITECTURES[architecture], arguments)
+
+
+def build_from_header(name: str, kind: Callable[..., T], arguments: dict[str, Any]) -> T:
+    """Build what a header names from its arguments there; raise InputError if it does not take them."""
     try:
-        return ARCHITECTURES[architecture](**arguments)
+        return kind(**arguments)
     except InputError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
-        raise InputError(
-            f"{architecture} cannot be built from its arguments: {error}", received=arguments
-        ) from error
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
+        raise InputError(f"{name} cannot be built from its arguments: {error}", received=arguments) from error
 
 
 def weights_of(module: nn.Module) -> dict[str, Tensor]:
@@ -161,6 +171,24 @@ def _random_backbone(name: str, geometry: str | None, seed: int) -> LoadedBackbo
 
 def _load_file(path: Path, geometry: str | None) -> LoadedBackbone:
     header = read_header(path)
+    backbone = build(header["architecture"], header["arguments"], geometry)
+    load_weights(backbone, path, header["architecture"])
+    sha256 = weights_sha256(backbone)
+    check_sha256(path, sha256, header["sha256"])
+    return LoadedBackbone(backbone, read_provenance(header), sha256)
+
+
+def load_weights(module: nn.Module, path: Path, name: str) -> None:
+    """Load the weights of a file of safetensors.
+
+    Args:
+        module: Gets the weights; it must have the keys and shapes of the file.
+        path: The file.
+        name: What has these weights, for errors.
+
+    Raises:
+        InputError: The file is damaged, or its weights differ from the module's in any key or shape.
+    """
     try:
         weights = load(path.read_bytes())
     except (SafetensorError, OSError) as error:
@@ -168,8 +196,7 @@ def _load_file(path: Path, geometry: str | None) -> LoadedBackbone:
             f"{path} is damaged ({error})",
             allowed="copy the file again: its header can be read, its weights cannot",
         ) from error
-    backbone = build(header["architecture"], header["arguments"], geometry)
-    expected = {k: tuple(v.shape) for k, v in backbone.state_dict().items()}
+    expected = {k: tuple(v.shape) for k, v in module.state_dict().items()}
     received = {k: tuple(v.shape) for k, v in weights.items()}
     missing, unexpected = sorted(expected.keys() - received), sorted(received.keys() - expected)
     misshapen = [k for k in sorted(expected.keys() & received) if expected[k] != received[k]]
@@ -177,22 +204,28 @@ def _load_file(path: Path, geometry: str | None) -> LoadedBackbone:
         shapes = [f"{k} {received[k]} instead of {expected[k]}" for k in misshapen]
         wrong = f"missing {_listed(missing)}; unexpected {_listed(unexpected)}; of a wrong shape {_listed(shapes)}"
         raise InputError(
-            f"{path} does not hold the weights of {header['architecture']}",
+            f"{path} does not hold the weights of {name}",
             received=wrong,
             allowed="every key and shape must match",
         )
-    backbone.load_state_dict(weights, strict=True)
-    sha256 = weights_sha256(backbone)
-    if sha256 != header["sha256"]:
+    module.load_state_dict(weights, strict=True)
+
+
+def check_sha256(path: Path, received: str, expected: str) -> None:
+    """Raise InputError unless the SHA-256 of loaded weights is that of their file's header."""
+    if received != expected:
         raise InputError(
             f"{path} is damaged: its weights do not have the SHA-256 of its header",
-            received=sha256[:12],
-            allowed=f"the header says {header['sha256'][:12]}; copy the file again",
+            received=received[:12],
+            allowed=f"the header says {expected[:12]}; copy the file again",
         )
+
+
+def read_provenance(header: dict[str, Any]) -> Provenance:
+    """Return the provenance in a file's header."""
     # A newer version may have added fields, which are not needed here.
     known = {entry.name for entry in fields(Provenance)}
-    provenance = {key: value for key, value in header["provenance"].items() if key in known}
-    return LoadedBackbone(backbone, Provenance(**provenance), sha256)
+    return Provenance(**{key: value for key, value in header["provenance"].items() if key in known})
 
 
 def _listed(items: list[str], most: int = 8) -> str:

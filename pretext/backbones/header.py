@@ -46,20 +46,38 @@ def read_header(path: Path) -> dict[str, Any]:
             allowed="allowed are the path of a backbone.safetensors or random:NAME with NAME one of"
             f" {', '.join(LAYERS)}",
         )
+    return read_file_header(path, "a backbone file", HEADER_KEY, FORMAT_VERSION, REQUIRED)
+
+
+def read_file_header(
+    path: Path, kind: str, key: str, version: int, required: Mapping[str, type]
+) -> dict[str, Any]:
+    """Read the header of a file of safetensors that pretraining wrote.
+
+    Args:
+        path: An existing file.
+        kind: What the file should be, for errors.
+        key: Key of the header in the metadata.
+        version: Version of the format that can be read.
+        required: Keys that the header must have, and the types of their values.
+
+    Raises:
+        InputError: The file is of another kind, its header is damaged, or its format is another version's.
+    """
     try:
-        header = renamed(json.loads(_metadata(path)[HEADER_KEY]))
-        version = header["format_version"]
+        header = renamed(json.loads(_metadata(path)[key]))
+        found_version = header["format_version"]
     except (ValueError, KeyError, TypeError, OSError) as error:
         raise InputError(
-            f"{path} is not a backbone file ({type(error).__name__}: {error})",
-            allowed=f"name a file of safetensors with a {HEADER_KEY} header, as `pretext train` writes it. Pickled"
+            f"{path} is not {kind} ({type(error).__name__}: {error})",
+            allowed=f"name a file of safetensors with a {key} header, as `pretext train` writes it. Pickled"
             " checkpoints are never opened",
         ) from error
-    if version != FORMAT_VERSION:
+    if found_version != version:
         raise InputError(
-            f"{path} has a format that this version cannot read", received=version, allowed=(FORMAT_VERSION,)
+            f"{path} has a format that this version cannot read", received=found_version, allowed=(version,)
         )
-    wrong = [key for key, kind in REQUIRED.items() if not isinstance(header.get(key), kind)]
+    wrong = [name for name, wanted in required.items() if not isinstance(header.get(name), wanted)]
     if not wrong and "method" not in header["provenance"]:
         wrong = ["provenance.method"]
     if wrong:

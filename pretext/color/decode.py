@@ -19,8 +19,8 @@ Decoder = Callable[[Tensor, Tensor], Tensor]
 
 
 def annealed_mean(
-    logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q 2"], temperature: float = 0.38
-) -> Float[Tensor, "n 2 h w"]:
+    logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q c"], temperature: float = 0.38
+) -> Float[Tensor, "n c h w"]:
     """Return the mean colour of the normalised distribution p^(1/T), between the mode (T -> 0) and the mean (T = 1).
 
     Zhang et al., equation 5. The temperature divides log p after its largest value is shifted to 0, so no temperature
@@ -28,7 +28,7 @@ def annealed_mean(
 
     Args:
         logits: Scores of the bins, (N, Q, H, W).
-        bins: Bin centres in CIE units, (Q, 2).
+        bins: Bin centres in CIE units, (Q, 2); or (Q, C) of any other channels.
         temperature: T, above 0. The paper's is 0.38; the released Caffe model multiplies by 2.606, so T =
             0.3837.
 

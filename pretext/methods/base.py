@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from pretext.backbones.base import Backbone
+from pretext.colorize.colorizer import Colorizer
 from pretext.data.photos import Photos
 
 
@@ -85,6 +86,10 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
 
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w2"] | None:
         """Draw one picture per photo of what the method does with it; None if there is nothing to see."""
+        return None
+
+    def colorizer(self) -> Colorizer | None:
+        """Return what colours photos by what was learned; None if the method does not learn to colour."""
         return None
 
     def parse_losses(self, scalars: Scalars) -> tuple[Tensor, dict[str, Tensor]]:

@@ -1,5 +1,6 @@
 """Colorization as a pretext task: "Colorful Image Colorization" (Zhang, Isola, Efros, ECCV 2016)."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,12 +11,12 @@ from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least, check_choice, check_share
-from pretext.color.bins import BIN_RULES, SoftEncoder, ab_bins
-from pretext.color.decode import decode_then_upsample
+from pretext.color.bins import BIN_RULES, ab_bins
 from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
-from pretext.color.losses import l2_loss, soft_cross_entropy
 from pretext.color.prior import FROM_DATA, ColorPrior, imagenet_prior
-from pretext.color.rebalance import gray_mask, rebalance_weights
+from pretext.color.rebalance import gray_mask
+from pretext.color.spaces import AbBins, OutputSpace, RebalancedAbBins, ab_regression
+from pretext.colorize.colorizer import ColorHead, Colorizer
 from pretext.data.photos import Photos
 from pretext.errors import InputError
 from pretext.methods.base import Method, Scalars
@@ -25,8 +26,12 @@ from pretext.methods.parts.targets import at_targets, check_target_stride
 
 #: Most photos that the colour prior is estimated from.
 PRIOR_PHOTOS = 2000
-#: L2 regression works on ab divided by this, in CIE units, as in the authors' code.
-AB_SCALE = 110.0
+#: By the loss of the config, what it is logged as and what makes the output space from bins, neighbors and sigma.
+LOSSES: dict[str, tuple[str, Callable[[Tensor, int, float], OutputSpace]]] = {
+    "rebalanced": ("loss_color", RebalancedAbBins),
+    "classification": ("loss_color", AbBins),
+    "l2": ("loss_l2", lambda bins, neighbors, sigma: ab_regression()),
+}
 
 
 class Colorization(Method):
@@ -78,7 +83,7 @@ class Colorization(Method):
         gray_threshold: float = 5.0,
     ):
         super().__init__(backbone)
-        check_choice("colorization loss", loss, ("rebalanced", "classification", "l2"))
+        check_choice("colorization loss", loss, LOSSES)
         check_choice("colorization input_space", backbone.input_space, ("lightness",))
         check_choice("rule of ab bins", bins, [*BIN_RULES, FROM_DATA])
         if bins == FROM_DATA and prior in ("data", "imagenet"):
@@ -89,7 +94,6 @@ class Colorization(Method):
             )
         check_at_least("head_channels", head_channels, 0)
         check_share("rebalance_mix", rebalance_mix)
-        self.loss = loss
         self.layer = backbone.layer(layer)
         check_target_stride(self.layer, target_stride)
         self.target_stride = target_stride
@@ -99,13 +103,12 @@ class Colorization(Method):
         needed = prior != "data" and (loss == "rebalanced" or bins == FROM_DATA)
         self.given_prior = _named_prior(prior) if needed else None
         centers = self.given_prior.bins if self.given_prior and bins == FROM_DATA else ab_bins(bins)
-        self.encoder = SoftEncoder(centers, neighbors=neighbors, sigma=sigma)
         if self.given_prior:
-            self._check_bins(self.given_prior)
-        num_bins = len(self.encoder.bins)
-        self.register_buffer("bin_weights", torch.ones(num_bins))
-        self.bin_weights: Tensor
-        self.head = _head(self.layer.channels, head_channels, 2 if loss == "l2" else num_bins)
+            self._check_bins(self.given_prior, centers)
+        self.loss_name, make_space = LOSSES[loss]
+        self.space = make_space(centers, neighbors, sigma)
+        self.head = ColorHead(self.layer.channels, self.space.channels, head_channels)
+        self.register_load_state_dict_pre_hook(_move_bin_weights)
 
     def setup(self, photos: Photos, folder: Path) -> None:
         """Find the colour prior if the loss needs one; keep an estimated one as ``prior.json``.
@@ -114,26 +117,30 @@ class Colorization(Method):
             InputError: No photo has colour, or the prior has other bins.
         """
         check_colorful(self.name, photos, self.gray_threshold)
-        if self.loss != "rebalanced":
+        if not isinstance(self.space, RebalancedAbBins):
             return
         kept = folder / "prior.json"
         if self.given_prior:
             prior = self.given_prior
         elif kept.is_file():
             prior = ColorPrior.load(kept)
-            self._check_bins(prior)
+            self._check_bins(prior, self.space.bins.cpu())
         else:
             prior = prior_of_photos(photos, bins=self.bins_rule, max_photos=PRIOR_PHOTOS)
             prior.save(kept)
-        self.bin_weights.copy_(rebalance_weights(prior.probabilities, mix=self.rebalance_mix))
+        self.space.balance(prior.probabilities, self.rebalance_mix)
 
-    def _check_bins(self, prior: ColorPrior) -> None:
-        if not torch.equal(prior.bins, self.encoder.bins.cpu()):
+    def _check_bins(self, prior: ColorPrior, bins: Float[Tensor, "q 2"]) -> None:
+        if not torch.equal(prior.bins, bins):
             raise InputError(
                 f"the colour prior does not have the bins of bins={self.bins_rule}",
                 received=f"{prior.rule} with {len(prior.bins)} bins",
                 allowed=f"estimate one by `python -m pretext prior --bins {self.bins_rule}`",
             )
+
+    def colorizer(self) -> Colorizer:
+        """Return what colours photos: backbone, head and output space as they are now, shared."""
+        return Colorizer(self.backbone, self.head, self.space, self.layer.name)
 
     def predict(self, lightness: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n q h2 w2"]:
         """Return logits over the ab bins (for L2, ab / 110) at the stride of the head's layer.
@@ -141,44 +148,26 @@ class Colorization(Method):
         Args:
             lightness: CIE L, 0..100.
         """
-        inputs = self.backbone.normalize(lightness).contiguous(memory_format=torch.channels_last)
-        features = self.backbone.extract(inputs, [self.layer.name])
-        logits: Tensor = self.head(features[self.layer.name])
-        return logits
+        return self.colorizer().predict(lightness)
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
     ) -> Scalars:
         """Return the loss of a batch, averaged over all target pixels; those of gray photos count as zero."""
         stride = self.target_stride
-        ab = rgb_to_lab(image[:, :, ::stride, ::stride].contiguous())[:, 1:]
+        target = rgb_to_lab(image[:, :, ::stride, ::stride].contiguous())
         prediction = self.predict(rgb_to_lightness(image))
         # The loss is in single precision, whatever the backbone ran in.
         with torch.autocast(image.device.type, enabled=False):
-            prediction = at_targets(
-                prediction.float(), ab.shape[-2:], self.layer.stride // self.target_stride
-            )
-            colorful = gray_mask(ab, self.gray_threshold)
-            if self.loss == "l2":
-                return Scalars({"loss_l2": l2_loss(prediction, ab / AB_SCALE, colorful)})
-            indices, weights = self.encoder.encode(ab)
-            pixel_weights = colorful[:, None, None].expand(-1, *ab.shape[-2:])
-            if self.loss == "rebalanced":
-                pixel_weights = pixel_weights * self.bin_weights[indices[:, 0]]
-            # Logits that were cut to size share memory with the uncut ones, which must not change.
-            inplace = not prediction._is_view()
-            loss = soft_cross_entropy(prediction, indices, weights, pixel_weights, inplace)
-            return Scalars({"loss_color": loss})
+            prediction = at_targets(prediction.float(), target.shape[-2:], self.layer.stride // stride)
+            colorful = gray_mask(target[:, 1:], self.gray_threshold)
+            return Scalars({self.loss_name: self.space.loss(prediction, target, colorful)})
 
     @torch.no_grad()
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w3"]:
         """Draw each photo's lightness, the photo and its predicted colours side by side."""
         lightness = rgb_to_lightness(image)
-        prediction, size = self.predict(lightness).float(), (image.shape[2], image.shape[3])
-        if self.loss == "l2":
-            ab = F.interpolate(prediction * AB_SCALE, size=size, mode="bilinear")
-        else:
-            ab = decode_then_upsample(prediction, self.encoder.bins, size)
+        ab = F.interpolate(self.colorizer()(lightness).ab, size=image.shape[-2:], mode="bilinear")
         gray = lab_to_rgb(torch.cat([lightness, torch.zeros_like(ab)], 1))
         colored = lab_to_rgb(torch.cat([lightness, ab], 1))
         columns = [gray, image / 255, colored]
@@ -189,12 +178,8 @@ def _named_prior(name: str) -> ColorPrior:
     return imagenet_prior() if name == "imagenet" else ColorPrior.load(Path(name))
 
 
-def _head(in_channels: int, hidden: int, out_channels: int) -> nn.Sequential:
-    layers: list[Any] = []
-    if hidden:
-        layers += [
-            nn.Conv2d(in_channels, hidden, 3, padding=1, bias=False),
-            nn.BatchNorm2d(hidden),
-            nn.ReLU(inplace=True),
-        ]
-    return nn.Sequential(*layers, nn.Conv2d(hidden or in_channels, out_channels, 1))
+def _move_bin_weights(method: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Find the weights of the bins where earlier checkpoints have them: at the top, whatever the loss."""
+    weights = state_dict.pop(f"{prefix}bin_weights", None)
+    if weights is not None and isinstance(method.space, RebalancedAbBins):
+        state_dict[f"{prefix}space.bin_weights"] = weights

@@ -13,11 +13,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
-from pretext.checks import check_at_least, check_choice
-from pretext.color.bins import SoftEncoder, ab_bins
-from pretext.color.decode import decode_then_upsample
+from pretext.checks import check_choice
+from pretext.color.bins import ab_bins
 from pretext.color.lab import lab_to_rgb, rgb_to_lab
-from pretext.color.losses import l2_loss
+from pretext.color.spaces import AB, LIGHTNESS, AbBins, LightnessBins, OutputSpace, Regression
+from pretext.colorize.colorizer import ColorHead, Colorizer
 from pretext.data.photos import Photos
 from pretext.methods.base import Method, Scalars
 from pretext.methods.parts.colorful import check_colorful
@@ -65,15 +65,20 @@ class SplitBrain(Method):
         check_choice("split_brain loss", loss, ("classification", "regression"))
         check_choice("split_brain architecture", backbone.architecture, ("alexnet", "vgg16"))
         check_choice("split_brain input_space", backbone.input_space, ("lab",))
-        check_at_least("lightness_bins", lightness_bins, 2)
-        self.loss = loss
         self.layer = backbone.layer(layer)
         check_target_stride(self.layer, target_stride)
         self.target_stride = target_stride
-        self.encoder = SoftEncoder(ab_bins(), neighbors=1)
-        outputs = (len(self.encoder.bins), lightness_bins) if loss == "classification" else (2, 1)
-        self.ab_head = nn.Conv2d(self.layer.channels // 2, outputs[0], 1)
-        self.lightness_head = nn.Conv2d(self.layer.channels // 2, outputs[1], 1)
+        self.ab_space: OutputSpace
+        self.lightness_space: OutputSpace
+        if loss == "classification":
+            self.ab_space, self.lightness_space = (
+                AbBins(ab_bins(), neighbors=1),
+                LightnessBins(lightness_bins),
+            )
+        else:
+            self.ab_space, self.lightness_space = (_as_normalized(backbone, part) for part in (AB, LIGHTNESS))
+        self.ab_head = nn.Conv2d(self.layer.channels // 2, self.ab_space.channels, 1)
+        self.lightness_head = nn.Conv2d(self.layer.channels // 2, self.lightness_space.channels, 1)
         for weight, inputs in _shared(backbone):
             # mypy: torch does not type its hooks.
             weight.register_hook(lambda gradient, inputs=inputs: _cut(gradient.clone(), inputs))  # type: ignore[no-untyped-call]
@@ -90,6 +95,12 @@ class SplitBrain(Method):
         with torch.no_grad():
             for weight, inputs in _shared(self.backbone):
                 _cut(weight, inputs)
+
+    def colorizer(self) -> Colorizer:
+        """Return the first half, which predicts ab and is blind to it; it shares the weights."""
+        head = ColorHead(self.ab_head.in_channels, self.ab_head.out_channels)
+        head[0] = self.ab_head
+        return Colorizer(self.backbone, head, self.ab_space, self.layer.name)
 
     def predict(
         self, lab: Float[Tensor, "n 3 h w"]
@@ -119,33 +130,25 @@ class SplitBrain(Method):
                 at_targets(prediction.float(), target.shape[-2:], self.layer.stride // stride)
                 for prediction in predictions
             )
-            if self.loss == "regression":
-                target = self.backbone.normalize(target)
-                loss_ab, loss_lightness = l2_loss(ab, target[:, 1:]), l2_loss(lightness, target[:, :1])
-            else:
-                loss_ab = F.cross_entropy(ab, self.encoder.nearest_bin(target[:, 1:]))
-                bins = lightness_indices(target[:, 0], lightness.shape[1])
-                loss_lightness = F.cross_entropy(lightness, bins)
+            loss_ab, loss_lightness = (
+                self.ab_space.loss(ab, target),
+                self.lightness_space.loss(lightness, target),
+            )
         return Scalars({"loss_ab": loss_ab, "loss_lightness": loss_lightness})
 
     @torch.no_grad()
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w2"]:
         """Draw each photo and, beside it, all three channels as both halves predict them."""
         ab, lightness = (prediction.float() for prediction in self.predict(rgb_to_lab(image)))
-        if self.loss == "regression":
-            lab = self.backbone.denormalize(torch.cat([lightness, ab], 1))
-        else:
-            ab = decode_then_upsample(ab, self.encoder.bins, (ab.shape[-2], ab.shape[-1]))
-            bins = lightness.shape[1]
-            centers = (torch.arange(bins, device=image.device) + 0.5).view(1, -1, 1, 1) * 100 / bins
-            lab = torch.cat([(lightness.softmax(1) * centers).sum(1, keepdim=True), ab], 1)
+        lab = torch.cat([self.lightness_space.decode(lightness), self.ab_space.decode(ab)], 1)
         predicted = lab_to_rgb(F.interpolate(lab, size=image.shape[-2:], mode="bilinear"))
         return (torch.cat([image / 255, predicted], 3) * 255).round().to(torch.uint8)
 
 
-def lightness_indices(lightness: Float[Tensor, "n h w"], bins: int) -> Int[Tensor, "n h w"]:
-    """Return which of ``bins`` equally wide bins CIE L, 0..100, lies in; 100 itself lies in the last one."""
-    return (lightness * (bins / 100)).long().clamp(0, bins - 1)
+def _as_normalized(backbone: Backbone, part: slice) -> Regression:
+    """Return the regression of these channels of Lab, as the backbone normalises them."""
+    mean, std = (backbone.arguments[name][part] for name in ("input_mean", "input_std"))
+    return Regression((part.start, part.stop), mean, std)
 
 
 def _shared(backbone: Backbone) -> Iterator[tuple[Tensor, int]]:

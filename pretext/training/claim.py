@@ -17,6 +17,7 @@ from pretext.progress import say
 #: Files of a run beside ``config.json``, which is written first and deleted last.
 WRITTEN = (
     "backbone.safetensors",
+    "colorizer.safetensors",
     "step_*.pth",
     "step_*.pth.partial",
     "last_checkpoint",

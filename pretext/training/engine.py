@@ -21,6 +21,7 @@ from pretext.backbones.checkpoint import Provenance, save_backbone
 from pretext.backbones.checkpoint import build as build_backbone
 from pretext.backbones.initializers import he_normal_
 from pretext.checks import check_at_least, check_choice
+from pretext.colorize.colorizer import save_colorizer
 from pretext.config import build, plain
 from pretext.data.crops import VIEWS, PairCrop, View, center_crop
 from pretext.data.photos import KINDS, Photos
@@ -53,6 +54,8 @@ from pretext.versions import versions
 
 #: Name of the file of the pretrained backbone, the last that a run writes.
 BACKBONE_NAME = "backbone.safetensors"
+#: Name of the file of the colorizer, of runs of methods that learn to colour.
+COLORIZER_NAME = "colorizer.safetensors"
 #: Photos that are looked at before training starts.
 CHECKED_PHOTOS = 64
 #: Unreadable photos among them that stop the run: where 1 % of all photos are unreadable, chance gives so many in
@@ -121,8 +124,8 @@ def pretrain(
 
     Args:
         config: Config of a run, as in ``configs/pretext/*.py``.
-        work_dir: Folder of the run, which it uses alone: ``config.json``, ``backbone.safetensors``, checkpoints, logs,
-            pictures.
+        work_dir: Folder of the run, which it uses alone: ``config.json``, ``backbone.safetensors`` (and
+            ``colorizer.safetensors`` of a method that learns to colour), checkpoints, logs, pictures.
         seed: Seed of the weights and of all draws.
         data: Photos; see :func:`open_photos`. None takes the config's.
         fresh: Delete what an earlier run left in ``work_dir``.
@@ -138,8 +141,8 @@ def pretrain(
     with process_group() as device, _sole_run(work_dir, fresh):
         _check_amp(config["amp"], device)
         run = _prepare(config, work_dir, seed, data or config["data"], device)
-        # Weights and two moments in single precision, in three checkpoints at a time; and the backbone file.
-        room = 10 * 4 * sum(p.numel() for p in run.method.parameters())
+        # Weights and two moments in single precision, in three checkpoints at a time; and the files of the end.
+        room = 11 * 4 * sum(p.numel() for p in run.method.parameters())
         on_first(lambda: claim(run.work_dir, run.identity(), room, fresh, run.respelled))
         if run.backbone_file.is_file():
             return run.backbone_file
@@ -385,4 +388,7 @@ def _save(run: Pretraining) -> None:
         config=plain(run.config),
         versions=versions(),
     )
+    colorizer = run.method.colorizer()
+    if colorizer is not None:
+        save_colorizer(colorizer, run.work_dir / COLORIZER_NAME, provenance)
     save_backbone(run.method.backbone, run.backbone_file, provenance)

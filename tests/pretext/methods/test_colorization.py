@@ -13,6 +13,7 @@ from pretext.color.bins import ab_bins
 from pretext.color.lab import rgb_to_lab
 from pretext.color.prior import imagenet_prior
 from pretext.color.rebalance import rebalance_weights
+from pretext.color.spaces import AbBins, RebalancedAbBins
 from pretext.config import load_config
 from pretext.data.sources import open_photos
 from pretext.methods import Colorization
@@ -70,7 +71,8 @@ def test_the_rebalanced_loss_is_that_of_the_equations(method, image):
 
 def test_without_weights_rare_colours_count_as_others(method, image):
     plain = method(loss="classification")
-    assert torch.equal(plain.bin_weights, torch.ones(313))
+    assert isinstance(plain.space, AbBins)
+    assert not isinstance(plain.space, RebalancedAbBins)
     assert plain(image, INDEX).losses["loss_color"].item() == pytest.approx(5.75, abs=2.5)
 
 
@@ -130,11 +132,11 @@ def test_the_prior_of_the_photos_is_kept(photos, tmp_path, monkeypatch):
     backbone = small_alexnet("lightness")
     colorization = Colorization(backbone)
     colorization.setup(photos, tmp_path)
-    assert not torch.equal(colorization.bin_weights, torch.ones(313))
+    assert not torch.equal(colorization.space.bin_weights, torch.ones(313))
     monkeypatch.setattr("pretext.methods.colorization.prior_of_photos", not_estimated)
     again = Colorization(backbone)
     again.setup(photos, tmp_path)
-    assert torch.equal(colorization.bin_weights, again.bin_weights)
+    assert torch.equal(colorization.space.bin_weights, again.space.bin_weights)
     with refused("bins=full529", received="official313 with 313 bins", allowed="--bins full529"):
         Colorization(backbone, bins="full529").setup(photos, tmp_path)
 
@@ -194,8 +196,8 @@ def test_bins_from_data_are_those_of_the_prior_file(photos, tmp_path, method, im
     prior = prior_of_photos(photos, bins="from_data")
     prior.save(tmp_path / "prior.json")
     colorization = method(bins="from_data", prior=str(tmp_path / "prior.json"))
-    assert torch.equal(colorization.encoder.bins, prior.bins)
-    torch.testing.assert_close(colorization.bin_weights, rebalance_weights(prior.probabilities).float())
+    assert torch.equal(colorization.space.bins, prior.bins)
+    torch.testing.assert_close(colorization.space.bin_weights, rebalance_weights(prior.probabilities).float())
     assert colorization(image, torch.arange(3)).losses["loss_color"].isfinite()
     with refused("bins=from_data", "prior", received="imagenet", allowed="--bins from_data"):
         Colorization(small_alexnet("lightness"), bins="from_data", prior="imagenet")

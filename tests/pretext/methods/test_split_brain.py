@@ -13,7 +13,6 @@ from pretext.color.lab import rgb_to_lab
 from pretext.data.sources import open_photos
 from pretext.methods import SplitBrain
 from pretext.methods.parts.targets import at_targets
-from pretext.methods.split_brain import lightness_indices
 from pretext.training.engine import pretrain
 
 INDEX = torch.arange(3)
@@ -166,12 +165,6 @@ def test_targets_are_the_bins_of_every_eighth_pixel(stride, method, image):
                 total_lightness -= log_lightness[n, int(pixel[0] // 2), i, j].item()
     assert losses["loss_ab"].item() == pytest.approx(total_ab / (3 * side**2), rel=1e-4)
     assert losses["loss_lightness"].item() == pytest.approx(total_lightness / (3 * side**2), rel=1e-4)
-
-
-def test_bins_of_lightness_are_of_equal_width_from_black_to_white():
-    lightness = torch.tensor([[[-1e-5, 0.0, 1.99, 2.0, 50.0, 97.9, 98.1, 100.0, 100.0001]]])
-    assert lightness_indices(lightness, 50).flatten().tolist() == [0, 0, 0, 1, 25, 48, 49, 49, 49]
-    assert lightness_indices(lightness, 100).flatten().tolist() == [0, 0, 1, 2, 50, 97, 98, 99, 99]
 
 
 def test_regression_is_equation_1_on_normalised_channels(method, image):

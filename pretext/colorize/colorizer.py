@@ -1,0 +1,204 @@
+"""The colorizer: a backbone, a head and an output space that give a photo's ab from its lightness, and their file."""
+
+import json
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import torch
+from jaxtyping import Float
+from safetensors.torch import save
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from pretext.backbones.base import Backbone
+from pretext.backbones.checkpoint import (
+    Provenance,
+    build,
+    build_from_header,
+    check_sha256,
+    described_sha256,
+    load_weights,
+    read_provenance,
+    weights_of,
+)
+from pretext.checks import check_choice
+from pretext.color.spaces import AB, SPACES, OutputSpace
+from pretext.colorize.header import FORMAT_VERSION, HEADER_KEY, read_colorizer_header
+from pretext.errors import InputError
+from pretext.files import write_whole
+
+
+class ColorHead(nn.Sequential):
+    """Convolutions that predict in an output space from a backbone's features.
+
+    Args:
+        in_channels: Channels of the features.
+        out_channels: Channels of the output space.
+        hidden_channels: Channels of a 3x3 convolution with batch norm and ReLU under the 1x1 classifier; 0 for the
+            classifier alone.
+    """
+
+    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int = 0):
+        layers: list[nn.Module] = []
+        if hidden_channels:
+            layers += [
+                nn.Conv2d(in_channels, hidden_channels, 3, padding=1, bias=False),
+                nn.BatchNorm2d(hidden_channels),
+                nn.ReLU(inplace=True),
+            ]
+        super().__init__(*layers, nn.Conv2d(hidden_channels or in_channels, out_channels, 1))
+        self.in_channels = in_channels
+        self.out_channels = out_channels
+        self.hidden_channels = hidden_channels
+
+
+class Colors(NamedTuple):
+    """What a colorizer predicts, at the stride of its layer.
+
+    Attributes:
+        ab: Decoded colours in CIE units, (N, 2, h, w).
+        distribution: Probabilities of the output space's classes, (N, Q, h, w); None if it predicts values.
+    """
+
+    ab: Float[Tensor, "n 2 h w"]
+    distribution: Float[Tensor, "n q h w"] | None
+
+
+class Colorizer(nn.Module):
+    """Predicts the colours of photos from their lightness.
+
+    Args:
+        backbone: Sees lightness; or Lab with the features under the head blind to ab, as the first half of a
+            split-brain's are: it is then shown ab = 0.
+        head: Predicts from the first ``head.in_channels`` channels of the layer.
+        space: What the head predicts; it must give ab.
+        layer: The backbone's layer under the head.
+
+    Attributes:
+        layer: The layer; its stride and offset tell where positions are centred.
+        provenance: Where the weights come from; None if they were not loaded from a file.
+
+    Raises:
+        InputError: The parts do not fit together.
+    """
+
+    def __init__(self, backbone: Backbone, head: ColorHead, space: OutputSpace, layer: str):
+        super().__init__()
+        check_choice("input_space of a colorizer", backbone.input_space, ("lightness", "lab"))
+        self.layer = backbone.layer(layer)
+        if space.lab_channels != AB:
+            raise InputError("the output space of a colorizer does not give ab", received=space.name)
+        if head.in_channels > self.layer.channels or head.out_channels != space.channels:
+            raise InputError(
+                f"a colorizer's head does not fit between {layer} and {space.name}",
+                received=(head.in_channels, head.out_channels),
+                allowed=f"allowed are up to {self.layer.channels} channels in, and {space.channels} out",
+            )
+        self.backbone = backbone
+        self.head = head
+        self.space = space
+        self.provenance: Provenance | None = None
+
+    def predict(self, lightness: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n c h2 w2"]:
+        """Return the head's prediction, (N, C, h, w), at the stride of the layer.
+
+        Args:
+            lightness: CIE L, 0..100.
+        """
+        without_color = F.pad(lightness, (0, 0, 0, 0, 0, self.backbone.in_channels - 1))
+        inputs = self.backbone.normalize(without_color).contiguous(memory_format=torch.channels_last)
+        features = self.backbone.extract(inputs, [self.layer.name])[self.layer.name]
+        prediction: Tensor = self.head(features[:, : self.head.in_channels])
+        return prediction
+
+    def forward(self, lightness: Float[Tensor, "n 1 h w"]) -> Colors:
+        """Return the colours of photos at the stride of the layer.
+
+        Args:
+            lightness: CIE L, 0..100.
+        """
+        prediction = self.predict(lightness).float()
+        return Colors(self.space.decode(prediction), self.space.distribution(prediction))
+
+    def decode(
+        self, distribution: Float[Tensor, "n q h w"] | None, temperature: float
+    ) -> Float[Tensor, "n 2 h w"]:
+        """Decode a distribution that was kept, with another temperature.
+
+        Args:
+            distribution: `Colors.distribution`.
+            temperature: T of the annealed mean (Zhang et al., ECCV 2016, equation 5).
+
+        Raises:
+            InputError: ``temperature`` is not above 0, or there is no distribution.
+        """
+        if distribution is None:
+            raise InputError(
+                "only a distribution has a temperature",
+                received=self.space.name,
+                allowed="use a colorizer whose output space has one",
+            )
+        return self.space.decode(distribution.log(), temperature)
+
+
+def colorizer_sha256(colorizer: Colorizer) -> str:
+    """Return the SHA-256 of what a colorizer is made of and the bytes of every weight."""
+    return described_sha256(_description(colorizer), colorizer)
+
+
+def save_colorizer(colorizer: Colorizer, path: Path | str, provenance: Provenance) -> str:
+    """Write a colorizer file, whole or not at all.
+
+    Args:
+        colorizer: Any colorizer, on any device.
+        path: File to write; should end in ``.safetensors``.
+        provenance: Goes into the header.
+
+    Returns:
+        The SHA-256 that `colorizer_sha256` gives of the loaded colorizer.
+    """
+    sha256 = colorizer_sha256(colorizer)
+    header = {
+        "format_version": FORMAT_VERSION,
+        **_description(colorizer),
+        "provenance": asdict(provenance),
+        "sha256": sha256,
+    }
+    write_whole(Path(path), save(weights_of(colorizer), metadata={HEADER_KEY: json.dumps(header)}))
+    return sha256
+
+
+def load_colorizer(path: Path | str) -> Colorizer:
+    """Load a colorizer from its file.
+
+    Returns:
+        The colorizer in eval mode, with its provenance.
+
+    Raises:
+        InputError: The file is missing, not a colorizer file, of another format version, damaged, or its weights
+            differ from what its header describes in any key, shape or byte.
+    """
+    path = Path(path)
+    header = read_colorizer_header(path)
+    check_choice("output space", header["space"], SPACES)
+    space = build_from_header(header["space"], SPACES[header["space"]], header["space_arguments"])
+    head = build_from_header("head", ColorHead, {"out_channels": space.channels, **header["head"]})
+    colorizer = Colorizer(build(header["architecture"], header["arguments"]), head, space, header["layer"])
+    load_weights(colorizer, path, "its colorizer")
+    check_sha256(path, colorizer_sha256(colorizer), header["sha256"])
+    colorizer.provenance = read_provenance(header)
+    return colorizer.eval()
+
+
+def _description(colorizer: Colorizer) -> dict[str, Any]:
+    """Everything that is needed to make the colorizer again, but the weights."""
+    head = colorizer.head
+    return {
+        "architecture": colorizer.backbone.architecture,
+        "arguments": colorizer.backbone.arguments,
+        "layer": colorizer.layer.name,
+        "head": {"in_channels": head.in_channels, "hidden_channels": head.hidden_channels},
+        "space": colorizer.space.name,
+        "space_arguments": colorizer.space.arguments(),
+    }
