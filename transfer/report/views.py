@@ -145,8 +145,13 @@ def gain_text(gain: float | None, column: Column) -> CellText:
 
 
 def differences_in(columns: Sequence[Column]) -> str:
-    """Return what differences in some columns are counted in: ``points``, ``points or dB``."""
-    return " or ".join(dict.fromkeys(unit.differences for unit in units_of(columns)))
+    """Return what differences in some columns are counted in: ``points``, ``points, dB or shares``."""
+    return _either([unit.differences for unit in units_of(columns)])
+
+
+def _either(words: Sequence[str]) -> str:
+    *most, last = words
+    return f"{', '.join(most)} or {last}" if most else last
 
 
 def _seeds_text(seeds: Sequence[str]) -> str:
@@ -185,7 +190,7 @@ def legend(results: Results) -> list[str]:
     return [
         f"{_numbers_are(units_of(results.columns))}: mean over n runs ± sample standard deviation (none for a single"
         " run).",
-        *(["↓ marks errors: lower is better, and a gain below zero is one."] if arrow else []),
+        *(["↓ marks errors: lower is better, and a gain below zero is an improvement."] if arrow else []),
         f"{MISSING} means missing: there is no such score. It is neither zero nor a failure.",
         *([f"Stages without any score: {', '.join(absent)}."] if absent else []),
         "Seeds are those of the transfer runs; 1/0 means pretraining seed 1, transfer seed 0.",
@@ -199,9 +204,9 @@ def legend(results: Results) -> list[str]:
 
 
 def _numbers_are(units: Sequence[Unit]) -> str:
-    others = ", ".join(unit.numbers for unit in units if unit != PERCENT)
-    if not others:
+    if units == (PERCENT,):
         return "Numbers are percentages"
+    others = _either([unit.numbers for unit in units if unit != PERCENT])
     if PERCENT in units:
         return f"Numbers are percentages, or {others} where the heading says so"
     return f"Numbers are {others}, as the heading says"

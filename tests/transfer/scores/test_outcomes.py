@@ -14,6 +14,7 @@ from transfer.scores.outcomes import (
     AveragePrecision,
     DetectionPrecision,
     Iou,
+    Mean,
     difference_of,
     load_outcomes,
     resampled,
@@ -45,7 +46,11 @@ def detection(count=30, seed=0):
     return DetectionPrecision(rng.integers(0, 4, (count, 3)) + 2, image, *found, np.array(["voc07"]))
 
 
-@pytest.mark.parametrize("make", [lambda: accuracy(0.5), precision, iou, detection])
+def mean(count=50, seed=0):
+    return Mean(np.random.default_rng(seed).normal(25, 3, count))
+
+
+@pytest.mark.parametrize("make", [lambda: accuracy(0.5), precision, iou, detection, mean])
 def test_what_is_saved_is_loaded(make, tmp_path):
     outcomes = make()
     save_outcomes(
@@ -59,6 +64,7 @@ def test_what_is_saved_is_loaded(make, tmp_path):
 
 
 def test_metrics_are_of_the_chosen_images():
+    assert Mean(np.array([20.0, -4.0, 30.0])).metric(np.array([0, 1, 1])) == 4
     correct = np.array([True, False, True, True])
     assert Accuracy(correct).metric(np.array([0, 1, 1, 1])) == 25
     areas = Iou(np.array([[3, 2], [5, 0]]), np.array([[4, 3], [10, 5]]))
