@@ -30,8 +30,6 @@ STAGE = {
 }  # fmt: skip
 #: Keys that an entry must have, if they are among its keys.
 REQUIRED = ("train", "initialize", "photos", "stage")
-#: Stages that probe chosen layers.
-LAYER_STAGES = tuple(stage.name for stage in STAGES.values() if stage.layers is not None)
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,8 @@ def _stage(column: str, entry: Any) -> _Stage:
     config = load_stage_config(
         stage, values["on"], values["overrides"], protocol=values["protocol"], file=values["config"]
     )
-    run_length(config, 1)
+    if "scale" in config:
+        run_length(config, 1)
     data = values["data"] or config["data"]
     options = [word for key in ("protocol", "config") if values[key] for word in (f"--{key}", values[key])]
     options += ["--data", _data(data)]
@@ -247,10 +246,11 @@ def _chosen_layers(stage: _Stage, names: Sequence[str]) -> str:
     column, given = stage.column, stage.layers
     if stage.stage.layers is None:
         if given is not None:
+            by_layers = [name for name, declared in STAGES.items() if declared.layers is not None]
             raise InputError(
                 f"the stage {column} takes no layers: it is {stage.stage.name}",
                 received=given,
-                allowed=f"only {' and '.join(LAYER_STAGES)} take layers",
+                allowed=f"only {' and '.join(by_layers)} take layers",
             )
         return ""
     if given is not None and not isinstance(given, str):

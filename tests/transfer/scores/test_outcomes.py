@@ -14,6 +14,7 @@ from transfer.scores.outcomes import (
     AveragePrecision,
     DetectionPrecision,
     Iou,
+    Mean,
     difference_of,
     load_outcomes,
     resampled,
@@ -45,7 +46,11 @@ def detection(count=30, seed=0):
     return DetectionPrecision(rng.integers(0, 4, (count, 3)) + 2, image, *found, np.array(["voc07"]))
 
 
-@pytest.mark.parametrize("make", [lambda: accuracy(0.5), precision, iou, detection])
+def mean(count=50, seed=0):
+    return Mean(np.random.default_rng(seed).normal(25, 3, count))
+
+
+@pytest.mark.parametrize("make", [lambda: accuracy(0.5), precision, iou, detection, mean])
 def test_what_is_saved_is_loaded(make, tmp_path):
     outcomes = make()
     save_outcomes(
@@ -59,6 +64,7 @@ def test_what_is_saved_is_loaded(make, tmp_path):
 
 
 def test_metrics_are_of_the_chosen_images():
+    assert Mean(np.array([20.0, -4.0, 30.0])).metric(np.array([0, 1, 1])) == 4
     correct = np.array([True, False, True, True])
     assert Accuracy(correct).metric(np.array([0, 1, 1, 1])) == 25
     areas = Iou(np.array([[3, 2], [5, 0]]), np.array([[4, 3], [10, 5]]))
@@ -86,7 +92,7 @@ def test_the_interval_is_that_of_the_normal_approximation():
     first, second = accuracy(0.7, seed=1), accuracy(0.6, seed=2)
     found = difference(first, second, draws=4000)
     each = 100 * (first.correct.astype(float) - second.correct)
-    assert found.points == pytest.approx(each.mean())
+    assert found.value == pytest.approx(each.mean())
     low, high = stats.norm.interval(0.95, each.mean(), each.std() / np.sqrt(len(each)))
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.4)
 
@@ -97,14 +103,14 @@ def test_it_is_paired():
     better = first.correct.copy()
     better[np.flatnonzero(~better)[:5]] = True
     found = difference(Accuracy(better), first)
-    assert found.points == pytest.approx(100 * 5 / 400)
+    assert found.value == pytest.approx(100 * 5 / 400)
     assert found.low > 0
     assert found.high - found.low < 2.5
 
 
 def test_equal_methods_do_not_differ():
     found = difference(accuracy(0.6), accuracy(0.6), draws=100)
-    assert (found.points, found.low, found.high) == (0, 0, 0)
+    assert (found.value, found.low, found.high) == (0, 0, 0)
 
 
 def test_the_seed_decides_the_draws():

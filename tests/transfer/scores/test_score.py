@@ -9,7 +9,6 @@ import pytest
 from refusals import refused
 
 from transfer.scores.score import (
-    STAGES,
     Score,
     append_scores,
     collect_scores,
@@ -18,6 +17,7 @@ from transfer.scores.score import (
     read_scores,
     utc_now,
 )
+from transfer.stage import CIE, DECIBEL, SHARE, STAGES, Metric, Stage
 
 FIELDS = {
     "method": "colorization",
@@ -177,8 +177,13 @@ class TestReadErrors:
             ("value", float("nan"), "from 0 to 100"),
             ("value", 101, "from 0 to 100"),
             ("value", True, "from 0 to 100"),
+            ("value", float("inf"), "from 0 to 100"),
+            ("value", -0.1, "from 0 to 100"),
             ("unit", "fraction", ("percent",)),
-            ("stage", "probe", STAGES),
+            ("unit", "dB", ("percent",)),
+            ("metric", "mean_iou", ("top1", "top5", "top1_best", "top5_best")),
+            ("stage", "probe", tuple(STAGES)),
+            ("stage", [], tuple(STAGES)),
             ("method", " ", "text"),
             ("backbone_sha256", "a" * 63, "64"),
             ("split_fingerprint", None, "64"),
@@ -214,7 +219,7 @@ class TestReadErrors:
     def test_a_new_score_is_checked_as_a_read_one(self):
         with refused(" value ", received="nan", allowed="from 0 to 100"):
             score(value=float("nan"))
-        with refused(" stage ", received="'probe'", allowed=STAGES):
+        with refused(" stage ", received="'probe'", allowed=tuple(STAGES)):
             score(stage="probe")
 
     @pytest.mark.parametrize("config", [{"lr": float("nan")}, {"model": dict}])
@@ -246,7 +251,7 @@ class TestLatest:
         [
             {"method": "random"},
             {"backbone_sha256": "c" * 64},
-            {"stage": "voc-detection"},
+            {"stage": "voc-detection", "metric": "coco_ap"},
             {"protocol": "zhang2016"},
             {"setting": "conv4"},
             {"metric": "top5"},
@@ -268,3 +273,44 @@ class TestLatest:
 def test_a_score_is_frozen():
     with pytest.raises(dataclasses.FrozenInstanceError):
         score().value = 1.0
+
+
+class TestUnits:
+    """A stage's declaration says in which unit its scores are, and within which bounds."""
+
+    @pytest.fixture(autouse=True)
+    def stages(self, monkeypatch):
+        metrics = (
+            Metric("psnr", "PSNR", DECIBEL, headline=True),
+            Metric("rmse", "RMSE", CIE, higher_is_better=False),
+            Metric("ssim", "SSIM", SHARE),
+        )
+        monkeypatch.setitem(STAGES, "colours", Stage("colours", "Colours", "nowhere:colours", metrics))
+
+    @pytest.mark.parametrize(
+        ("metric", "unit", "value"),
+        [("psnr", "dB", -3.5), ("psnr", "dB", 120.0), ("rmse", "CIE", 250.0), ("ssim", "share", 1)],
+    )
+    def test_other_units_are_written_and_read(self, metric, unit, value, tmp_path):
+        one = score(stage="colours", metric=metric, unit=unit, value=value)
+        append_scores(tmp_path / "results.jsonl", [one])
+        assert read_scores([tmp_path / "results.jsonl"]) == [one]
+
+    @pytest.mark.parametrize(
+        ("metric", "unit", "value", "field", "allowed"),
+        [
+            ("psnr", "percent", 20.0, "unit", ("dB",)),
+            ("psnr", "dB", float("-inf"), "value", "allowed are numbers in dB, not NaN"),
+            ("rmse", "CIE", -0.1, "value", "numbers in CIE from 0 up"),
+            ("ssim", "share", 1.1, "value", "numbers in share from 0 to 1"),
+            ("top1", "percent", 20.0, "metric", ("psnr", "rmse", "ssim")),
+        ],
+    )
+    def test_what_the_stage_does_not_declare_names_file_and_line(
+        self, metric, unit, value, field, allowed, tmp_path
+    ):
+        path = tmp_path / "results.jsonl"
+        odd = FIELDS | {"stage": "colours", "metric": metric, "unit": unit, "value": value}
+        path.write_text(json.dumps(FIELDS) + "\n" + json.dumps(odd) + "\n")
+        with refused(f"{path}, line 2", f" {field} ", "colours", received=repr(odd[field]), allowed=allowed):
+            read_scores([path])
