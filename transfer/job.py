@@ -55,8 +55,8 @@ class Measurement:
 
     Attributes:
         setting: What was trained or probed, for instance ``conv5`` or ``all``.
-        metric: Name of the metric, for instance ``top1``.
-        value: In percent, 0..100.
+        metric: Name of one of the stage's metrics, for instance ``top1``.
+        value: In that metric's unit.
         split: What was trained on and scored on, for instance ``train->val``.
         split_fingerprint: SHA-256 of the lists of both.
         outcomes: What was found on each test image, if the stage keeps it.

@@ -83,7 +83,7 @@ def score(
                 return []
             scores = _scores(job, data_name(named), loaded, stage, folder.name, measurements, seconds)
             for one in scores:
-                line = f"{one.method:>14}  {one.setting:>8}  {one.metric:<12} {one.value:6.2f}"
+                line = _line(one)
                 LOG.info(line)
                 if show is not None:
                     show(line)
@@ -115,7 +115,8 @@ def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[Path]
     folder = runs / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     again = folder.exists()
     write_whole(folder / "config.json", content)
-    handler = logging.FileHandler(folder / "log.txt")
+    # Names of files may hold bytes that are not UTF-8.
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
     LOG.addHandler(handler)
     try:
@@ -161,6 +162,12 @@ def _recorded(job: Job, stage: str, loaded: LoadedBackbone) -> AbstractContextMa
     return recorded(job.work_dir / "runs", name, record)
 
 
+def _line(score: Score) -> str:
+    unit = STAGES[score.stage].metric(score.metric).unit
+    number = f"{score.value:6.{max(2, unit.decimals)}f} {unit.label}"
+    return f"{score.method:>14}  {score.setting:>8}  {score.metric:<12} {number}".rstrip()
+
+
 def _scores(
     job: Job,
     data: str,
@@ -185,7 +192,7 @@ def _scores(
             setting=measured.setting,
             metric=measured.metric,
             value=measured.value,
-            unit="percent",
+            unit=STAGES[stage].metric(measured.metric).unit.name,
             seed=job.seed,
             processes=rank_and_world_size()[1],
             run=run,

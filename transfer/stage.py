@@ -10,6 +10,8 @@ from importlib import import_module
 from types import MappingProxyType
 from typing import Any, Literal
 
+from pretext.checks import check_choice
+
 
 @dataclass(frozen=True)
 class Unit:
@@ -17,8 +19,9 @@ class Unit:
 
     Attributes:
         name: What score lines say, for instance ``percent``.
-        symbol: What stands behind a number or on an axis: ``%``, ``dB``.
-        difference: What a difference between two such numbers is counted in: ``points``, ``dB``.
+        symbol: What stands on an axis: ``%``, ``dB``.
+        numbers: What such numbers are called: ``percentages``, ``dB``.
+        differences: What differences between them are counted in: ``points``, ``dB``.
         decimals: Decimals in tables.
         low: Lowest possible value.
         high: Highest possible value.
@@ -26,10 +29,24 @@ class Unit:
 
     name: str
     symbol: str
-    difference: str
+    numbers: str
+    differences: str
     decimals: int = 1
     low: float = -math.inf
     high: float = math.inf
+
+    @property
+    def label(self) -> str:
+        """What headings and lines say of the unit; empty for percent, which goes without saying."""
+        return "" if self.name == "percent" else self.symbol
+
+    @property
+    def bounds(self) -> str:
+        """Which values are allowed, as a sentence."""
+        low = "" if self.low == -math.inf else f" from {self.low:g}"
+        high = "" if self.high == math.inf else f" to {self.high:g}"
+        up = " up" if low and not high else ""
+        return f"allowed are numbers in {self.name}{low}{high}{up}, not NaN or infinite"
 
     def text(self, value: float, std: float | None = None) -> str:
         """Return a value as tables show it, with its deviation if there is one."""
@@ -40,10 +57,10 @@ class Unit:
         return f"{value:+.{self.decimals}f}"
 
 
-PERCENT = Unit("percent", "%", "points", 1, 0.0, 100.0)
-SHARE = Unit("share", "", "", 3, 0.0, 1.0)
-DECIBEL = Unit("dB", "dB", "dB", 2)  # of an error: may be negative
-CIE = Unit("CIE", "CIE units", "CIE units", 2, 0.0)
+PERCENT = Unit("percent", "%", "percentages", "points", 1, 0.0, 100.0)
+SHARE = Unit("share", "share", "shares", "shares", 3, 0.0, 1.0)
+DECIBEL = Unit("dB", "dB", "dB", "dB", 2)  # of an error: may be negative
+CIE = Unit("CIE", "CIE units", "CIE units", "CIE units", 2, 0.0)
 #: By the names in score lines.
 UNITS: Mapping[str, Unit] = MappingProxyType({unit.name: unit for unit in (PERCENT, SHARE, DECIBEL, CIE)})
 
@@ -59,6 +76,7 @@ class Metric:
         higher_is_better: False for an error.
         headline: Whether the summary shows it for runs of no paper's protocol.
         compared: Whether runs keep outcomes by image, so that methods can be compared by a paired bootstrap.
+        axis: What an axis says before the unit, if that is not the title.
         note: Sentence for the legend, if the title does not say enough.
     """
 
@@ -68,7 +86,19 @@ class Metric:
     higher_is_better: bool = True
     headline: bool = False
     compared: bool = False
+    axis: str = ""
     note: str = ""
+
+    @property
+    def heading(self) -> str:
+        """The title with the unit and, for an error, an arrow: ``PSNR (dB)``, ``RMSE (CIE units) ↓``."""
+        unit = f" ({self.unit.label})" if self.unit.label else ""
+        return f"{self.title}{unit}{'' if self.higher_is_better else ' ↓'}"
+
+    @property
+    def axis_label(self) -> str:
+        """The title with the unit, for an axis: ``top-1 accuracy (%)``."""
+        return f"{self.axis or self.title} ({self.unit.symbol})"
 
     def accepts(self, value: float) -> bool:
         """Whether the value is a finite number within the unit's bounds."""
@@ -88,8 +118,8 @@ class Stage:
         layers: How the command takes layers: as its first ``argument``, as the ``override`` layers=..., or not at all.
         judges: What the command takes.
         by_layer: Title of the plot by layer, if there is one.
-        headline_by_config: Names of the metrics that count for a run with the given config and no paper's protocol;
-            None for those marked ``headline``.
+        headline_by_config: Names of the metrics that count for a run with the given config, whatever its protocol;
+            None for the protocol's metric, or those marked ``headline``.
     """
 
     name: str
@@ -112,15 +142,22 @@ class Stage:
         """Name of its config in ``configs/transfer``, and of its section in the configs of data sets."""
         return self.name.replace("-", "_")
 
-    def metric(self, name: str) -> Metric | None:
-        """Return the metric of that name; None if the stage does not measure it."""
-        return next((metric for metric in self.metrics if metric.name == name), None)
+    def metric(self, name: str) -> Metric:
+        """Return the metric of that name; InputError if the stage does not measure it."""
+        named = {metric.name: metric for metric in self.metrics}
+        check_choice(f"metric of {self.name}", name, named)
+        return named[name]
 
-    def headlines(self, config: Mapping[str, Any]) -> tuple[str, ...]:
-        """Return the metrics that count for a run with this config, unless its protocol names one."""
+    def headlines(self, config: Mapping[str, Any], reported: str | None = None) -> tuple[str, ...]:
+        """Return the names of the metrics that count for a run.
+
+        Args:
+            config: The run's resolved config.
+            reported: The metric that the paper reports whose protocol the config names; None if it names none.
+        """
         if self.headline_by_config is not None:
             return self.headline_by_config(config)
-        return tuple(metric.name for metric in self.metrics if metric.headline)
+        return (reported,) if reported else tuple(metric.name for metric in self.metrics if metric.headline)
 
     def load(self) -> Callable[..., Any]:
         """Import the function; only now, as each stage's libraries take seconds to import."""
@@ -156,9 +193,11 @@ STAGES: Mapping[str, Stage] = MappingProxyType(
                 "Linear probe",
                 "transfer.stages.linear_probe:linear_probe",
                 (
-                    Metric("top1", "top-1", headline=True, compared=True),
+                    Metric("top1", "top-1", headline=True, compared=True, axis="top-1 accuracy"),
                     Metric("top5", "top-5"),
-                    Metric("top1_best", "top-1, best epoch", compared=True),
+                    Metric(
+                        "top1_best", "top-1, best epoch", compared=True, axis="top-1, best epoch accuracy"
+                    ),
                     Metric("top5_best", "top-5, best epoch"),
                 ),
                 layers="argument",

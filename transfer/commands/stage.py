@@ -30,8 +30,10 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         f" are taken ({', '.join(config_names('data'))}; default: those of the toy world); and overrides of the"
         " settings' keys",
     )
-    ids = [protocol.id for protocol in PROTOCOLS.values() if protocol.stage == name]
-    parser.add_argument("--protocol", metavar="ID", help=f"the settings of a paper: {', '.join(ids)}")
+    ids = ", ".join(protocol.id for protocol in PROTOCOLS.values() if protocol.stage == name)
+    parser.add_argument(
+        "--protocol", metavar="ID", help=f"the settings of a paper: {ids or 'there is none yet'}"
+    )
     parser.add_argument("--config", metavar="FILE", help="settings of your own")
     add_run_options(parser)
 

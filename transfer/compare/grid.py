@@ -30,8 +30,6 @@ STAGE = {
 }  # fmt: skip
 #: Keys that an entry must have, if they are among its keys.
 REQUIRED = ("train", "initialize", "photos", "stage")
-#: Stages that probe chosen layers.
-LAYER_STAGES = tuple(stage.name for stage in STAGES.values() if stage.layers is not None)
 
 
 @dataclass(frozen=True)
@@ -247,10 +245,11 @@ def _chosen_layers(stage: _Stage, names: Sequence[str]) -> str:
     column, given = stage.column, stage.layers
     if stage.stage.layers is None:
         if given is not None:
+            by_layers = [name for name, declared in STAGES.items() if declared.layers is not None]
             raise InputError(
                 f"the stage {column} takes no layers: it is {stage.stage.name}",
                 received=given,
-                allowed=f"only {' and '.join(LAYER_STAGES)} take layers",
+                allowed=f"only {' and '.join(by_layers)} take layers",
             )
         return ""
     if given is not None and not isinstance(given, str):

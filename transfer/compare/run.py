@@ -4,7 +4,6 @@ Each cell is one command of ``python -m pretext`` or ``python -m transfer``, in 
 cell that fails, or a comparison that is killed, loses no other cell.
 """
 
-import fcntl
 import os
 import shlex
 import subprocess
@@ -15,7 +14,6 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
-from typing import IO
 
 import torch
 from rich.console import Console
@@ -24,9 +22,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from pretext.errors import InputError
+from pretext.locks import Lock, try_lock
 from transfer.compare.grid import Task
 from transfer.report.tables import headline_metrics
 from transfer.scores.score import RESULTS_NAME, read_scores
+from transfer.stage import STAGES
 
 #: Seconds between two looks at the running cells.
 POLL_SECONDS = 0.2
@@ -36,12 +36,15 @@ PATIENCE_SECONDS = 10.0
 
 @dataclass
 class Running:
-    """A task whose process runs; this process and that one both hold the locks of its folder and its slot."""
+    """A task whose process runs; this process and that one both hold the locks of its folder and its slot.
+
+    On a file system without locks this process alone holds them.
+    """
 
     task: Task
     process: "subprocess.Popen[bytes]"
     slot: int
-    locks: Sequence[IO[str]]
+    locks: Sequence[Lock]
     began: float = field(default_factory=time.monotonic)
 
 
@@ -119,41 +122,40 @@ def _start_ready(
     free = [slot for slot in range(slots) if slot not in {one.slot for one in running}]
     ready = [task for task in waiting if task.needs is None or task.needs.done]
     for slot in free:
+        if not ready:
+            break
         # A process that outlived an earlier, killed comparison still holds its slot.
         slot_lock = _lock(work_dir / f"slot-{slot}.lock")
         if slot_lock is None:
             continue
         for task in ready:
             task_lock = _lock(task.folder / "lock")
-            if task_lock is None or task.done:
+            if task_lock is None:
                 continue
-            process = _spawn(task, slot, slots, [slot_lock.fileno(), task_lock.fileno()])
-            started.append(Running(task, process, slot, (slot_lock, task_lock)))
+            if task.done:
+                task_lock.release()
+                continue
+            locks = (slot_lock, task_lock)
+            started.append(Running(task, _spawn(task, slot, slots, locks), slot, locks))
             ready.remove(task)
             break
         else:
-            slot_lock.close()
+            slot_lock.release()
     return started
 
 
-def _lock(path: Path) -> IO[str] | None:
-    """Open and lock a file; None if another process has locked it."""
+def _lock(path: Path) -> Lock | None:
+    """Take a lock; None if another process holds it."""
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        file = path.open("w")
+        return try_lock(path)
     except OSError as error:
         raise InputError(
             f"cannot write {path}: {error.strerror}", allowed="choose another --work-dir"
         ) from error
-    try:
-        fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
-        file.close()
-        return None
-    return file
 
 
-def _spawn(task: Task, slot: int, slots: int, locks: Sequence[int]) -> "subprocess.Popen[bytes]":
+def _spawn(task: Task, slot: int, slots: int, locks: Sequence[Lock]) -> "subprocess.Popen[bytes]":
     environment, gpus = dict(os.environ), devices()
     if gpus:
         environment["CUDA_VISIBLE_DEVICES"] = gpus[slot % len(gpus)]
@@ -164,8 +166,9 @@ def _spawn(task: Task, slot: int, slots: int, locks: Sequence[int]) -> "subproce
         output.write(f"$ {shlex.join(task.command())}\n".encode())
         output.flush()
         # The process inherits the locks: if this one is killed, the next one waits for it and runs nothing twice.
+        inherited = [lock.descriptor for lock in locks if lock.descriptor is not None]
         return subprocess.Popen(
-            task.command(), stdout=output, stderr=output, env=environment, pass_fds=tuple(locks)
+            task.command(), stdout=output, stderr=output, env=environment, pass_fds=inherited
         )
 
 
@@ -174,7 +177,7 @@ def _collect(running: Sequence[Running]) -> tuple[list[Running], list[Task], lis
     ended = [one for one in running if one.process.poll() is not None]
     for one in ended:
         for lock in one.locks:
-            lock.close()
+            lock.release()
     lost = [one.task for one in ended if one.process.returncode != 0 or not one.task.done]
     return [one for one in running if one not in ended], [one.task for one in ended], lost
 
@@ -187,8 +190,9 @@ def _stop(running: Sequence[Running]) -> None:
             one.process.wait(PATIENCE_SECONDS)
         except subprocess.TimeoutExpired:
             one.process.kill()
+            one.process.wait()
         for lock in one.locks:
-            lock.close()
+            lock.release()
 
 
 @contextmanager
@@ -240,6 +244,7 @@ def _headline(task: Task) -> str:
     except InputError:
         return "?"
     # The last of several settings is the deepest.
-    names = headline_metrics(scores[0].stage, scores[0].config)
-    shown = [score for score in scores if score.metric == names[0]]
-    return f"{shown[-1].value:.1f}" if shown else "?"
+    stage = STAGES[scores[0].stage]
+    metric = stage.metric(headline_metrics(stage.name, scores[0].config)[0])
+    shown = [score for score in scores if score.metric == metric.name]
+    return f"{metric.unit.text(shown[-1].value)} {metric.unit.label}".rstrip() if shown else "?"

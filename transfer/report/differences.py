@@ -10,18 +10,9 @@ from pathlib import Path
 import numpy as np
 
 from pretext.errors import InputError
-from transfer.report.tables import METRIC_NAMES, MISSING, Benchmark, Column, Results, Row
+from transfer.report.tables import MISSING, Benchmark, Column, Results, Row
 from transfer.scores.outcomes import OUTCOMES_NAME, Difference, difference_of, load_outcomes, resampled
 from transfer.scores.score import Score
-
-#: Metrics that are compared: those of the papers' tables and of the summary for which runs keep outcomes.
-COMPARED = {
-    "linear-probe": ("top1", "top1_best"),
-    "voc-classification": ("mean_ap_sklearn", "mean_ap_voc07"),
-    "voc-svm": ("mean_ap_voc07", "mean_ap_voc10"),
-    "voc-detection": ("mean_ap_voc07",),
-    "voc-segmentation": ("mean_iou",),
-}
 
 
 @dataclass(frozen=True)
@@ -34,9 +25,11 @@ class Pair:
     difference: Difference
 
     def text(self) -> str:
-        """Return the points and their interval, with a mark if zero is outside."""
-        interval = f"{self.difference.points:+.1f} [{self.difference.low:+.1f}, {self.difference.high:+.1f}]"
-        return interval + (" *" if self.difference.low > 0 or self.difference.high < 0 else "")
+        """Return the difference and its interval, with a mark if zero is outside."""
+        found = self.difference
+        numbers = map(self.column.measures.unit.difference_text, (found.value, found.low, found.high))
+        mark = " *" if found.low > 0 or found.high < 0 else ""
+        return "{} [{}, {}]".format(*numbers) + mark
 
 
 @dataclass(frozen=True)
@@ -74,7 +67,7 @@ def pairs(results: Results, work_dirs: Sequence[Path]) -> list[Pair]:
     }
     scores: dict[tuple[Row, Column], list[Score]] = defaultdict(list)
     for row, column, score in results.placed:
-        if column.metric in COMPARED[column.benchmark.stage]:
+        if column.measures.compared:
             scores[row, column].append(score)
     drawn = {key: _draw(group, paths) for key, group in scores.items()}
     found = []
@@ -91,17 +84,16 @@ def pairs(results: Results, work_dirs: Sequence[Path]) -> list[Pair]:
 def difference_tables(compared: Sequence[Pair]) -> list[DifferenceTable]:
     """Set differences, in the order of `pairs`, as tables."""
     tables = []
-    by_metric = groupby(compared, key=lambda pair: (pair.column.benchmark, pair.column.metric))
+    by_metric = groupby(compared, key=lambda pair: (pair.column.benchmark, pair.column.measures))
     for (benchmark, metric), group in by_metric:
         texts: dict[tuple[Row, Row], dict[str, str]] = defaultdict(dict)
         for pair in group:
             texts[pair.first, pair.second][pair.column.setting] = pair.text()
         settings = list(dict.fromkeys(setting for found in texts.values() for setting in found))
-        name = METRIC_NAMES.get(metric, metric)
         tables.append(
             DifferenceTable(
                 benchmark,
-                ("methods", *(f"{setting} {name}" for setting in settings)),
+                ("methods", *(f"{setting} {metric.heading}" for setting in settings)),
                 tuple(
                     (_methods(*rows), *(found.get(setting, MISSING) for setting in settings))
                     for rows, found in texts.items()

@@ -16,11 +16,13 @@ from pretext.files import write_whole
 from transfer.report.differences import Pair, difference_tables, pairs
 from transfer.report.papers import latex_tables, paper_tables, papers_csv
 from transfer.report.plots import Picture, color_grids, layer_plots
-from transfer.report.tables import STAGE_NAMES, Benchmark, Cell, Results, collect_results, natural_key
+from transfer.report.tables import Benchmark, Cell, Results, collect_results, natural_key
 from transfer.report.views import (
     benchmark_note,
     benchmark_title,
     console_table,
+    differences_in,
+    in_units,
     legend,
     markdown_lines,
     markdown_table,
@@ -28,6 +30,7 @@ from transfer.report.views import (
     table_view,
 )
 from transfer.scores.score import RESULTS_NAME, Score, collect_scores, select_scores
+from transfer.stage import STAGES
 
 __all__ = ["ReportPaths", "build_report", "console_table"]
 
@@ -36,12 +39,6 @@ CSV_FIELDS = (
     *("method", "backbone", "recipe", "backbone_sha256", "stage", "data", "protocol", "split"),
     *("split_fingerprint", "config_id", "processes", "metric", "setting", "unit"),
     *("mean", "std", "n", "seeds"),
-)
-
-DIFFERENCES_NOTE = (
-    "First method minus second, in points: the mean over their runs, with the 95 % interval of a paired bootstrap over"
-    " the test images (1,000 draws). * marks intervals that exclude zero. They cover the choice of test images, not of"
-    " seeds: for that see the deviations above."
 )
 
 #: Columns of the table of runs.
@@ -84,8 +81,8 @@ def build_report(
         places = ", ".join(str(folder.resolve()) for folder in work_dirs)
         raise InputError(
             f"there are no scores to report: no line in any {RESULTS_NAME} below {places}",
-            allowed="make some with tools/linear_probe.sh, tools/voc_classification.sh, tools/voc_detection.sh or"
-            " tools/voc_segmentation.sh, or name their folder with --work-dir",
+            allowed=f"make some with python -m transfer and one of {', '.join(STAGES)}, or name their folder with"
+            " --work-dir",
         )
     results = collect_results(select_scores(scores, where or {}))
     grids = [grid for folder in work_dirs for grid in color_grids(folder)]
@@ -113,7 +110,7 @@ def csv_report(results: Results) -> str:
     for column in results.columns:
         for row in results.rows:
             cell = results.cells.get((row, column))
-            identity = vars(row) | vars(column.benchmark) | vars(column) | {"unit": "percent"}
+            identity = vars(row) | vars(column.benchmark) | vars(column) | {"unit": column.measures.unit.name}
             identity = {key: value for key, value in identity.items() if key in CSV_FIELDS}
             writer.writerow(identity | ({"n": 0} if cell is None else _csv_numbers(cell)))
     return output.getvalue()
@@ -129,15 +126,24 @@ def differences_csv(compared: Sequence[Pair]) -> str:
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
     identity = ("stage", "data", "protocol", "split", "config_id", "metric", "setting")
-    writer.writerow(
-        (*identity, "first", "first_backbone", "second", "second_backbone", "points", "low", "high")
-    )
+    compared_rows = ("first", "first_backbone", "second", "second_backbone")
+    writer.writerow((*identity, *compared_rows, "unit", "difference", "low", "high"))
     for pair in compared:
         known = vars(pair.column.benchmark) | vars(pair.column)
         found = pair.difference
         rows = (pair.first.label, pair.first.backbone, pair.second.label, pair.second.backbone)
-        writer.writerow((*(known[key] for key in identity), *rows, found.points, found.low, found.high))
+        numbers = (pair.column.measures.unit.name, found.value, found.low, found.high)
+        writer.writerow((*(known[key] for key in identity), *rows, *numbers))
     return output.getvalue()
+
+
+def differences_note(compared: Sequence[Pair]) -> str:
+    """Return what the numbers in the tables of differences mean."""
+    return (
+        f"First method minus second, in {differences_in([pair.column for pair in compared])}: the mean over their runs,"
+        " with the 95 % interval of a paired bootstrap over the test images (1,000 draws). * marks intervals that"
+        " exclude zero. They cover the choice of test images, not of seeds: for that see the deviations above."
+    )
 
 
 def markdown_report(results: Results, compared: Sequence[Pair]) -> str:
@@ -162,7 +168,7 @@ def markdown_report(results: Results, compared: Sequence[Pair]) -> str:
             lines += [(origin, entry.method, *entry.cells) for entry in part]
         parts += [f"## {markdown_text(paper.title)}", markdown_lines(lines), _markdown_list(paper.notes)]
     if compared:
-        parts += ["## Differences", markdown_text(DIFFERENCES_NOTE)]
+        parts += ["## Differences", markdown_text(differences_note(compared))]
         for table in difference_tables(compared):
             parts += [markdown_text(titles[table.benchmark]), markdown_lines([table.headings, *table.lines])]
     parts += ["## Provenance", markdown_lines([PROVENANCE_HEADINGS, *provenance(results)])]
@@ -192,16 +198,19 @@ def html_report(results: Results, compared: Sequence[Pair], grids: Sequence[Pict
     return _template().render(
         summary=table_view(results, results.summary_columns(), every_row=True),
         sections=sections,
-        stages=STAGE_NAMES,
+        main_metric=f"Main metric of each benchmark, {in_units(results.summary_columns())}",
         legend=legend(results),
         # matplotlib escapes its own text; Jinja escapes everything else.
-        plots=[(plot, Markup(plot.content)) for plot in layer_plots(results)],
+        plots={
+            title: [(plot, Markup(plot.content)) for plot in plots]
+            for title, plots in layer_plots(results).items()
+        },
         papers=paper_tables(results),
         differences=[
             (f"[{results.number(table.benchmark)}] {benchmark_title(table.benchmark)}", table)
             for table in difference_tables(compared)
         ],
-        differences_note=DIFFERENCES_NOTE,
+        differences_note=differences_note(compared),
         grids=grids,
         headings=PROVENANCE_HEADINGS,
         provenance=provenance(results),

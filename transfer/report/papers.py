@@ -10,10 +10,12 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from transfer.protocols import PROTOCOLS, departures
-from transfer.report.tables import MISSING, Benchmark, Cell, Column, Results, Row, probe_metric
-from transfer.scores.published import MARKS, Published, probe_task, published_table
+from transfer.report.tables import MISSING, Benchmark, Column, Results, Row, headline_metrics
+from transfer.scores.published import MARKS, Published, published_table, task_by_layer
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
+#: The stage of figure 7.
+_PROBE = "linear-probe"
 
 
 @dataclass(frozen=True)
@@ -68,6 +70,10 @@ def _fixed(metric: str) -> Callable[[Mapping[str, object]], str]:
     return lambda config: metric
 
 
+def _probe_metric(config: Mapping[str, object]) -> str:
+    return headline_metrics(_PROBE, config)[0]
+
+
 _CLASSIFICATION, _DETECTION = "VOC07 classification", "VOC07 detection (Fast R-CNN)"
 _SEGMENTATION = "VOC12 segmentation (FCN-AlexNet, seg11valid)"
 _FAST_RCNN, _FCN = "fastrcnn_krahenbuhl2016", "fcn32s_zhang2016"
@@ -104,9 +110,9 @@ _PASCAL = (
 def paper_tables(results: Results) -> list[PaperTable]:
     """Return figure 7 for each data set that was probed, and table 2 if any of it was measured."""
     tables = []
-    for data in sorted({b.data for b in results.benchmarks if b.stage == "linear-probe"}):
+    for data in sorted({b.data for b in results.benchmarks if b.stage == _PROBE}):
         columns = [
-            PaperColumn(layer, probe_task(data), "linear-probe", layer, probe_metric) for layer in LAYERS
+            PaperColumn(layer, task_by_layer(_PROBE, data), _PROBE, layer, _probe_metric) for layer in LAYERS
         ]
         title = f"Linear classification on {data}, top-1 (figure 7 of Zhang et al. 2016)"
         tables.append(_table(results, title, columns, data))
@@ -159,22 +165,20 @@ def _measured(
             cells = [_cell(results, row, column, benchmark) for column in columns]
             if any(cells):
                 used[benchmark] = None
-                texts = tuple(MISSING if cell is None else _text(cell) for cell in cells)
+                texts = tuple(cell or MISSING for cell in cells)
                 color = ", color" if results.configs[benchmark.config_id].get("color") else ""
                 where = f"{benchmark.protocol}{color}, {benchmark.data} [{results.number(benchmark)}]"
                 lines.append(PaperLine(f"{row.label} ({row.backbone}), {where}", texts))
     return tuple(lines), sorted(used, key=results.number)
 
 
-def _cell(results: Results, row: Row, column: PaperColumn, benchmark: Benchmark) -> Cell | None:
+def _cell(results: Results, row: Row, column: PaperColumn, benchmark: Benchmark) -> str | None:
     config = results.configs[benchmark.config_id]
     if benchmark.stage != column.stage or not column.accepts(str(config.get("protocol"))):
         return None
-    return results.cells.get((row, Column(benchmark, column.metric(config), column.setting)))
-
-
-def _text(cell: Cell) -> str:
-    return f"{cell.mean:.1f}" + ("" if cell.std is None else f" ± {cell.std:.1f}")
+    measured = Column(benchmark, column.metric(config), column.setting)
+    cell = results.cells.get((row, measured))
+    return None if cell is None else measured.measures.unit.text(cell.mean, cell.std)
 
 
 def _note(results: Results, benchmark: Benchmark) -> str:

@@ -15,17 +15,17 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from transfer.report.tables import (
-    METRIC_NAMES,
     RANDOM,
     Benchmark,
     Cell,
     Column,
     Results,
     Row,
+    headline_metrics,
     natural_key,
-    probe_metric,
 )
-from transfer.scores.published import FIGURE_7, probe_task, published_table
+from transfer.scores.published import FIGURE_7, published_table, task_by_layer
+from transfer.stage import STAGES, Metric
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; markers differ as well.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -42,24 +42,29 @@ class Picture:
     content: str
 
 
-def layer_plots(results: Results) -> list[Picture]:
-    """Plot linear probe accuracy by layer, with a line per method, as in figure 7 of Zhang et al. 2016.
+def layer_plots(results: Results) -> dict[str, list[Picture]]:
+    """Plot a stage's main metric by layer, with a line per method, as in figure 7 of Zhang et al. 2016.
 
-    There is a plot for each benchmark and architecture with a backbone that was probed at two layers or more. Bars are
+    There is a plot for each benchmark and architecture with a backbone that was judged at two layers or more. Bars are
     standard deviations over seeds. For data with published numbers, AlexNet's plot also shows the figure's methods as
     thin gray lines.
+
+    Returns:
+        The plots by their stages' titles for them; stages that have none are left out.
     """
-    plots = []
+    plots: dict[str, list[Picture]] = {}
     for benchmark in results.benchmarks:
-        if benchmark.stage != "linear-probe":
+        stage = STAGES[benchmark.stage]
+        if not stage.by_layer:
             continue
-        metric = probe_metric(results.configs[benchmark.config_id])
-        columns = [c for c in results.columns if c.benchmark == benchmark and c.metric == metric]
+        metric = stage.metric(headline_metrics(stage.name, results.configs[benchmark.config_id])[0])
+        columns = [c for c in results.columns if c.benchmark == benchmark and c.measures == metric]
         for backbone in dict.fromkeys(row.backbone for row in results.rows):
             curves = {row: _curve(results, row, columns) for row in results.rows if row.backbone == backbone}
             curves = {row: cells for row, cells in curves.items() if cells}
             if max(map(len, curves.values()), default=0) > 1:
-                plots.append(_layer_plot(results, benchmark, backbone, curves, metric))
+                plot = _layer_plot(results, benchmark, backbone, curves, metric)
+                plots.setdefault(stage.by_layer, []).append(plot)
     return plots
 
 
@@ -72,7 +77,7 @@ def _layer_plot(
     benchmark: Benchmark,
     backbone: str,
     curves: Mapping[Row, Mapping[str, Cell]],
-    metric: str,
+    metric: Metric,
 ) -> Picture:
     layers = sorted({layer for cells in curves.values() for layer in cells}, key=natural_key)
     # Text stays text; the salt makes the ids, and so the file, the same every time.
@@ -82,9 +87,9 @@ def _layer_plot(
         for number, (row, cells) in enumerate(curves.items()):
             _draw_curve(axes, number, row, layers, cells)
         if backbone == "alexnet":
-            _draw_published(axes, benchmark.data, layers)
+            _draw_published(axes, benchmark, layers)
         axes.set_xticks(range(len(layers)), layers, parse_math=False)
-        axes.set_ylabel(f"{METRIC_NAMES[metric]} accuracy (%)")
+        axes.set_ylabel(metric.axis_label)
         axes.grid(axis="y", alpha=0.3)
         axes.spines[["top", "right"]].set_visible(False)
         lines_drawn = len(axes.get_legend_handles_labels()[1])
@@ -98,11 +103,12 @@ def _layer_plot(
         figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
     title = f"[{results.number(benchmark)}] {benchmark.data}, {backbone}, protocol {benchmark.protocol}"
     lines = [
-        f"{row.label}: " + ", ".join(f"{layer} {cells[layer].mean:.1f}" for layer in layers if layer in cells)
+        f"{row.label}: "
+        + ", ".join(f"{layer} {metric.unit.text(cells[layer].mean)}" for layer in layers if layer in cells)
         for row, cells in curves.items()
     ]
     svg = buffer.getvalue()
-    words = f"Linear probe {METRIC_NAMES[metric]} by layer. {'; '.join(lines)}"
+    words = f"{STAGES[benchmark.stage].title} {metric.heading} by layer. {'; '.join(lines)}"
     return Picture(title, words, svg[svg.index("<svg") :])
 
 
@@ -122,8 +128,8 @@ def _draw_curve(axes: Axes, number: int, row: Row, layers: Sequence[str], cells:
     )
 
 
-def _draw_published(axes: Axes, data: str, layers: Sequence[str]) -> None:
-    task = probe_task(data)
+def _draw_published(axes: Axes, benchmark: Benchmark, layers: Sequence[str]) -> None:
+    task = task_by_layer(benchmark.stage, benchmark.data)
     if task is None:
         return
     table = published_table(task)

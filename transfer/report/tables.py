@@ -10,45 +10,12 @@ from itertools import groupby
 from typing import Any
 
 from transfer.protocols import PROTOCOLS
-from transfer.scores.score import RUN_KEYS, STAGES, Score, config_id, latest_scores
+from transfer.scores.score import RUN_KEYS, Score, config_id, latest_scores
+from transfer.stage import STAGES, Metric, Unit
 
 MISSING = "—"
 RANDOM = "random"
 
-#: Titles of the stages.
-STAGE_NAMES = {
-    "linear-probe": "Linear probe",
-    "voc-classification": "VOC classification",
-    "voc-svm": "VOC classification by SVM",
-    "voc-detection": "VOC detection",
-    "voc-segmentation": "VOC segmentation",
-}
-
-#: Titles of the metrics, in the order of the columns; any other metric comes last, under its own name.
-METRIC_NAMES = {
-    "top1": "top-1",
-    "top5": "top-5",
-    "top1_best": "top-1, best epoch",
-    "top5_best": "top-5, best epoch",
-    "mean_ap_voc07": "mAP VOC07",
-    "mean_ap_voc10": "mAP VOC10",
-    "mean_ap_sklearn": "mAP sklearn",
-    "coco_ap": "COCO AP",
-    "coco_ap50": "COCO AP50",
-    "mean_iou": "mean IoU",
-    "pixel_accuracy": "pixel accuracy",
-}
-
-#: Metrics of each stage in the summary; runs of a paper's protocol have the paper's metric there.
-HEADLINES = {
-    "linear-probe": ("top1",),
-    "voc-classification": ("mean_ap_voc07",),
-    "voc-svm": ("mean_ap_voc07",),
-    "voc-detection": ("mean_ap_voc07", "coco_ap"),
-    "voc-segmentation": ("mean_iou",),
-}
-
-_SETTINGS = ("fc8", "fc6-8")
 _MAX_COLUMNS = 10
 
 
@@ -79,6 +46,11 @@ class Column:
     metric: str
     setting: str
 
+    @property
+    def measures(self) -> Metric:
+        """The metric as its stage declares it."""
+        return STAGES[self.benchmark.stage].metric(self.metric)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -103,7 +75,7 @@ class Row:
 
 @dataclass(frozen=True)
 class Cell:
-    """Mean and sample standard deviation, in percent, of the scores of one row and column.
+    """Mean and sample standard deviation of the scores of one row and column, in the metric's unit.
 
     Attributes:
         mean: Their mean.
@@ -156,7 +128,10 @@ class Results:
         return tuple(dict.fromkeys(column.benchmark for column in self.columns))
 
     def gain(self, row: Row, column: Column) -> float | None:
-        """Return the lead over the one random row of the same architecture and input space; None without it."""
+        """Return the difference from the one random row of the same architecture and input space; None without it.
+
+        For an error a gain below zero is the better one.
+        """
         cell = self.cells.get((row, column))
         same = (RANDOM, row.backbone, row.input_space)
         baselines = [r for r in self.rows if (r.method, r.backbone, r.input_space) == same]
@@ -201,16 +176,15 @@ class Results:
 
 
 def headline_metrics(stage: str, config: Mapping[str, Any]) -> tuple[str, ...]:
-    """Return the main metrics of a run with this config: that of its protocol, or else those of its stage."""
+    """Return the names of the main metrics of a run with this config; see `Stage.headlines`."""
     protocol = PROTOCOLS.get(str(config.get("protocol")))
-    if protocol is not None and protocol.stage == stage:
-        return (protocol.metric,)
-    return HEADLINES[stage]
+    is_of_stage = protocol is not None and protocol.stage == stage
+    return STAGES[stage].headlines(config, protocol.metric if is_of_stage else None)
 
 
-def probe_metric(config: Mapping[str, Any]) -> str:
-    """Return the accuracy of a linear probe that its epoch rule asks for."""
-    return "top1_best" if config.get("epoch_rule") == "best" else "top1"
+def units_of(columns: Iterable[Column]) -> tuple[Unit, ...]:
+    """Return the units that occur in some columns, each once."""
+    return tuple(dict.fromkeys(column.measures.unit for column in columns))
 
 
 def _seed_label(score: Score) -> str:
@@ -230,11 +204,11 @@ def _rank(name: str, order: Iterable[str]) -> tuple[int, list[tuple[int, int, st
 
 
 def _column_key(column: Column) -> tuple[object, ...]:
-    benchmark = column.benchmark
+    benchmark, stage = column.benchmark, STAGES[column.benchmark.stage]
     return (
-        *(STAGES.index(benchmark.stage), benchmark.data, benchmark.protocol, benchmark.split),
+        *(list(STAGES).index(stage.name), benchmark.data, benchmark.protocol, benchmark.split),
         *(benchmark.split_fingerprint, benchmark.config_id, benchmark.processes),
-        *(_rank(column.metric, METRIC_NAMES), _rank(column.setting, _SETTINGS)),
+        *(stage.metrics.index(column.measures), _rank(column.setting, stage.settings)),
     )
 
 

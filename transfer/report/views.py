@@ -11,10 +11,8 @@ from rich.table import Table
 from rich.text import Text
 
 from transfer.report.tables import (
-    METRIC_NAMES,
     MISSING,
     RANDOM,
-    STAGE_NAMES,
     Benchmark,
     Cell,
     Column,
@@ -22,8 +20,10 @@ from transfer.report.tables import (
     Row,
     collect_results,
     natural_key,
+    units_of,
 )
 from transfer.scores.score import Score
+from transfer.stage import PERCENT, STAGES, Unit
 
 #: Columns of scores in a table in the terminal.
 _CONSOLE_COLUMNS = 5
@@ -31,11 +31,19 @@ _CONSOLE_COLUMNS = 5
 
 @dataclass(frozen=True)
 class CellText:
-    """A number with a small note beside it; ``n`` is the number of scores behind it."""
+    """A number with a small note beside it.
+
+    Attributes:
+        main: The number.
+        aside: The note.
+        n: Number of scores behind it.
+        is_better: Of a gain: whether the method is better than random; None if there is no gain.
+    """
 
     main: str
     aside: str = ""
     n: int = 0
+    is_better: bool | None = None
 
     def __str__(self) -> str:
         return f"{self.main} ({self.aside})" if self.aside else self.main
@@ -43,21 +51,27 @@ class CellText:
 
 @dataclass(frozen=True)
 class Line:
-    """One line of a table: the scores of a row, or its gain over random."""
+    """One line of a table: the scores of a row, or its gain over random, counted in what ``gain_in`` says."""
 
     label: str
     backbone: str
     seeds: tuple[str, ...]
     hashes: str
-    is_gain: bool
     cells: tuple[CellText, ...]
+    gain_in: str = ""
+
+    @property
+    def is_gain(self) -> bool:
+        """Whether it is the gain over random."""
+        return bool(self.gain_in)
 
 
 @dataclass(frozen=True)
 class Group:
     """Columns under one heading: the settings of one metric of one benchmark."""
 
-    metric: str
+    heading: str
+    stage: str
     number: int
     benchmark: Benchmark
     settings: tuple[str, ...]
@@ -81,12 +95,13 @@ def table_view(results: Results, columns: Sequence[Column], every_row: bool = Fa
     """
     groups = [
         Group(
-            METRIC_NAMES.get(metric, metric),
+            metric.heading,
+            STAGES[benchmark.stage].title,
             results.number(benchmark),
             benchmark,
             tuple(c.setting for c in group),
         )
-        for (benchmark, metric), group in groupby(columns, key=lambda c: (c.benchmark, c.metric))
+        for (benchmark, metric), group in groupby(columns, key=lambda c: (c.benchmark, c.measures))
     ]
     lines = []
     for row in results.rows:
@@ -100,11 +115,11 @@ def _lines(results: Results, row: Row, columns: Sequence[Column]) -> list[Line]:
     found = [cell for cell in cells if cell is not None]
     seeds = tuple(sorted({seed for cell in found for seed in cell.seeds}, key=natural_key))
     hashes = _short_hashes(list(dict.fromkeys(sha256 for cell in found for sha256 in cell.hashes)))
-    lines = [Line(row.label, row.backbone, seeds, hashes, False, tuple(map(cell_text, cells)))]
+    texts = [cell_text(cell, column) for cell, column in zip(cells, columns, strict=True)]
+    lines = [Line(row.label, row.backbone, seeds, hashes, tuple(texts))]
     if row.method != RANDOM:
-        gains = [results.gain(row, column) for column in columns]
-        texts = tuple(CellText(MISSING if gain is None else f"{gain:+.1f}") for gain in gains)
-        lines.append(Line(row.label, row.backbone, seeds, hashes, True, texts))
+        gains = [gain_text(results.gain(row, column), column) for column in columns]
+        lines.append(Line(row.label, row.backbone, seeds, hashes, tuple(gains), differences_in(columns)))
     return lines
 
 
@@ -113,13 +128,25 @@ def _short_hashes(hashes: Sequence[str]) -> str:
     return ", ".join(sha256[:8] for sha256 in hashes[:3]) + more
 
 
-def cell_text(cell: Cell | None) -> CellText:
+def cell_text(cell: Cell | None, column: Column) -> CellText:
     """Return mean ± std (n=3; seeds 0,1,2), or the mark of a missing cell."""
     if cell is None:
         return CellText(MISSING)
-    spread = "" if cell.std is None else f" ± {cell.std:.1f}"
     aside = f"n={len(cell.seeds)}; {_seeds_text(cell.seeds)}"
-    return CellText(f"{cell.mean:.1f}{spread}", aside, len(cell.seeds))
+    return CellText(column.measures.unit.text(cell.mean, cell.std), aside, len(cell.seeds))
+
+
+def gain_text(gain: float | None, column: Column) -> CellText:
+    """Return a gain with its sign, or the mark of a missing one."""
+    if gain is None:
+        return CellText(MISSING)
+    text = column.measures.unit.difference_text(gain)
+    return CellText(text, is_better=(text[0] == "+") == column.measures.higher_is_better)
+
+
+def differences_in(columns: Sequence[Column]) -> str:
+    """Return what differences in some columns are counted in: ``points``, ``points or dB``."""
+    return " or ".join(dict.fromkeys(unit.differences for unit in units_of(columns)))
 
 
 def _seeds_text(seeds: Sequence[str]) -> str:
@@ -128,7 +155,7 @@ def _seeds_text(seeds: Sequence[str]) -> str:
 
 def benchmark_title(benchmark: Benchmark) -> str:
     """Return the stage and the data set."""
-    return f"{STAGE_NAMES[benchmark.stage]} on {benchmark.data}"
+    return f"{STAGES[benchmark.stage].title} on {benchmark.data}"
 
 
 def benchmark_note(results: Results, benchmark: Benchmark) -> str:
@@ -140,29 +167,50 @@ def benchmark_note(results: Results, benchmark: Benchmark) -> str:
     return f"protocol {benchmark.protocol} · {split} · {config}{shared}"
 
 
+def in_units(columns: Sequence[Column]) -> str:
+    """Return in what the numbers of some columns are: ``in percent``, if need be with the exceptions."""
+    units = units_of(columns)
+    if units == (PERCENT,):
+        return "in percent"
+    return "in percent unless the heading names a unit" if PERCENT in units else "in the unit of the heading"
+
+
 def legend(results: Results) -> list[str]:
     """Return an explanation of the numbers and signs in the tables."""
-    absent = [
-        name for stage, name in STAGE_NAMES.items() if all(b.stage != stage for b in results.benchmarks)
-    ]
+    there = {benchmark.stage for benchmark in results.benchmarks}
+    absent = [stage.title for stage in STAGES.values() if stage.name not in there]
+    metrics = list(dict.fromkeys(column.measures for column in results.columns))
+    notes = dict.fromkeys(metric.note for metric in metrics if metric.note)
+    arrow = any(not metric.higher_is_better for metric in metrics)
     return [
-        "Numbers are percentages: mean over n runs ± sample standard deviation (none for a single run).",
+        f"{_numbers_are(units_of(results.columns))}: mean over n runs ± sample standard deviation (none for a single"
+        " run).",
+        *(["↓ marks errors: lower is better, and a gain below zero is one."] if arrow else []),
         f"{MISSING} means missing: there is no such score. It is neither zero nor a failure.",
         *([f"Stages without any score: {', '.join(absent)}."] if absent else []),
         "Seeds are those of the transfer runs; 1/0 means pretraining seed 1, transfer seed 0.",
-        "mAP VOC07 is interpolated at 11 points, mAP VOC10 is the area under the interpolated curve, and mAP sklearn "
-        "the area under the raw curve. COCO AP is the mean over IoU thresholds from 0.50 to 0.95.",
+        *([" ".join(notes)] if notes else []),
         "Gain over random: difference between the means of the method and of random initialisation with the same "
-        f"architecture and input colours, in points; {MISSING} if there is no such row, or more than one.",
+        f"architecture and input colours, in {differences_in(results.columns)}; {MISSING} if there is no such row, or"
+        " more than one.",
         "Scores with different data, splits, protocols, configs or numbers of processes never share a column: [1], "
         "[2], ... tell them apart. Backbones share a row only if they differ in nothing but their seed.",
     ]
 
 
+def _numbers_are(units: Sequence[Unit]) -> str:
+    others = ", ".join(unit.numbers for unit in units if unit != PERCENT)
+    if not others:
+        return "Numbers are percentages"
+    if PERCENT in units:
+        return f"Numbers are percentages, or {others} where the heading says so"
+    return f"Numbers are {others}, as the heading says"
+
+
 def markdown_table(view: TableView) -> str:
     """Return a Markdown table whose first column holds the methods."""
     headings = [
-        f"{setting} {group.metric} [{group.number}]" for group in view.groups for setting in group.settings
+        f"{setting} {group.heading} [{group.number}]" for group in view.groups for setting in group.settings
     ]
     lines: list[Sequence[str]] = [["method", *headings]]
     for line in view.lines:
@@ -213,20 +261,18 @@ def _console_rows(results: Results, columns: Sequence[Column]) -> Table:
     table = Table(box=box.SIMPLE, pad_edge=False)
     table.add_column("", no_wrap=True)
     for column in columns:
-        table.add_column(
-            Text(f"{column.setting}\n{METRIC_NAMES.get(column.metric, column.metric)}"), justify="right"
-        )
+        table.add_column(Text(f"{column.setting}\n{column.measures.heading}"), justify="right")
     for row in results.rows:
         cells = [results.cells.get((row, column)) for column in columns]
         seeds = sorted({seed for cell in cells if cell for seed in cell.seeds}, key=natural_key)
         if seeds:
-            gains = [None if row.method == RANDOM else results.gain(row, column) for column in columns]
-            texts = [_console_cell(cell, gain, len(seeds)) for cell, gain in zip(cells, gains, strict=True)]
+            texts = [_console_cell(results, row, column, len(seeds)) for column in columns]
             table.add_row(Text(f"{row.label}\n  {row.backbone}, {_seeds_text(seeds)}"), *texts)
     return table
 
 
-def _console_cell(cell: Cell | None, gain: float | None, runs: int) -> Text:
-    text = cell_text(cell)
+def _console_cell(results: Results, row: Row, column: Column, runs: int) -> Text:
+    text = cell_text(results.cells.get((row, column)), column)
     fewer = f" (n={text.n})" if 0 < text.n < runs else ""
-    return Text(text.main + fewer + ("" if gain is None else f"\ngain {gain:+.1f}"))
+    gain = None if row.method == RANDOM else results.gain(row, column)
+    return Text(text.main + fewer + ("" if gain is None else f"\ngain {gain_text(gain, column)}"))

@@ -33,7 +33,10 @@ OUTCOMES_NAME = "outcomes.npz"
 
 
 class Outcomes(ABC):
-    """Arrays with one entry per test image, from which a metric can be computed for any choice of images."""
+    """Arrays with one entry per test image, from which a metric can be computed for any choice of images.
+
+    The metric is in the unit of the stage's `transfer.stage.Metric`.
+    """
 
     kind: ClassVar[str]
 
@@ -42,17 +45,33 @@ class Outcomes(ABC):
 
     @abstractmethod
     def metrics(self, times: Int[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
-        """Return the metric in percent per draw, where image i counts ``times[draw, i]`` times; NaN if undefined."""
+        """Return the metric per draw, where image i counts ``times[draw, i]`` times; NaN if undefined."""
 
     def metric(self, chosen: Int[np.ndarray, " k"] | None = None) -> float:
-        """Return the metric in percent over all images, or over chosen ones (repeats count); NaN if undefined."""
+        """Return the metric over all images, or over chosen ones (repeats count); NaN if undefined."""
         every = np.arange(len(self)) if chosen is None else chosen
         return float(self.metrics(np.bincount(every, minlength=len(self))[None])[0])
 
 
 @dataclass(frozen=True)
+class Mean(Outcomes):
+    """Mean of a number per image, in any unit.
+
+    Attributes:
+        values: (N,) the number of each image, in the metric's unit.
+    """
+
+    kind: ClassVar[str] = "mean"
+    values: Float[np.ndarray, " n"]
+
+    def metrics(self, times: Int[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
+        """See `Outcomes.metrics`."""
+        return np.asarray((times @ self.values) / times.sum(axis=1))
+
+
+@dataclass(frozen=True)
 class Accuracy(Outcomes):
-    """Share of correctly classified images.
+    """Share of correctly classified images, in percent.
 
     Attributes:
         correct: (N,) whether each image was classified correctly.
@@ -68,7 +87,7 @@ class Accuracy(Outcomes):
 
 @dataclass(frozen=True)
 class AveragePrecision(Outcomes):
-    """Mean average precision of multi-label classification.
+    """Mean average precision of multi-label classification, in percent.
 
     Attributes:
         scores: (N, C) score of each image for each class.
@@ -127,7 +146,7 @@ class AveragePrecision(Outcomes):
 
 @dataclass(frozen=True)
 class Iou(Outcomes):
-    """Mean intersection over union of segmentation.
+    """Mean intersection over union of segmentation, in percent.
 
     Attributes:
         intersection: (N, C) number of pixels of each image that belong to a class and are predicted to.
@@ -147,7 +166,7 @@ class Iou(Outcomes):
 
 @dataclass(frozen=True)
 class DetectionPrecision(Outcomes):
-    """Mean average precision of detection.
+    """Mean average precision of detection, in percent.
 
     Attributes:
         positives: (N, C) number of objects to be found, by image and class.
@@ -208,7 +227,7 @@ def _mean_over_classes(
 
 
 KINDS: Mapping[str, type[Outcomes]] = {
-    kind.kind: kind for kind in (Accuracy, AveragePrecision, Iou, DetectionPrecision)
+    kind.kind: kind for kind in (Mean, Accuracy, AveragePrecision, Iou, DetectionPrecision)
 }
 
 
@@ -251,12 +270,12 @@ class Difference:
     """Lead of one method over another.
 
     Attributes:
-        points: Difference between the means over the runs of each method, in percentage points.
+        value: Difference between the means over the runs of each method, in the metric's unit.
         low: Lower end of the 95 % interval over test images.
         high: Upper end of the interval.
     """
 
-    points: float
+    value: float
     low: float
     high: float
 
@@ -273,11 +292,11 @@ def resampled(outcomes: Outcomes, draws: int = 1000, seed: int = 0) -> Float[np.
 
 
 def difference_of(
-    points: float, first: Float[np.ndarray, " draws"], second: Float[np.ndarray, " draws"]
+    value: float, first: Float[np.ndarray, " draws"], second: Float[np.ndarray, " draws"]
 ) -> Difference:
     """Return the difference between two methods with its 95 % interval, from the metric of each in the same draws.
 
     The interval covers the choice of test images alone; the deviation in the tables covers that of seeds.
     """
     low, high = np.nanpercentile(first - second, (2.5, 97.5))
-    return Difference(points, float(low), float(high))
+    return Difference(value, float(low), float(high))

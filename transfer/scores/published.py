@@ -20,7 +20,7 @@ class Published:
         backbone: Architecture, for instance ``AlexNet``.
         task: Test, for instance ``ImageNet-1k linear probe``.
         setting: Column of the table, for instance ``conv5`` or ``fc6-8``.
-        metric: For instance ``top1``; percent unless the name says otherwise.
+        metric: For instance ``top1`` or ``PSNR dB``; in percent unless the name holds another unit.
         text: The number as printed.
         value: The number.
         source: Paper and table, or the address of the file.
@@ -42,10 +42,12 @@ class Published:
         return f"{self.text}{MARKS[self.certainty]}"
 
 
-#: Published linear probes, with the names that their data sets go by.
-_PROBE_TASKS = {
-    "ImageNet-1k linear probe": ("imagenet", "imagenet-1k", "imagenet1k", "ilsvrc2012"),
-    "Places205 linear probe": ("places205", "places"),
+#: Published tests by layer: for each stage its tasks, with the names that their data sets go by.
+TASKS_BY_LAYER = {
+    "linear-probe": {
+        "ImageNet-1k linear probe": ("imagenet", "imagenet-1k", "imagenet1k", "ilsvrc2012"),
+        "Places205 linear probe": ("places205", "places"),
+    }
 }
 #: Methods of figure 7 of Zhang et al. 2016, with the numbers as corrected in Split-Brain Autoencoders.
 FIGURE_7 = (
@@ -59,9 +61,10 @@ FIGURE_7 = (
 )
 
 
-def probe_task(data: str) -> str | None:
-    """Return the task of the published linear probes on a data set of this name; None if there are none."""
-    return next((task for task, names in _PROBE_TASKS.items() if data.lower() in names), None)
+def task_by_layer(stage: str, data: str) -> str | None:
+    """Return the task of a stage's published numbers by layer on a data set of this name; None if there are none."""
+    tasks = TASKS_BY_LAYER.get(stage, {})
+    return next((task for task, names in tasks.items() if data.lower() in names), None)
 
 
 @cache

@@ -17,6 +17,7 @@ from pretext.checks import check_choice
 from pretext.errors import InputError
 from pretext.locks import locked
 from pretext.old_names import renamed
+from transfer.stage import STAGES
 
 RESULTS_NAME = "results.jsonl"
 
@@ -28,8 +29,6 @@ IDENTITY = (
 
 #: The fields by which a report can be narrowed.
 SELECTABLE = (*IDENTITY, "backbone_seed", "pretrained_on")
-
-STAGES = ("linear-probe", "voc-classification", "voc-svm", "voc-detection", "voc-segmentation")
 
 #: Top-level config keys that tell runs of one recipe apart, or where they ran, without changing the recipe.
 RUN_KEYS = frozenset(
@@ -76,7 +75,7 @@ _TEXT = (_is_text, "it must be text that is not empty")
 _SHA256 = (_is_sha256, "it must be a SHA-256: 64 hexadecimal digits in lower case")
 _JSON_OBJECT = (_is_json_object, "it must be a dict that JSON can hold, without NaN or infinity")
 _OPTIONAL_TEXT = (lambda v: v is None or _is_text(v), "it must be text that is not empty, or null")
-#: For each field of a score, its check and what is allowed.
+#: For each field of a score that is right or wrong by itself, its check and what is allowed.
 _FIELDS: dict[str, tuple[Callable[[Any], bool], str | tuple[str, ...]]] = {
     "method": _TEXT,
     "backbone": _TEXT,
@@ -85,12 +84,9 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str | tuple[str, ...]]] = {
     "backbone_seed": (lambda v: v is None or _is_whole(v), "it must be a whole number, or null"),
     "recipe": _SHA256,
     "pretrained_on": _OPTIONAL_TEXT,
-    "stage": (lambda v: v in STAGES, STAGES),
+    "stage": (lambda v: v in tuple(STAGES), tuple(STAGES)),
     "protocol": _TEXT,
     "setting": _TEXT,
-    "metric": _TEXT,
-    "value": (lambda v: _is_finite(v) and 0 <= v <= 100, "it must be a number of percent from 0 to 100"),
-    "unit": (lambda v: v == "percent", ("percent",)),
     "seed": (_is_whole, "it must be a whole number"),
     "processes": (lambda v: _is_whole(v) and v >= 1, "it must be a whole number from 1 up"),
     "run": _OPTIONAL_TEXT,
@@ -116,12 +112,12 @@ class Score:
         backbone_seed: Seed of its pretraining or initialisation; None if unknown.
         recipe: `transfer.run.recipe_id`, which is equal for backbones that differ only in their seed.
         pretrained_on: Name of the photos it was pretrained on; None if there were none.
-        stage: One of `STAGES`.
+        stage: One of `transfer.stage.STAGES`.
         protocol: Id of the protocol, marked if the run was shortened or changed.
         setting: Row or column of the papers' tables: ``conv5``, ``fc6-8``, ``all``.
-        metric: ``top1``, ``top5``, ``top1_best``, ``mean_ap_voc07``, ``coco_ap``, ``mean_iou``, ...
-        value: The number, in percent, from 0 to 100.
-        unit: ``percent``.
+        metric: Name of one of the stage's metrics: ``top1``, ``mean_ap_voc07``, ``mean_iou``, ...
+        value: The number, in the metric's unit and within its bounds.
+        unit: Name of that unit, for instance ``percent``.
         seed: Seed of the transfer run.
         processes: Number of processes that shared the run; the config's batch size is per process.
         run: Name of the run's folder in ``runs/``, with its config, its log and its outcomes; None if unknown.
@@ -165,11 +161,21 @@ class Score:
         _check_fields(vars(self))
 
 
-def _check_fields(values: Mapping[str, object], where: str = "") -> None:
-    for name, (is_valid, allowed) in _FIELDS.items():
-        if not is_valid(values[name]):
-            what = f"{where}cannot use the field {name} of a score"
+def _check_fields(values: Mapping[str, Any], where: str = "") -> None:
+    def check(name: str, is_valid: bool, allowed: str | tuple[str, ...], of: str = "a score") -> None:
+        if not is_valid:
+            what = f"{where}cannot use the field {name} of {of}"
             raise InputError(what, received=repr(values[name]), allowed=allowed)
+
+    for name, (is_valid, allowed) in _FIELDS.items():
+        check(name, is_valid(values[name]), allowed)
+    stage, metrics = values["stage"], tuple(metric.name for metric in STAGES[values["stage"]].metrics)
+    check("metric", values["metric"] in metrics, metrics, f"a score of {stage}")
+    metric = STAGES[stage].metric(values["metric"])
+    of = f"a score of {stage} in {metric.name}"
+    check("unit", values["unit"] == metric.unit.name, (metric.unit.name,), of)
+    is_number = _is_finite(values["value"]) and metric.accepts(values["value"])
+    check("value", is_number, metric.unit.bounds, of)
 
 
 def config_id(config: Mapping[str, Any]) -> str:
