@@ -114,7 +114,7 @@ class Stage:
         title: Heading in tables, for instance ``Linear probe``.
         function: ``module:function`` that takes a `Job` and returns measurements; imported when it runs.
         metrics: All that it measures, in the order of the columns.
-        settings: Known settings in the order of the columns; others follow in natural order.
+        columns: Known settings in the order of their columns; others follow in natural order.
         layers: How the command takes layers: as its first ``argument``, as the ``override`` layers=..., or not at all.
         judges: What the command takes.
         by_layer: Title of the plot by layer, if there is one.
@@ -126,7 +126,7 @@ class Stage:
     title: str
     function: str
     metrics: tuple[Metric, ...]
-    settings: tuple[str, ...] = ()
+    columns: tuple[str, ...] = ()
     layers: Literal["argument", "override"] | None = None
     judges: Literal["backbone", "colorizer"] = "backbone"
     by_layer: str = ""
@@ -184,71 +184,69 @@ def _voc07(headline: bool = True) -> Metric:
 
 
 #: Every stage by its name, in the order of tables.
-STAGES: Mapping[str, Stage] = MappingProxyType(
-    {
-        stage.name: stage
-        for stage in (
-            Stage(
-                "linear-probe",
-                "Linear probe",
-                "transfer.stages.linear_probe:linear_probe",
-                (
-                    Metric("top1", "top-1", headline=True, compared=True, axis="top-1 accuracy"),
-                    Metric("top5", "top-5"),
-                    Metric(
-                        "top1_best", "top-1, best epoch", compared=True, axis="top-1, best epoch accuracy"
-                    ),
-                    Metric("top5_best", "top-5, best epoch"),
+STAGES: Mapping[str, Stage] = {
+    stage.name: stage
+    for stage in (
+        Stage(
+            "linear-probe",
+            "Linear probe",
+            "transfer.stages.linear_probe:linear_probe",
+            (
+                Metric("top1", "top-1", headline=True, compared=True, axis="top-1 accuracy"),
+                Metric("top5", "top-5"),
+                Metric(
+                    "top1_best", "top-1, best epoch", compared=True, axis="top-1, best epoch accuracy"
                 ),
-                layers="argument",
-                by_layer="Linear probe by layer",
-                headline_by_config=_probe_headline,
+                Metric("top5_best", "top-5, best epoch"),
             ),
-            Stage(
-                "voc-classification",
-                "VOC classification",
-                "transfer.stages.classification:voc_classification",
-                (
-                    _voc07(),
-                    Metric("mean_ap_voc10", "mAP VOC10", note=_VOC10),
-                    Metric("mean_ap_sklearn", "mAP sklearn", compared=True, note=_SKLEARN),
+            layers="argument",
+            by_layer="Linear probe by layer",
+            headline_by_config=_probe_headline,
+        ),
+        Stage(
+            "voc-classification",
+            "VOC classification",
+            "transfer.stages.classification:voc_classification",
+            (
+                _voc07(),
+                Metric("mean_ap_voc10", "mAP VOC10", note=_VOC10),
+                Metric("mean_ap_sklearn", "mAP sklearn", compared=True, note=_SKLEARN),
+            ),
+            columns=("fc8", "fc6-8", "all"),
+        ),
+        Stage(
+            "voc-svm",
+            "VOC classification by SVM",
+            "transfer.stages.svm:voc_svm",
+            (
+                _voc07(),
+                Metric("mean_ap_voc10", "mAP VOC10", compared=True, note=_VOC10),
+                Metric("mean_ap_sklearn", "mAP sklearn", note=_SKLEARN),
+            ),
+            layers="override",
+        ),
+        Stage(
+            "voc-detection",
+            "VOC detection",
+            "transfer.stages.detection:voc_detection",
+            (
+                _voc07(),
+                Metric("mean_ap_voc10", "mAP VOC10", note=_VOC10),
+                Metric(
+                    "coco_ap", "COCO AP", headline=True,
+                    note="COCO AP is the mean over IoU thresholds from 0.50 to 0.95.",
                 ),
-                settings=("fc8", "fc6-8", "all"),
+                Metric("coco_ap50", "COCO AP50"),
             ),
-            Stage(
-                "voc-svm",
-                "VOC classification by SVM",
-                "transfer.stages.svm:voc_svm",
-                (
-                    _voc07(),
-                    Metric("mean_ap_voc10", "mAP VOC10", compared=True, note=_VOC10),
-                    Metric("mean_ap_sklearn", "mAP sklearn", note=_SKLEARN),
-                ),
-                layers="override",
+        ),
+        Stage(
+            "voc-segmentation",
+            "VOC segmentation",
+            "transfer.stages.segmentation:voc_segmentation",
+            (
+                Metric("mean_iou", "mean IoU", headline=True, compared=True),
+                Metric("pixel_accuracy", "pixel accuracy"),
             ),
-            Stage(
-                "voc-detection",
-                "VOC detection",
-                "transfer.stages.detection:voc_detection",
-                (
-                    _voc07(),
-                    Metric("mean_ap_voc10", "mAP VOC10", note=_VOC10),
-                    Metric(
-                        "coco_ap", "COCO AP", headline=True,
-                        note="COCO AP is the mean over IoU thresholds from 0.50 to 0.95.",
-                    ),
-                    Metric("coco_ap50", "COCO AP50"),
-                ),
-            ),
-            Stage(
-                "voc-segmentation",
-                "VOC segmentation",
-                "transfer.stages.segmentation:voc_segmentation",
-                (
-                    Metric("mean_iou", "mean IoU", headline=True, compared=True),
-                    Metric("pixel_accuracy", "pixel accuracy"),
-                ),
-            ),
-        )
-    }
-)  # fmt: skip
+        ),
+    )
+}  # fmt: skip

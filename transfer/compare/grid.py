@@ -197,7 +197,8 @@ def _stage(column: str, entry: Any) -> _Stage:
     config = load_stage_config(
         stage, values["on"], values["overrides"], protocol=values["protocol"], file=values["config"]
     )
-    run_length(config, 1)
+    if "scale" in config:
+        run_length(config, 1)
     data = values["data"] or config["data"]
     options = [word for key in ("protocol", "config") if values[key] for word in (f"--{key}", values[key])]
     options += ["--data", _data(data)]

@@ -178,8 +178,8 @@ class Results:
 def headline_metrics(stage: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the main metrics of a run with this config; see `Stage.headlines`."""
     protocol = PROTOCOLS.get(str(config.get("protocol")))
-    is_of_stage = protocol is not None and protocol.stage == stage
-    return STAGES[stage].headlines(config, protocol.metric if is_of_stage else None)
+    reported = protocol.metric if protocol is not None and protocol.stage == stage else None
+    return STAGES[stage].headlines(config, reported)
 
 
 def units_of(columns: Iterable[Column]) -> tuple[Unit, ...]:
@@ -208,7 +208,7 @@ def _column_key(column: Column) -> tuple[object, ...]:
     return (
         *(list(STAGES).index(stage.name), benchmark.data, benchmark.protocol, benchmark.split),
         *(benchmark.split_fingerprint, benchmark.config_id, benchmark.processes),
-        *(stage.metrics.index(column.measures), _rank(column.setting, stage.settings)),
+        *(stage.metrics.index(column.measures), _rank(column.setting, stage.columns)),
     )
 
 

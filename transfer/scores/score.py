@@ -84,7 +84,6 @@ _FIELDS: dict[str, tuple[Callable[[Any], bool], str | tuple[str, ...]]] = {
     "backbone_seed": (lambda v: v is None or _is_whole(v), "it must be a whole number, or null"),
     "recipe": _SHA256,
     "pretrained_on": _OPTIONAL_TEXT,
-    "stage": (lambda v: v in tuple(STAGES), tuple(STAGES)),
     "protocol": _TEXT,
     "setting": _TEXT,
     "seed": (_is_whole, "it must be a whole number"),
@@ -169,12 +168,14 @@ def _check_fields(values: Mapping[str, Any], where: str = "") -> None:
 
     for name, (is_valid, allowed) in _FIELDS.items():
         check(name, is_valid(values[name]), allowed)
-    stage, metrics = values["stage"], tuple(metric.name for metric in STAGES[values["stage"]].metrics)
+    stage, stages = values["stage"], tuple(STAGES)
+    check("stage", stage in stages, stages)
+    metrics = tuple(metric.name for metric in STAGES[stage].metrics)
     check("metric", values["metric"] in metrics, metrics, f"a score of {stage}")
     metric = STAGES[stage].metric(values["metric"])
     of = f"a score of {stage} in {metric.name}"
     check("unit", values["unit"] == metric.unit.name, (metric.unit.name,), of)
-    is_number = _is_finite(values["value"]) and metric.accepts(values["value"])
+    is_number = _is_finite(values["value"]) and metric.accepts(float(values["value"]))
     check("value", is_number, metric.unit.bounds, of)
 
 

@@ -177,8 +177,8 @@ class TestDifferences:
         results, work = compared
         (pair,) = pairs(results, [work])
         assert (pair.first.label, pair.second.label) == ("colorization", "random")
-        assert pair.difference.points == pytest.approx(10, abs=2.5)
-        assert 0 < pair.difference.low < pair.difference.points < pair.difference.high
+        assert pair.difference.value == pytest.approx(10, abs=2.5)
+        assert 0 < pair.difference.low < pair.difference.value < pair.difference.high
         assert re.fullmatch(r"\+\d+\.\d \[\+\d+\.\d, \+\d+\.\d\] \*", pair.text())
 
     def test_runs_of_a_method_are_averaged(self, compared):
@@ -189,7 +189,7 @@ class TestDifferences:
             means[method] = np.mean(found)
         (pair,) = pairs(results, [work])
         expected = 100 * (means["colorization"] - means["random"])
-        assert pair.difference.points == pytest.approx(expected)
+        assert pair.difference.value == pytest.approx(expected)
         assert pair.difference.low < expected < pair.difference.high
 
     @pytest.mark.parametrize("seeds", [(0, 1, 2), (1,)])
@@ -237,7 +237,7 @@ class TestDifferences:
         next(work.rglob("*random-seed1/outcomes.npz")).write_bytes(b"junk")
         with pytest.warns(UserWarning, match=r"conv5 top1 .*random-seed1/outcomes\.npz"):
             (pair,) = pairs(results, [work])
-        assert pair.difference.points == pytest.approx(10, abs=2.5)
+        assert pair.difference.value == pytest.approx(10, abs=2.5)
 
 
 def test_the_report_has_them_in_every_form(tmp_path):
@@ -268,6 +268,6 @@ def test_the_report_has_them_in_every_form(tmp_path):
     assert {(row["first"], row["second"], row["metric"]) for row in differences} == {
         ("colorization", "random", "top1")
     }
-    assert all(float(row["points"]) == 0 for row in differences)
+    assert all(float(row["difference"]) == 0 for row in differences)
     latex = (tmp_path / "report" / "report.tex").read_text()
     assert "Colorization (Zhang 2016) CORRECTED & 13.1 & 24.8" in latex

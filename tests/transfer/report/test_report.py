@@ -439,7 +439,7 @@ class TestSelection:
 
 class TestErrors:
     def test_no_scores_says_where_it_looked_and_how_to_make_some(self, tmp_path):
-        with refused(tmp_path, allowed="tools/linear_probe.sh"):
+        with refused(tmp_path, allowed="linear-probe"):
             build_report([tmp_path], tmp_path / "report")
         assert not (tmp_path / "report").exists()
 

@@ -86,7 +86,7 @@ def test_the_interval_is_that_of_the_normal_approximation():
     first, second = accuracy(0.7, seed=1), accuracy(0.6, seed=2)
     found = difference(first, second, draws=4000)
     each = 100 * (first.correct.astype(float) - second.correct)
-    assert found.points == pytest.approx(each.mean())
+    assert found.value == pytest.approx(each.mean())
     low, high = stats.norm.interval(0.95, each.mean(), each.std() / np.sqrt(len(each)))
     assert (found.low, found.high) == pytest.approx((low, high), abs=0.4)
 
@@ -97,14 +97,14 @@ def test_it_is_paired():
     better = first.correct.copy()
     better[np.flatnonzero(~better)[:5]] = True
     found = difference(Accuracy(better), first)
-    assert found.points == pytest.approx(100 * 5 / 400)
+    assert found.value == pytest.approx(100 * 5 / 400)
     assert found.low > 0
     assert found.high - found.low < 2.5
 
 
 def test_equal_methods_do_not_differ():
     found = difference(accuracy(0.6), accuracy(0.6), draws=100)
-    assert (found.points, found.low, found.high) == (0, 0, 0)
+    assert (found.value, found.low, found.high) == (0, 0, 0)
 
 
 def test_the_seed_decides_the_draws():

@@ -9,7 +9,6 @@ import pytest
 from refusals import refused
 
 from transfer.scores.score import (
-    STAGES,
     Score,
     append_scores,
     collect_scores,
@@ -18,6 +17,7 @@ from transfer.scores.score import (
     read_scores,
     utc_now,
 )
+from transfer.stage import STAGES
 
 FIELDS = {
     "method": "colorization",
@@ -177,8 +177,13 @@ class TestReadErrors:
             ("value", float("nan"), "from 0 to 100"),
             ("value", 101, "from 0 to 100"),
             ("value", True, "from 0 to 100"),
+            ("value", float("inf"), "from 0 to 100"),
+            ("value", -0.1, "from 0 to 100"),
             ("unit", "fraction", ("percent",)),
-            ("stage", "probe", STAGES),
+            ("unit", "dB", ("percent",)),
+            ("metric", "mean_iou", ("top1", "top5", "top1_best", "top5_best")),
+            ("stage", "probe", tuple(STAGES)),
+            ("stage", [], tuple(STAGES)),
             ("method", " ", "text"),
             ("backbone_sha256", "a" * 63, "64"),
             ("split_fingerprint", None, "64"),
@@ -214,7 +219,7 @@ class TestReadErrors:
     def test_a_new_score_is_checked_as_a_read_one(self):
         with refused(" value ", received="nan", allowed="from 0 to 100"):
             score(value=float("nan"))
-        with refused(" stage ", received="'probe'", allowed=STAGES):
+        with refused(" stage ", received="'probe'", allowed=tuple(STAGES)):
             score(stage="probe")
 
     @pytest.mark.parametrize("config", [{"lr": float("nan")}, {"model": dict}])
@@ -246,7 +251,7 @@ class TestLatest:
         [
             {"method": "random"},
             {"backbone_sha256": "c" * 64},
-            {"stage": "voc-detection"},
+            {"stage": "voc-detection", "metric": "coco_ap"},
             {"protocol": "zhang2016"},
             {"setting": "conv4"},
             {"metric": "top5"},
