@@ -4,7 +4,6 @@
 it from AlexNet: feature_learning_tests/segmentation/train_val.prototxt of richzhang/colorization.
 """
 
-import copy
 
 import torch
 from jaxtyping import Float, Shaped
@@ -27,7 +26,8 @@ class FCN32s(nn.Module):
     """Convolutions, fc6 and fc7 slid over the padded photo, a score per class, and bilinear upsampling by 32.
 
     Args:
-        backbone: In the evaluation geometry; copied, with its fc6 and fc7 if it has them.
+        backbone: In the evaluation geometry. Its convolutions are copied; its fc6 and fc7, if it has them, become part
+            of this module.
         num_classes: Number of classes with the background.
         settings: The stage's.
         seed: Seed of new layers. The weights of the scores start at zero, Caffe's default.
@@ -45,8 +45,7 @@ class FCN32s(nn.Module):
                 received=f"geometry={backbone.geometry}",
                 allowed=("geometry=evaluation",),
             )
-        backbone = _padded(backbone)
-        self.conv5 = Conv5(drop_fully_connected(backbone), settings, trained, up_to="pool5")
+        self.conv5 = Conv5(_padded(drop_fully_connected(backbone)), settings, trained, up_to="pool5")
         self.fully_connected = FullyConnected(backbone, self.conv5.out_channels, settings, trained, seed)
         # Centre of fc6's first window, in pixels of the photo without the padding.
         centre = self.conv5.layer.offset + (self.fully_connected.size - 1) / 2 * STRIDE - PADDING
@@ -76,8 +75,7 @@ class FCN32s(nn.Module):
 
 
 def _padded(backbone: Backbone) -> Backbone:
-    """Return a copy whose first convolution pads the photo by `PADDING` more."""
-    backbone = copy.deepcopy(backbone)
+    """Make the first convolution pad the photo by `PADDING` more, in place; return the backbone."""
     first = next(module for module in backbone.modules() if isinstance(module, nn.Conv2d))
     first.padding = (first.padding[0] + PADDING, first.padding[1] + PADDING)  # type: ignore[operator]
     return backbone

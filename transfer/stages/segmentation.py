@@ -183,7 +183,7 @@ def build_segmentor(
 
     Args:
         backbone: With ``network="head"`` it becomes part of the model and loses its layers above conv5; with
-            ``fcn32s`` it is copied.
+            ``fcn32s`` see `FCN32s`.
         num_classes: Number of classes with the background.
         settings: The stage's.
         seed: Seed of the head's weights: He et al.'s, and N(0, 0.01^2) for the classifier.
