@@ -52,8 +52,8 @@ def pair_lists(photo_folder, tmp_path_factory):
 def small_config():
     """Loads a pretraining config and makes it small; more overrides may follow."""
 
-    def load(name="pretext/colorization_alexnet_toyworld", *overrides):
-        return load_config(name, [*SMALL, *overrides])
+    def load(name="colorization", *overrides, data=None):
+        return load_config("pretext", name, data, [*SMALL, *overrides])
 
     return load
 

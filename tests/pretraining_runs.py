@@ -15,9 +15,9 @@ SMALL_WORDS = (
 
 
 def command(method, *words, work_dir, data):
-    config = f"pretext/{method}_alexnet_toyworld"
+    """The command line of a run on the toy world's settings; ``data`` says where its photos are."""
     paths = ["--work-dir", str(work_dir), "--data", str(data)]
-    return [sys.executable, "-m", "pretext", "train", config, *words, *paths]
+    return [sys.executable, "-m", "pretext", "train", method, "toyworld", *words, *paths]
 
 
 def losses(work_dir):

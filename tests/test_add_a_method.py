@@ -21,7 +21,7 @@ from pretext.training.engine import pretrain
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "add_a_method.md"
 METHOD = "pretext/methods/channel_order.py"
 TABLE = "pretext/methods/__init__.py"
-CONFIG = "configs/pretext/channel_order_alexnet_toyworld.py"
+CONFIG = "configs/pretext/channel_order.py"
 TEST = "tests/pretext/methods/test_channel_order.py"
 
 
@@ -84,7 +84,7 @@ def test_nothing_else_of_the_project_must_be_touched(blocks, tmp_path):
 def test_the_config_trains_two_steps(written, photo_folder, monkeypatch):
     module = importlib.import_module("pretext.methods.channel_order")
     monkeypatch.setitem(METHODS, "channel_order", module.ChannelOrder)
-    config = load_config(str(written / CONFIG), SMALL)
+    config = load_config("pretext", str(written / CONFIG), overrides=SMALL)
     backbone = pretrain(config, work_dir=written / "run", data=str(photo_folder))
     provenance = load_backbone(backbone).provenance
     assert (provenance.method, provenance.step) == ("channel_order", 2)
@@ -94,15 +94,14 @@ def test_a_method_outside_of_the_project_trains_too(written, photo_folder, monke
     shutil.move(written / METHOD, written / "my_methods.py")
     monkeypatch.syspath_prepend(written)
     own = (written / CONFIG).read_text().replace('"channel_order"', '"my_methods.ChannelOrder"')
-    # A config that reads no base, as one elsewhere must.
-    whole = (config_folder() / "pretext" / "colorization_alexnet_imagenette128.py").read_text()
-    kept = own[own.index("\nmethod =") :]
-    (written / "my_config.py").write_text(f"{whole}\n{kept}")
-    config = load_config(str(written / "my_config.py"), SMALL)
+    (written / "my_config.py").write_text(own.replace('"_alexnet"', '"pretext/_alexnet"'))
+    config = load_config("pretext", str(written / "my_config.py"), overrides=SMALL)
     assert config["method"]["type"] == "my_methods.ChannelOrder"
     backbone = pretrain(config, work_dir=written / "run", data=str(photo_folder))
     assert load_backbone(backbone).provenance.method == "channel_order"
-    named = load_config(str(written / CONFIG), [*SMALL, "method.type=my_methods.ChannelOrder"])
+    named = load_config(
+        "pretext", str(written / CONFIG), overrides=[*SMALL, "method.type=my_methods.ChannelOrder"]
+    )
     assert plain(named["method"]) == plain(config["method"])
 
 

@@ -1,36 +1,72 @@
-"""Configs import lazily, so that a misspelt class still parses: each is built and run, those of pretraining here."""
+"""Every config: those of pretraining are built and run here, those of the stages in the tests of the stages."""
 
 import pytest
 
 from pretext.backbones.checkpoint import load_backbone
-from pretext.config import config_folder
+from pretext.config import DEFAULT_DATA, config_names, find_config, load_config, read_config
 from pretext.training.engine import pretrain
-from transfer.protocols import PROTOCOLS
+from transfer.stage import STAGES
 
-PRETEXT = sorted(path.stem for path in (config_folder() / "pretext").glob("*.py"))
+PRETEXT = config_names("pretext")
+CONFIGS = [("pretext", name) for name in PRETEXT] + [("transfer", stage.config) for stage in STAGES.values()]
+DATA = {name: read_config(find_config("data", name)) for name in config_names("data")}
 #: What is trained on pairs of pictures, and of which kind.
-PAIRS = {"egomotion_alexnet_frames128": "frames", "tracking_alexnet_videos128": "tracks"}
+PAIRS = {"egomotion_frames": "frames", "tracking_videos": "tracks"}
+
+
+def has_section(folder, name, data):
+    return not {folder, name}.isdisjoint(DATA[data])
+
+
+#: Each config on its own data set; those that some data set changes alone, on the others too.
+TRAINED = [pytest.param(name, None, id=name) for name in PRETEXT] + [
+    pytest.param(name, data, id=f"{name}-{data}")
+    for name in PRETEXT
+    for data in DATA
+    if data != DEFAULT_DATA
+    and has_section("pretext", name, data)
+    and any(name in other for other in DATA.values())
+]
 
 
 def test_there_are_configs():
-    assert {"zhang2016_alexnet", "zhang2016_vgg", "colorization_alexnet_toyworld"} <= set(PRETEXT)
+    assert {"zhang2016_alexnet", "zhang2016_vgg", "colorization"} <= set(PRETEXT)
+    assert {"toyworld", "imagenette128", "voc256"} <= set(DATA)
 
 
-def test_the_tests_of_the_stages_run_these():
-    stages = ("voc_classification", "voc_detection", "voc_segmentation")
-    tested = {"linear_probe", "linear_probe_imagenette128", *stages, *(f"{stage}_voc256" for stage in stages)}
-    tested |= {"voc_svm", *(f"{p.stage.replace('-', '_')}_{p.id}" for p in PROTOCOLS.values())}
-    assert {path.stem for path in (config_folder() / "transfer").glob("*.py")} == tested
+def test_each_stage_has_one_config():
+    assert set(config_names("transfer")) == {stage.config for stage in STAGES.values()}
 
 
-@pytest.mark.parametrize("name", PRETEXT)
+@pytest.mark.parametrize("data", DATA)
+def test_a_data_set_changes_configs_that_there_are(data):
+    names = {"pretext", *(name for _, name in CONFIGS)}
+    assert set(DATA[data]) <= names
+    assert all(isinstance(section, dict) for section in DATA[data].values())
+
+
+@pytest.mark.parametrize(
+    ("folder", "name", "data"),
+    [(*config, data) for config in CONFIGS for data in DATA if has_section(*config, data)],
+)
+def test_a_config_resolves_on_every_data_set_that_has_something_for_it(folder, name, data):
+    config = load_config(folder, name, data)
+    without = read_config(find_config(folder, name))
+    # A data set changes values and adds no key.
+    assert config.keys() == without.keys()
+    changed = {key for section in (folder, name) for key in DATA[data].get(section, ())}
+    assert config["data"].startswith(data)
+    assert all(config[key] == without[key] for key in config.keys() - changed)
+
+
+@pytest.mark.parametrize(("name", "data"), TRAINED)
 def test_a_pretraining_config_trains_two_steps(
-    name, small_config, photo_folder, photo_folders, pair_lists, tmp_path
+    name, data, small_config, photo_folder, photo_folders, pair_lists, tmp_path
 ):
-    labelled = name.startswith("supervised")
-    config = small_config(f"pretext/{name}", *(["method.num_classes=2"] if labelled else []))
-    data = pair_lists[PAIRS[name]] if name in PAIRS else photo_folders if labelled else photo_folder
-    backbone = pretrain(config, work_dir=tmp_path / "run", data=str(data))
+    labelled = name == "supervised"
+    config = small_config(name, *(["method.num_classes=2"] if labelled else []), data=data)
+    photos = pair_lists[PAIRS[name]] if name in PAIRS else photo_folders if labelled else photo_folder
+    backbone = pretrain(config, work_dir=tmp_path / "run", data=str(photos))
     loaded = load_backbone(backbone)
     assert loaded.provenance.step == 2
     assert (

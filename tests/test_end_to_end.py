@@ -86,7 +86,10 @@ def test_the_last_backbone_is_the_last_one_pretrained_wherever_it_lies(toyworld,
     assert "work_dirs/colorization_alexnet_toyworld/" in Path("work_dirs/last_backbone").read_text()
     Path("work_dirs/colorization_alexnet_toyworld/backbone.safetensors").unlink()
     assert transfer_main(["linear-probe", "conv1", *PROBE, *labeled]) == 2
-    assert "the last one pretrained is gone: work_dirs/last_backbone names /" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert all(
+        name in said for name in ("work_dirs/last_backbone", f"{Path.cwd()}/work_dirs/colorization_alexnet")
+    )
 
 
 def test_one_layer_scores_as_it_does_among_all(toyworld):
@@ -146,14 +149,15 @@ def test_a_run_has_one_folder_whatever_its_method_is_called(toyworld):
 def test_layers_given_twice_are_refused(toyworld, capsys):
     words = ["linear-probe", "conv1", "random:alexnet", "layers=conv2", "--data", str(toyworld / "labeled")]
     assert transfer_main(words) == 2
-    assert "the layers are given twice: received conv1 and layers=conv2" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert all(name in said for name in ("conv1", "layers=conv2"))
 
 
 def test_scores_that_cannot_be_written_are_still_told(toyworld, capsys, monkeypatch):
     def full(path, scores):
         raise InputError("no room")
 
-    monkeypatch.setattr("transfer.__main__.append_scores", full)
+    monkeypatch.setattr("transfer.run.append_scores", full)
     words = ["linear-probe", "conv1", "random:alexnet", *PROBE, "--data", str(toyworld / "labeled")]
     assert transfer_main(words) == 2
     assert "top1" in capsys.readouterr().out
@@ -162,11 +166,13 @@ def test_scores_that_cannot_be_written_are_still_told(toyworld, capsys, monkeypa
 
 
 def test_a_work_dir_that_cannot_be_written_is_told_before_the_stage(toyworld, capsys, monkeypatch):
-    monkeypatch.setattr("transfer.__main__._stage_function", lambda stage: pytest.fail("the stage began"))
+    monkeypatch.setattr("transfer.stage.Stage.load", lambda stage: pytest.fail("the stage began"))
     Path("file").write_text("no folder")
     words = ["linear-probe", "conv1", "random:alexnet", "--data", str(toyworld / "labeled")]
     assert transfer_main([*words, "--work-dir", "file"]) == 2
-    assert "error: cannot write file/runs/" in capsys.readouterr().err
+    said = capsys.readouterr().err
+    assert said.startswith("error: ")
+    assert "file/runs" in said
 
 
 def test_export_writes_torchvisions_names():
@@ -191,34 +197,44 @@ def truncated(tmp_path, photo_folder):
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "names"),
     [
-        (empty, "no photos in data"),
-        (texts, "no photos in data"),
-        (truncated, "48 of 48"),
+        (empty, ["photos", "data"]),
+        (texts, ["photos", "data"]),
+        (truncated, ["48 of 48"]),
     ],
 )
-def test_bad_photos_end_in_exit_code_two(make, message, tmp_path, photo_folder, capsys):
+def test_bad_photos_end_in_exit_code_two(make, names, tmp_path, photo_folder, capsys):
     make(tmp_path, photo_folder)
     assert train("--data", "data") == 2
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert all(name in error for name in names)
     assert not Path("work_dirs").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "names"),
     [
-        (["optimizer.learning_rate=1"], "unknown config key: received optimizer.learning_rate"),
-        (["gone.py"], "no such config: received gone.py"),
-        (["a", "b"], "too many arguments: received a b"),
-        (["--data", "gone"], "no such data: received gone"),
-        (["method.prior=gone.json"], "gone.json"),
+        (["optimizer.learning_rate=1"], ["optimizer.learning_rate", "optimizer.lr"]),
+        (["gone.py"], ["gone.py", "rotation"]),
+        (["rotation", "gone"], ["gone", "toyworld", "imagenette128"]),
+        (["rotation", "voc256"], ["rotation", "voc256"]),
+        (["rotation", "toyworld", "imagenette128"], ["rotation toyworld imagenette128"]),
+        (
+            ["pretext/rotation_alexnet_toyworld"],
+            ["pretext/rotation_alexnet_toyworld", "write rotation toyworld"],
+        ),
+        (["--data", "gone"], ["gone"]),
+        (["method.prior=gone.json"], ["gone.json"]),
     ],
 )
-def test_bad_words_end_in_exit_code_two(words, message, photo_folder, capsys):
+def test_bad_words_end_in_exit_code_two(words, names, photo_folder, capsys):
     data = [] if "--data" in words else ["--data", str(photo_folder)]
     assert train(*words, *data) == 2
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert all(name in error for name in names)
     assert not Path("work_dirs").exists()
 
 
@@ -239,50 +255,51 @@ def pickled():
 
 
 @pytest.mark.parametrize(
-    ("make", "message"),
+    ("make", "names"),
     [
-        (missing_key, "missing conv4.conv.weight"),
-        (pickled, "Pickled checkpoints are never opened"),
-        (lambda: None, "no backbone file: received bad.safetensors"),
+        (missing_key, ["bad.safetensors", "conv4.conv.weight"]),
+        (pickled, ["bad.safetensors", "Pickled"]),
+        (lambda: None, ["bad.safetensors"]),
     ],
     ids=["missing key", "pickle", "missing file"],
 )
-def test_a_bad_backbone_scores_nothing(make, message, toyworld, capsys):
+def test_a_bad_backbone_scores_nothing(make, names, toyworld, capsys):
     make()
     words = ["linear-probe", "conv5", "bad.safetensors", *PROBE, "--data", str(toyworld / "labeled")]
     assert transfer_main(words) == 2
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert all(name in error for name in names)
     assert not Path("work_dirs").exists()
 
 
 @pytest.mark.parametrize(
-    ("words", "message"),
+    ("words", "names"),
     [
-        (
-            ["linear-probe", "conv9", "random:alexnet"],
-            "unknown layer of alexnet: received 'conv9', allowed are conv1",
-        ),
-        (["linear-probe", "conv5"], "no backbone is given and none was pretrained"),
-        (["voc-classification", "random:alexnet", "train=fc9"], "unknown train: received 'fc9'"),
-        (["voc-classification", "random:alexnet", "workers=-1"], "workers is too small: received -1"),
-        (["voc-segmentation", "random:alexnet", "workers=-1"], "workers is too small: received -1"),
-        (["linear-probe", "conv5", "random:alexnet", "epochs=0"], "epochs is too small: received 0"),
-        (["linear-probe", "conv5", "random:alexnet", "batch_size=0"], "batch_size is too small: received 0"),
-        (["linear-probe", "conv5", "random:alexnet", "workers=-1"], "workers is too small: received -1"),
-        (
-            ["linear-probe", "conv5", "random:alexnet", "batch_size=8", "optimizer.lr=-1.0"],
-            "Invalid learning rate: -1.0",
-        ),
-        (
-            ["linear-probe", "conv5", "random:alexnet", "view.size=20"],
-            "alexnet cannot look at photos of view.size=20: ",
-        ),
+        (["linear-probe", "conv9", "random:alexnet"], ["conv9", "conv1", "conv5"]),
+        (["linear-probe", "conv5"], ["no backbone", "random:alexnet"]),
+        (["linear-probe", "conv5", "random:alexnet", "--protocol", "krahenbuhl2016"], ["krahenbuhl2016", "goyal2019"]),
+        (["linear-probe", "conv5", "random:alexnet", "toyworld", "--protocol", "goyal2019"], ["toyworld", "goyal2019"]),
+        (["linear-probe", "conv5", "random:alexnet", "other.safetensors"], ["conv5 random:alexnet other.safetensors"]),
+        (["linear-probe", "conv5", "random:alexnet", "--config", "gone.py"], ["gone.py"]),
+        (["linear-probe", "conv5", "random:alexnet", "--config", "transfer/linear_probe_goyal2019"],
+         ["write --protocol goyal2019"]),
+        (["voc-classification", "random:alexnet", "train=fc9"], ["train", "fc9", "fc6-8"]),
+        (["voc-classification", "random:alexnet", "workers=-1"], ["workers", "-1", "from 0"]),
+        (["voc-segmentation", "random:alexnet", "workers=-1"], ["workers", "-1", "from 0"]),
+        (["linear-probe", "conv5", "random:alexnet", "epochs=0"], ["epochs", "received 0", "from 1"]),
+        (["linear-probe", "conv5", "random:alexnet", "batch_size=0"], ["batch_size", "received 0", "from 1"]),
+        (["linear-probe", "conv5", "random:alexnet", "workers=-1"], ["workers", "-1", "from 0"]),
+        (["linear-probe", "conv5", "random:alexnet", "batch_size=8", "optimizer.lr=-1.0"], ["-1.0"]),
+        (["linear-probe", "conv5", "random:alexnet", "view.size=20"], ["alexnet", "view.size=20"]),
     ],
-)
-def test_bad_requests_score_nothing(words, message, toyworld, capsys):
+)  # fmt: skip
+def test_bad_requests_score_nothing(words, names, toyworld, capsys):
     data = "labeled" if words[0] == "linear-probe" else "VOCdevkit"
     assert transfer_main([*words, "--data", str(toyworld / data)]) == 2
-    assert message in capsys.readouterr().err
+    error = capsys.readouterr().err.splitlines()[-1]
+    assert error.startswith("error: ")
+    assert all(name in error for name in names)
     assert not Path("work_dirs").exists()
 
 
@@ -330,6 +347,7 @@ def test_a_full_disk_ends_in_exit_code_two_and_leaves_no_half_file(photo_folder)
         preexec_fn=small_files,
     )
     assert done.returncode == 2, done.stderr
-    assert "error: cannot write the checkpoint step_00000002.pth" in done.stderr
+    (error,) = [line for line in done.stderr.splitlines() if line.startswith("error: ")]
+    assert "step_00000002.pth" in error
     assert not list(Path("work_dirs").rglob("*.safetensors"))
     assert not list(Path("work_dirs").rglob("*.p*t*h*"))

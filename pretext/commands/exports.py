@@ -4,6 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
+from pretext.backbones.header import layers_of
 from pretext.checks import check_choice
 from pretext.files import write_whole
 
@@ -25,6 +26,13 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Write the file, and print its path."""
+    check_choice("format", options.format, ("torchvision", "openmmlab", "onnx"))
+    known = layers_of(options.backbone)
+    if options.format == "onnx":
+        check_choice("ending of an ONNX file", options.out.suffix, (".onnx",))
+        for layer in options.layers.split(","):
+            check_choice(f"layer of {options.backbone}", layer, known)
+    # Imported here: it takes seconds, and everything above is told before.
     from pretext.backbones.checkpoint import load_backbone
     from pretext.backbones.exports import (
         onnx_model,
@@ -33,9 +41,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         torchvision_state_dict,
     )
 
-    check_choice("format", options.format, ("torchvision", "openmmlab", "onnx"))
     if options.format == "onnx":
-        check_choice("ending of an ONNX file", options.out.suffix, (".onnx",))
         backbone = load_backbone(options.backbone, geometry="evaluation").backbone
         write_whole(options.out, onnx_model(backbone, options.layers.split(","), options.size))
     else:

@@ -5,6 +5,8 @@ import hashlib
 from collections.abc import Sequence
 from pathlib import Path
 
+from pretext.errors import InputError
+
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the command's options."""
@@ -16,6 +18,9 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Write the backbone file, and print which tensors it took."""
+    if not options.file.is_file():
+        raise InputError("no file of weights", received=options.file)
+    # Imported here: it takes seconds, and a missing file is told before.
     from pretext.backbones.checkpoint import Provenance, save_backbone
     from pretext.backbones.imports import import_backbone
     from pretext.versions import versions

@@ -39,11 +39,12 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Make the backbone, and print the path of its file."""
+    data = ensure_toyworld(options.photos)
+    path = data_path(data)
     from pretext.backbones.checkpoint import save_backbone
     from pretext.data.sources import open_photos
 
-    data = ensure_toyworld(options.photos)
-    photos = open_photos(data_path(data))
+    photos = open_photos(path)
     backbone, provenance = initialize_backbone(
         options.kind, photos, options.backbone, options.size, options.count, options.seed, source=data
     )

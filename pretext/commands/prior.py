@@ -23,13 +23,15 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Estimate the prior, and print what is commonest."""
+    path = data_path(ensure_toyworld(options.photos))
+    # Imported here: it takes seconds, and missing photos are told before.
     from pretext.color.bins import BIN_RULES
     from pretext.color.prior import FROM_DATA
     from pretext.data.sources import open_photos
     from pretext.methods.parts.photo_prior import prior_of_photos
 
     check_choice("rule of ab bins", options.bins, [*BIN_RULES, FROM_DATA])
-    photos = open_photos(data_path(ensure_toyworld(options.photos)))
+    photos = open_photos(path)
     prior = prior_of_photos(
         photos,
         bins=options.bins,

@@ -22,10 +22,12 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Find the tracks, and print how many there are."""
+    videos = Path(data_path(options.videos))
+    # Imported here: it takes seconds, and missing videos are told before.
     from pretext.data.pairs.videos import LIST_NAME, track_videos
 
     count, left_out = track_videos(
-        Path(data_path(options.videos)),
+        videos,
         options.out,
         length=options.length,
         size=options.size,

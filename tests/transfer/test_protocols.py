@@ -1,9 +1,9 @@
 import json
 
 import pytest
+from refusals import refused
 
-from pretext.config import config_folder, plain
-from pretext.errors import InputError
+from pretext.config import find_config, plain
 from transfer.__main__ import main
 from transfer.protocols import (
     PROTOCOLS,
@@ -13,29 +13,18 @@ from transfer.protocols import (
     protocol_label,
     run_length,
 )
-from transfer.scores.score import STAGES
-from transfer.stage import STAGES as COMMANDS
-
-CONFIGS = sorted((config_folder() / "transfer").glob("*.py"))
+from transfer.stage import STAGES
 
 
-def name_of(protocol):
-    return f"transfer/{protocol.stage.replace('-', '_')}_{protocol.id}"
-
-
-def stage_of(path):
-    (stage,) = [stage for stage in STAGES if path.stem.startswith(stage.replace("-", "_"))]
-    return stage
-
-
-def test_stages_have_commands():
-    assert tuple(COMMANDS) == STAGES
+def load(protocol, *words):
+    return load_stage_config(protocol.stage, overrides=words, protocol=protocol.id)
 
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.id)
 class TestPresets:
-    def test_it_has_a_config_that_follows_it(self, protocol):
-        config = load_stage_config(protocol.stage, name_of(protocol))
+    def test_its_config_is_whole_and_follows_it(self, protocol):
+        config = load(protocol)
+        assert config.keys() == load_stage_config(protocol.stage).keys()
         assert departures(config) == {}
         # As a score line holds it.
         assert departures(json.loads(json.dumps(plain(config)))) == {}
@@ -55,20 +44,13 @@ class TestPresets:
             with pytest.raises(TypeError):
                 part[next(iter(part))] = 1
         nested = "optimizer.lr=7.0" if "optimizer" in protocol.settings else "reduction.conv1=(1, 1, 0)"
-        assert departures(load_stage_config(protocol.stage, name_of(protocol), [nested])) != {}
-        assert departures(load_stage_config(protocol.stage, name_of(protocol))) == {}
-
-
-@pytest.mark.parametrize("path", CONFIGS, ids=lambda path: path.stem)
-def test_a_config_has_every_key_of_its_stage_and_no_other(path):
-    stage = stage_of(path)
-    whole = load_stage_config(stage, COMMANDS[stage][0])
-    assert load_stage_config(stage, str(path)).keys() == whole.keys()
+        assert departures(load(protocol, nested)) != {}
+        assert departures(load(protocol)) == {}
 
 
 class TestLabels:
     def config(self, *words):
-        return load_stage_config("linear-probe", "transfer/linear_probe_splitbrain2017", words)
+        return load(PROTOCOLS["splitbrain2017"], *words)
 
     @pytest.mark.parametrize(
         ("words", "label"),
@@ -97,46 +79,99 @@ class TestLabels:
         assert protocol_label(self.config("batch_size=64"), processes=4) == "splitbrain2017"
 
     def test_a_name_of_no_paper_stays(self):
-        config = load_stage_config("linear-probe", "transfer/linear_probe")
+        config = load_stage_config("linear-probe")
         assert protocol_label(config) == "linear-probe-toyworld"
         assert departures(config) == {}
 
     def test_other_splits_are_a_departure(self):
         words = ["train_split=train", "test_split=val"]
-        config = load_stage_config("voc-classification", "transfer/voc_classification_krahenbuhl2016", words)
+        config = load(PROTOCOLS["krahenbuhl2016"], *words)
         assert departures(config) == {"train_split": ("trainval", "train"), "test_split": ("test", "val")}
+
+
+class TestFiles:
+    """A file of the user's: the changes of a protocol, or settings of its own."""
+
+    @pytest.fixture
+    def file(self, tmp_path):
+        def write(text):
+            (tmp_path / "mine.py").write_text(text)
+            return str(tmp_path / "mine.py")
+
+        return write
+
+    def test_it_changes_the_protocol_that_it_names(self, file):
+        path = file('protocol = "goyal2019"\noptimizer = dict(lr=0.1)\n')
+        config = load_stage_config("linear-probe", file=path)
+        assert departures(config) == {"optimizer.lr": (0.01, 0.1)}
+        assert protocol_label(config) == "goyal2019 changed"
+
+    def test_it_may_have_a_config_of_the_project_as_its_base(self, file):
+        text = 'base = "transfer/linear_probe"\nprotocol = "mine"\nepochs = 9\n'
+        config = load_stage_config("linear-probe", overrides=["batch_size=8"], file=file(text))
+        assert (config["protocol"], config["epochs"], config["batch_size"]) == ("mine", 9, 8)
+        assert protocol_label(config) == "mine"
+
+    @pytest.mark.parametrize("stage", STAGES)
+    def test_a_recorded_config_is_one(self, stage, tmp_path):
+        config = load_stage_config(stage)
+        (tmp_path / "config.json").write_text(json.dumps(plain(config)))
+        again = load_stage_config(stage, file=str(tmp_path / "config.json"))
+        assert plain(again) == plain(config)
+
+    @pytest.mark.parametrize(
+        ("stage", "name", "missing"),
+        [
+            ("voc-classification", "linear_probe", "dropout"),
+            ("linear-probe", "voc_svm", "classifier_init"),
+        ],
+    )
+    def test_one_of_something_else_is_refused(self, stage, name, missing):
+        with refused(stage, name, missing):
+            load_stage_config(stage, file=name)
+
+    def test_one_of_pretraining_is_refused(self):
+        path = find_config("pretext", "zhang2016_alexnet")
+        with refused("voc-detection", path, "protocol"):
+            load_stage_config("voc-detection", file=str(path))
+
+    def test_a_protocol_of_another_stage_is_refused(self, file):
+        path = file('protocol = "splitbrain2017"\n')
+        with refused("voc-classification", path, "linear-probe"):
+            load_stage_config("voc-classification", file=path)
 
 
 class TestErrors:
     def test_a_protocol_is_not_overridden(self):
-        with pytest.raises(InputError, match="not a key to override.*--config transfer/STAGE_PROTOCOL"):
-            load_stage_config("linear-probe", "transfer/linear_probe", ["protocol=goyal2019"])
+        with refused("protocol", received="protocol=goyal2019", allowed="choose it by --protocol ID"):
+            load_stage_config("linear-probe", overrides=["protocol=goyal2019"])
 
-    def test_an_unknown_protocol_is_told(self):
-        with pytest.raises(
-            InputError, match="unknown protocol: received 'goyal2020', allowed are splitbrain2017"
-        ):
+    @pytest.mark.parametrize("name", ["goyal2020", "krahenbuhl2016"])
+    def test_an_unknown_protocol_or_one_of_another_stage_is_told(self, name):
+        of_stage = tuple(p.id for p in PROTOCOLS.values() if p.stage == "linear-probe")
+        with refused("protocol", "linear-probe", received=name, allowed=of_stage):
+            load_stage_config("linear-probe", protocol=name)
+
+    def test_protocols_are_told_by_their_ids(self):
+        assert get_protocol("splitbrain2017") is PROTOCOLS["splitbrain2017"]
+        with refused("protocol", received="goyal2020", allowed=tuple(PROTOCOLS)):
             get_protocol("goyal2020")
 
     @pytest.mark.parametrize(
-        ("stage", "name", "message"),
+        "given",
         [
-            (
-                "voc-classification",
-                "transfer/linear_probe_splitbrain2017",
-                "no config of voc-classification: it lacks",
-            ),
-            ("voc-detection", "pretext/zhang2016_alexnet", "no config of voc-detection: it lacks .*protocol"),
-            ("linear-probe", "transfer/voc_svm", "no config of linear-probe: it lacks"),
+            {"data": "imagenette128", "protocol": "goyal2019"},
+            {"data": "imagenette128", "file": "linear_probe"},
+            {"file": "linear_probe", "protocol": "goyal2019"},
         ],
     )
-    def test_a_config_of_something_else_is_refused(self, stage, name, message):
-        with pytest.raises(InputError, match=message):
-            load_stage_config(stage, name)
+    def test_settings_come_from_one_place(self, given):
+        with refused(*given.values(), allowed="--data"):
+            load_stage_config("linear-probe", **given)
 
     @pytest.mark.parametrize("scale", [0.0, -1.0, 1.5, None, "half"])
     def test_a_scale_is_a_share(self, scale):
-        with pytest.raises(InputError, match="scale"):
+        with refused("scale", scale):
             run_length({"scale": scale}, 100)
 
 
@@ -152,4 +187,5 @@ def test_the_command_lists_and_describes_them(capsys):
     described = capsys.readouterr().out
     assert '"steps": 140000' in described
     assert main(["protocols", "goyal2020"]) == 2
-    assert "unknown protocol: received 'goyal2020'" in capsys.readouterr().err
+    error = capsys.readouterr().err
+    assert all(name in error for name in ("goyal2020", "splitbrain2017"))

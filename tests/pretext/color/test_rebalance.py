@@ -4,7 +4,7 @@ import pytest
 import torch
 from refusals import refused
 
-from pretext.color import rebalance
+from pretext.color import losses
 from pretext.color.bins import SoftEncoder, ab_bins, to_dense
 from pretext.color.losses import l2_loss, soft_cross_entropy
 from pretext.color.prior import imagenet_prior
@@ -65,7 +65,7 @@ def test_result_does_not_depend_on_the_pieces(monkeypatch, photos_at_once):
     threads = torch.get_num_threads()
     logits, indices, weights, pixel_weights = example(photos=3 * threads)
     expected = (dense_cross_entropy(logits, indices, weights) * pixel_weights).mean()
-    monkeypatch.setattr(rebalance, "_TARGETS_AT_ONCE", threads * indices[0].numel() * (photos_at_once - 1))
+    monkeypatch.setattr(losses, "_TARGETS_AT_ONCE", threads * indices[0].numel() * (photos_at_once - 1))
     loss = soft_cross_entropy(logits, indices, weights, pixel_weights)
     assert loss.item() == pytest.approx(expected.item())
     grads = [torch.autograd.grad(value, logits)[0] for value in (loss, expected)]

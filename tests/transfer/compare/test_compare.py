@@ -10,11 +10,12 @@ from pathlib import Path
 
 import pytest
 from refusals import refused
-from test_report import score
+from scored import score
 
-from transfer.compare.grid import Task, plan
+from pretext.config import find_config
+from transfer.compare import run as compare
+from transfer.compare.grid import STAGE, Task, plan
 from transfer.compare.run import devices, run_grid, status_table
-from transfer.compare.run import run as compare
 from transfer.stage import STAGES
 
 REPOSITORY = Path(__file__).parents[3]
@@ -67,7 +68,7 @@ def grid(tmp_path, photos):
     path = tmp_path / "grid.py"
     path.write_text(
         textwrap.dedent(f"""
-            ours = dict(train="pretext/colorization_alexnet_toyworld", data={str(photos)!r}, overrides=["epochs=2"])
+            ours = dict(train="colorization", data={str(photos)!r}, overrides=["epochs=2"])
             backbones = dict(random="random:alexnet", ours=ours)
             stages = dict(
                 probe=dict(stage="linear-probe", layers="conv5", data={str(photos)!r}, overrides=["epochs=1"]),
@@ -76,7 +77,7 @@ def grid(tmp_path, photos):
             seeds = (0, 1)
         """)
     )
-    return str(path)
+    return path
 
 
 @pytest.fixture
@@ -107,18 +108,42 @@ class TestPlan:
         tasks = plan(grid, tmp_path / "work")
         assert len(tasks) == 2 + 2 * 2 * 2
         cell = next(t for t in tasks if (t.row, t.column, t.seed) == ("ours", "probe", 1))
-        config = "pretext/colorization_alexnet_toyworld"
-        assert cell.needs.words == ("train", config, "epochs=2", "--data", str(photos))
+        assert cell.needs.words == ("train", "colorization", "epochs=2", "--data", str(photos))
         # The layers come before the backbone, the overrides behind it.
         assert cell.command()[1:] == [
             "-m", "transfer", "linear-probe", "conv5", str(cell.needs.folder / "backbone.safetensors"), "epochs=1",
-            "--config", "transfer/stages/linear_probe.py", "--data", str(photos),
-            "--work-dir", str(cell.folder), "--seed", "1",
+            "--data", str(photos), "--work-dir", str(cell.folder), "--seed", "1",
         ]  # fmt: skip
         random = next(t for t in tasks if (t.row, t.column, t.seed) == ("random", "seg", 0))
         assert random.words[:2] == ("voc-segmentation", "random:alexnet")
         assert random.needs is None
         assert len({task.folder for task in tasks}) == len(tasks)
+
+    @pytest.mark.parametrize(
+        ("chosen", "words", "epochs"),
+        [
+            ({"on": "imagenette128"}, ("imagenette128", "batch_size=8", "--data"), 6),
+            ({"protocol": "rotnet2018"}, ("batch_size=8", "--protocol", "rotnet2018", "--data"), 35),
+            ({"config": "linear_probe"}, ("batch_size=8", "--config", "linear_probe", "--data"), 5),
+        ],
+    )
+    def test_settings_are_those_of_a_data_set_a_protocol_or_a_file(
+        self, photos, tmp_path, chosen, words, epochs
+    ):
+        data = {"data": str(photos), "overrides": ["batch_size=8"]}
+        stages = {"probe": dict(stage="linear-probe", **chosen, **data)}
+        ours = dict(train="rotation", on="imagenette128", **data)
+        grid = {"backbones": {"ours": ours}, "stages": stages, "seeds": [0]}
+        path = tmp_path / "grid.json"
+        path.write_text(json.dumps(grid))
+        maker, cell = plan(path, tmp_path / "work")
+        assert maker.words == ("train", "rotation", "imagenette128", "batch_size=8", "--data", str(photos))
+        backbone = str(maker.folder / "backbone.safetensors")
+        assert cell.words == ("linear-probe", "all", backbone, *words, str(photos))
+        # Nothing but what is asked for is another cell.
+        stages["probe"]["overrides"] = ["batch_size=8", f"epochs={epochs}"]
+        path.write_text(json.dumps(grid))
+        assert plan(path, tmp_path / "work")[1].folder == cell.folder
 
     def test_a_seed_is_whole_before_the_next(self, grid, tmp_path):
         tasks = plan(grid, tmp_path / "work")
@@ -138,20 +163,19 @@ class TestPlan:
     )
     def test_another_recipe_is_another_cell_and_the_rest_stays(self, grid, tmp_path, old, new, same):
         first = {task.folder for task in plan(grid, tmp_path / "work")}
-        path = Path(grid)
-        path.write_text(path.read_text().replace(old, new))
+        grid.write_text(grid.read_text().replace(old, new))
         assert len(first & {task.folder for task in plan(grid, tmp_path / "work")}) == same
 
     def test_an_initialised_backbone_sees_the_colours_that_its_name_says(self, grid, photos, tmp_path):
         made = f'dict(initialize="gaussian", photos={str(photos)!r}, backbone="alexnet:rgb")'
-        Path(grid).write_text(Path(grid).read_text().replace('"random:alexnet"', made))
+        grid.write_text(grid.read_text().replace('"random:alexnet"', made))
         (task, *_) = plan(grid, tmp_path / "work")
         assert task.words[:5] == ("initialize", "gaussian", str(photos), "--backbone", "alexnet:rgb")
 
     @pytest.mark.parametrize("name", ["colornet", "alexnet:infrared"])
     def test_what_cannot_be_initialised_is_told_before_anything_runs(self, grid, photos, tmp_path, name):
         made = f'dict(initialize="gaussian", photos={str(photos)!r}, backbone={name!r})'
-        Path(grid).write_text(Path(grid).read_text().replace('"random:alexnet"', made))
+        grid.write_text(grid.read_text().replace('"random:alexnet"', made))
         with refused(received=name.rpartition(":")[2]):
             plan(grid, tmp_path / "work")
 
@@ -165,7 +189,8 @@ class TestPlan:
     def test_the_grids_that_come_with_the_project_are_ones(self, name, rows, tmp_path, monkeypatch):
         # Their data are not needed for it.
         monkeypatch.setattr("transfer.compare.grid._data", lambda name: name)
-        assert {task.row for task in plan(f"compare/{name}", tmp_path)} >= {"random", "kmeans", *rows}
+        tasks = plan(find_config("compare", name), tmp_path)
+        assert {task.row for task in tasks} >= {"random", "kmeans", *rows}
 
     @pytest.mark.parametrize(
         ("old", "new", "names", "fields"),
@@ -180,7 +205,7 @@ class TestPlan:
             ("epochs=1", "epoks=1", ["epoks"], {}),
             (
                 *("layers=", "layer=", ["stage probe"]),
-                {"received": "layer", "allowed": ("stage", "layers", "config", "data", "overrides")},
+                {"received": "layer", "allowed": tuple(STAGE)},
             ),
             ("/photos", "/nothing", ["/nothing"], {}),
             ("random:alexnet", "nothing.safetensors", ["nothing.safetensors"], {}),
@@ -201,7 +226,7 @@ class TestPlan:
             ("seeds = (0, 1)", "seeds = (-1,)", ["seed"], {"received": -1, "allowed": "from 0"}),
             (
                 *(
-                    'dict(train="pretext/colorization_alexnet_toyworld", data=',
+                    'dict(train="colorization", data=',
                     'dict(initialize="kmeans", data=',
                 ),
                 *(["backbone ours", "initialize and photos"], {}),
@@ -209,8 +234,7 @@ class TestPlan:
         ],
     )
     def test_what_is_wrong_is_told_before_anything_runs(self, grid, tmp_path, old, new, names, fields):
-        path = Path(grid)
-        path.write_text(path.read_text().replace(old, new))
+        grid.write_text(grid.read_text().replace(old, new))
         with refused(*names, **fields):
             plan(grid, tmp_path / "work")
 
@@ -257,11 +281,11 @@ class TestRun:
         child = textwrap.dedent(f"""
             import sys
             from pathlib import Path
-            from transfer.compare import run_grid
+            from transfer.compare.run import run_grid
             from transfer.compare.grid import Task, plan
             original = Task.command
             Task.command = lambda self: [sys.executable, {str(tmp_path / "fake.py")!r}, *original(self)[3:]]
-            run_grid(plan({grid!r}, Path({str(work)!r})), Path({str(work)!r}), slots=2)
+            run_grid(plan(Path({str(grid)!r}), Path({str(work)!r})), Path({str(work)!r}), slots=2)
         """)
         process = subprocess.Popen([sys.executable, "-c", child], cwd=REPOSITORY)
         while len(ran()) < 5:

@@ -6,6 +6,7 @@ from PIL import Image
 from refusals import refused
 from torchvision.datasets import ImageFolder
 
+from pretext.data.walking import HIDDEN, LINKS
 from transfer.data.folders import read_image_folder, read_image_list, read_splits
 
 BOM = b"\xef\xbb\xbf"
@@ -166,13 +167,13 @@ def test_hidden_folders_are_not_classes(pets, capsys):
     assert listed.classes == ("cat", "dog")
     assert len(listed.paths) == 4
     assert f"{pets}/train" in (said := capsys.readouterr().err)
-    assert "4 hidden" in said
+    assert f"{HIDDEN} (4)" in said
 
 
 def test_photos_beside_the_classes_are_left_out_and_said(pets, capsys):
     photo(pets / "train/lonely.jpg")
     assert len(read_image_folder(pets, "train").paths) == 4
-    assert "1 photos outside" in capsys.readouterr().err
+    assert "photos outside of the folders of classes (1)" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize("place", ["again", "cat/again"])
@@ -183,7 +184,7 @@ def test_links_do_not_multiply_photos(pets, place, target, capsys):
     listed = read_image_folder(pets, "train")
     assert listed.classes == ("cat", "dog")
     assert listed.labels == (0, 0, 1, 1)
-    assert "1 links" in capsys.readouterr().err
+    assert f"{LINKS} (1)" in capsys.readouterr().err
 
 
 def test_a_class_may_be_a_link(pets):

@@ -21,7 +21,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 
 
 def fcn32s_config(*words):
-    return load_stage_config("voc-segmentation", "transfer/voc_segmentation_fcn32s_zhang2016", words)
+    return load_stage_config("voc-segmentation", overrides=words, protocol="fcn32s_zhang2016")
 
 
 @pytest.fixture
@@ -201,7 +201,7 @@ class TestLists:
 def job(trees, tmp_path, small_alexnet):
     def make(name, *words):
         small = ["check_counts=False", "workers=0", *words]
-        config = load_stage_config("voc-segmentation", f"transfer/voc_segmentation_{name}", small)
+        config = load_stage_config("voc-segmentation", overrides=small, protocol=name)
         return Job(config, small_alexnet, trees, 0, tmp_path / "run", torch.device("cpu"))
 
     return make

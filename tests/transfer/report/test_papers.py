@@ -4,7 +4,7 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from test_report import Page, report, score, three_seeds
+from scored import Page, report, score, three_seeds
 
 from pretext.config import plain
 from transfer.protocols import load_stage_config
@@ -16,8 +16,8 @@ from transfer.scores.outcomes import Accuracy, save_outcomes
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
-def config(name, *words):
-    return plain(load_stage_config("linear-probe", f"transfer/{name}", words))
+def config(protocol, *words):
+    return plain(load_stage_config("linear-probe", overrides=words, protocol=protocol))
 
 
 def imagenet(
@@ -26,7 +26,7 @@ def imagenet(
     return [
         score(
             method, value=value, setting=layer, data="imagenet", protocol=label,
-            config=config("linear_probe_splitbrain2017", *words), **changes,
+            config=config("splitbrain2017", *words), **changes,
         )
         for layer, value in zip(LAYERS, values, strict=True)
     ]  # fmt: skip
@@ -74,7 +74,7 @@ class TestFigure7:
 
     def test_the_best_epoch_counts_where_the_protocol_says_so(self):
         probe = {
-            "config": config("linear_probe_deepcluster2018"),
+            "config": config("deepcluster2018"),
             "protocol": "deepcluster2018",
             "data": "imagenet",
         }

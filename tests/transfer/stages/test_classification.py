@@ -9,7 +9,7 @@ from pretext.backbones.base import ConvBlock, Layer
 from pretext.backbones.checkpoint import LoadedBackbone, Provenance, load_backbone
 from pretext.backbones.checkpoint import build as build_backbone
 from pretext.backbones.initializers import he_normal_
-from pretext.config import build, load_config
+from pretext.config import build
 from pretext.data.crops import VIEWS
 from pretext.data.sampling import Draw
 from pretext.errors import TrainingDivergedError
@@ -32,8 +32,8 @@ SMALL = ["view.size=64", "view.resize=64", "fc6_size=3", "fc_channels=64", "batc
 
 @pytest.fixture
 def job(voc_tree, tmp_path, small_alexnet):
-    def make(*overrides, config="voc_classification", seed=0):
-        config = load_stage_config("voc-classification", f"transfer/{config}", [*SMALL, *overrides])
+    def make(*overrides, on=None, seed=0):
+        config = load_stage_config("voc-classification", on, [*SMALL, *overrides])
         return Job(config, small_alexnet, voc_tree, seed, tmp_path, torch.device("cpu"))
 
     return make
@@ -42,7 +42,7 @@ def job(voc_tree, tmp_path, small_alexnet):
 @pytest.fixture
 def views(voc_tree):
     photos = open_voc(voc_tree, 2007).photos("val")
-    view = build(load_config("transfer/voc_classification", SMALL)["view"], VIEWS)
+    view = build(load_stage_config("voc-classification", overrides=SMALL)["view"], VIEWS)
     return lambda crops=None, seed=0: ClassificationViews(
         photos, classification_labels(photos, 2), view, crops, seed
     )
@@ -63,7 +63,7 @@ def weights(model):
 
 
 def test_the_config_for_real_photos_runs(job):
-    assert len(voc_classification(job("epochs=1", config="voc_classification_voc256"))) > 0
+    assert len(voc_classification(job("epochs=1", on="voc256"))) > 0
 
 
 def test_it_learns_to_tell_classes_apart(job):
@@ -150,7 +150,7 @@ PUBLISHED = [id for id, protocol in PROTOCOLS.items() if protocol.stage == "voc-
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_protocol_runs_shortened(voc_tree, tmp_path, small_alexnet, name):
     words = ["scale=1e-5", "train_split=train", "test_split=val", "workers=0", "crops=2", "fc_channels=64"]
-    config = load_stage_config("voc-classification", f"transfer/voc_classification_{name}", words)
+    config = load_stage_config("voc-classification", overrides=words, protocol=name)
     measured = voc_classification(Job(config, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu")))
     assert {m.metric for m in measured} == {"mean_ap_sklearn", "mean_ap_voc07", "mean_ap_voc10"}
 

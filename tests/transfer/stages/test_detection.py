@@ -42,8 +42,8 @@ BRIEF = ["epochs=None", "steps=2"]
 
 @pytest.fixture
 def job(voc_tree, tmp_path, small_alexnet):
-    def make(*overrides, config="voc_detection", seed=0):
-        config = load_stage_config("voc-detection", f"transfer/{config}", [*SMALL, *overrides])
+    def make(*overrides, on=None, seed=0):
+        config = load_stage_config("voc-detection", on, [*SMALL, *overrides])
         return Job(config, small_alexnet, voc_tree, seed, tmp_path, torch.device("cpu"))
 
     return make
@@ -60,7 +60,7 @@ def val(voc_tree):
 
 
 def test_the_config_for_real_photos_runs(job):
-    assert len(voc_detection(job(*BRIEF, config="voc_detection_voc256"))) > 0
+    assert len(voc_detection(job(*BRIEF, on="voc256"))) > 0
 
 
 def test_it_learns_to_find_objects(job):
@@ -250,11 +250,8 @@ def test_a_published_protocol_runs_shortened(voc_tree, tmp_path, small_alexnet, 
         "min_sizes=(96, 128)",
     ]
     words += ["test_min_size=96", "score_threshold=0.0"]
-    config = load_stage_config(
-        "voc-detection",
-        f"transfer/voc_detection_{name}",
-        [*words, *(proposals if name.startswith("fastrcnn") else [])],
-    )
+    words += proposals if name.startswith("fastrcnn") else []
+    config = load_stage_config("voc-detection", overrides=words, protocol=name)
     measured = voc_detection(Job(config, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu")))
     assert len(measured) == 4
 

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 
 from pretext.backbones.base import Layer
 from pretext.backbones.checkpoint import load_backbone
-from pretext.config import build, load_config
+from pretext.config import build
 from pretext.errors import TrainingDivergedError
 from transfer.job import Job
 from transfer.networks.reductions import (
@@ -57,9 +57,9 @@ def folders(tmp_path_factory):
 def probe(folders, tmp_path, monkeypatch, small_alexnet):
     """Runs the stage for some layers; returns its measurements and the trained probes."""
 
-    def run(layers, *overrides, config="linear_probe"):
+    def run(layers, *overrides, on=None):
         small = ["view.size=64", "view.resize=64", "batch_size=4", "workers=0", "mixed_precision=False"]
-        config = load_stage_config("linear-probe", f"transfer/{config}", [*small, *overrides])
+        config = load_stage_config("linear-probe", on, [*small, *overrides])
         config["layers"] = layers
         made = []
         make = stage._probes
@@ -84,7 +84,7 @@ def test_each_layer_trains_as_it_does_alone(probe):
 
 
 def test_the_config_for_real_photos_runs(probe):
-    measurements, _ = probe("conv5", "epochs=1", config="linear_probe_imagenette128")
+    measurements, _ = probe("conv5", "epochs=1", on="imagenette128")
     assert {m.setting for m in measurements} == {"conv5"}
 
 
@@ -137,7 +137,7 @@ def test_every_protocol_reduces_the_published_maps_to_the_published_sizes(protoc
 @pytest.mark.parametrize("protocol", PROBES, ids=lambda p: p.id)
 def test_every_protocol_runs_shortened_and_says_so(protocol, folders, tmp_path, small_alexnet):
     words = ["scale=1e-6", "batch_size=4", "workers=0"]
-    config = load_stage_config("linear-probe", f"transfer/linear_probe_{protocol.id}", words)
+    config = load_stage_config("linear-probe", overrides=words, protocol=protocol.id)
     job = Job(config, small_alexnet, folders, 0, tmp_path, torch.device("cpu"))
     measured = linear_probe(job)
     assert [m.setting for m in measured[::4]] == list(CHANNELS)
@@ -175,7 +175,7 @@ def test_windows_are_for_the_layers_they_were_made_for():
 
 
 def test_biases_learn_at_twice_the_rate_and_do_not_decay(probe):
-    config = load_config("transfer/linear_probe")
+    config = load_stage_config("linear-probe")
     optimizer, _ = stage._optimizer(layer_probe("conv5", 13), config, steps=10)
     weights, biases = optimizer.param_groups
     assert [p.shape for p in biases["params"]] == [(10,)]
@@ -283,7 +283,7 @@ def test_an_interrupted_probe_goes_on_and_ends_alike(folders, tmp_path, monkeypa
         "mixed_precision=False",
         "epochs=2",
     ]
-    config = load_stage_config("linear-probe", "transfer/linear_probe", [*words, "checkpoint_interval=3"])
+    config = load_stage_config("linear-probe", overrides=[*words, "checkpoint_interval=3"])
 
     def run(name, stop=None):
         take, taken = _step, []

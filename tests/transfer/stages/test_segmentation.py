@@ -9,7 +9,6 @@ from mmseg.evaluation import IoUMetric
 from PIL import Image
 from refusals import refused
 
-from pretext.config import load_config
 from pretext.data.sampling import Draw
 from pretext.errors import TrainingDivergedError
 from pretext.training.hooks import ShowProgress
@@ -87,15 +86,15 @@ class SpyJob(Job):
 
 @pytest.fixture
 def job(tree, tmp_path, small_alexnet):
-    def make(*overrides, config="voc_segmentation", seed=0, data=tree, work_dir="run"):
-        config = load_stage_config("voc-segmentation", f"transfer/{config}", [*SMALL, *overrides])
+    def make(*overrides, on=None, seed=0, data=tree, work_dir="run"):
+        config = load_stage_config("voc-segmentation", on, [*SMALL, *overrides])
         return SpyJob(config, small_alexnet, data, seed, tmp_path / work_dir, torch.device("cpu"))
 
     return make
 
 
 def test_the_config_for_real_photos_runs(job):
-    assert len(voc_segmentation(job("epochs=1", config="voc_segmentation_voc256"))) > 0
+    assert len(voc_segmentation(job("epochs=1", on="voc256"))) > 0
 
 
 @pytest.fixture
@@ -410,7 +409,7 @@ def test_it_trains_on_real_photos(tmp_path):
     root = Path(os.environ.get("PRETEXT_DATA", ""), "voc256")
     if not os.environ.get("PRETEXT_DATA") or not root.is_dir():
         pytest.skip("PRETEXT_DATA does not hold voc256")
-    config = load_config("transfer/voc_segmentation", ["epochs=None", "steps=80"])
+    config = load_stage_config("voc-segmentation", overrides=["epochs=None", "steps=80"])
     measured = voc_segmentation(Job(config, "random:alexnet", root, 0, tmp_path, torch.device("cpu")))
     by_metric = {entry.metric: entry.value for entry in measured}
     # All background is 72.5 % of the pixels.

@@ -24,11 +24,10 @@ CONFIG = {
 
 @pytest.fixture
 def job(voc_tree, tmp_path, small_alexnet):
-    def make(*overrides, config="voc_svm"):
-        loaded = load_stage_config(
-            "voc-svm", f"transfer/{config}", ["workers=1", "train_split=train", "test_split=val", *overrides]
-        )
-        return Job(loaded, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu"))
+    def make(*overrides, on=None, protocol=None):
+        words = ["workers=1", "train_split=train", "test_split=val", *overrides]
+        config = load_stage_config("voc-svm", on, words, protocol=protocol)
+        return Job(config, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu"))
 
     return make
 
@@ -51,8 +50,12 @@ def test_it_tells_classes_apart(job):
     assert min(m.value for m in measured) > 80
 
 
+def test_the_settings_for_real_photos_run(job):
+    assert {m.setting for m in voc_svm(job("layers=conv1", on="voc256"))} == {"conv1"}
+
+
 def test_the_published_protocol_runs(job):
-    measured = voc_svm(job("layers=conv1,conv5", "costs=(0.1, 1.0)", config="voc_svm_goyal2019_svm"))
+    measured = voc_svm(job("layers=conv1,conv5", "costs=(0.1, 1.0)", protocol="goyal2019_svm"))
     assert [m.setting for m in measured] == [*["conv1"] * 3, *["conv5"] * 3]
 
 
