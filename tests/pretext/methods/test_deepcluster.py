@@ -286,7 +286,7 @@ def test_two_processes_learn_the_same_clusters_as_one(photo_folder, tmp_path):
             "--work-dir", str(tmp_path / str(gpus)), "--data", str(photo_folder),
         ]  # fmt: skip
         environment = {**os.environ, "GPUS": str(gpus), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}
-        command = [sys.executable, "-m", "pretext", "train", "pretext/deepcluster_alexnet_toyworld", *words]
+        command = [sys.executable, "-m", "pretext", "train", "deepcluster", "toyworld", *words]
         subprocess.run(command, check=True, env=environment)
         assert json.loads((tmp_path / str(gpus) / "config.json").read_text())["processes"] == gpus
         checkpoint = torch.load(latest_checkpoint(tmp_path / str(gpus)), weights_only=False)
