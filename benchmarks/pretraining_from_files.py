@@ -3,8 +3,8 @@
 usage: python benchmarks/pretraining_from_files.py [FOLDER_OF_PHOTOS]
 
 Prints the images/s of both and their ratio; exits with 1 if it is below 0.85. Without a folder the photos are
-synthetic. Both sides run the whole training step of configs/pretext/colorization_alexnet_imagenette128.py (AlexNet,
-128 pixels, batch 64, two loader workers) in alternating rounds, of which the median counts.
+synthetic. Both sides run the whole training step of `train colorization imagenette128` (AlexNet, 128 pixels, batch 64,
+two loader workers) in alternating rounds, of which the median counts.
 """
 
 import statistics
