@@ -4,7 +4,6 @@
 it from AlexNet: feature_learning_tests/segmentation/train_val.prototxt of richzhang/colorization.
 """
 
-
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
