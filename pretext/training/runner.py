@@ -66,7 +66,7 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
         # Were each process to look for itself, they might go on from different steps.
         checkpoint = on_first(lambda: latest_checkpoint(work_dir))
         interval = accumulate * math.ceil(checkpoint_interval / accumulate)
-        rates = [group["lr"] for group in optim_wrapper.param_groups]
+        rates = [group["lr"] for group in optim_wrapper.optimizer.param_groups]
         super().__init__(
             work_dir=str(work_dir),
             # Two runs of one process would share their logs if they shared a name.
