@@ -154,7 +154,7 @@ def _new_schedule(old: Mapping[str, Any], steps: Any) -> dict[str, Any]:
             factor *= multiply
             milestones.append(step / steps)
             factors.append(factor)
-    return new | {"milestones": tuple(milestones), "factors": tuple(factors), "rounding": rounding}
+    return new | {"milestones": milestones, "factors": factors, "rounding": rounding}
 
 
 def _old_form(config: dict[str, Any]) -> dict[str, Any]:
