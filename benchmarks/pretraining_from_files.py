@@ -23,6 +23,7 @@ from torch import Tensor
 from pretext.config import load_config
 from pretext.data.sources import open_photos
 from pretext.training import engine
+from pretext.training.settings import PretrainingSettings
 
 ROUNDS, STEPS, LIMIT = 5, 12, 0.85
 
@@ -41,12 +42,12 @@ def main() -> int:
         folder = Path(sys.argv[1] if len(sys.argv) > 1 else scratch)
         if len(sys.argv) == 1:
             synthetic_photos(folder)
-        config = load_config("pretext", "colorization", "imagenette128")
-        run = engine._prepare(config, Path(scratch), 0, str(folder), torch.device("cpu"))
+        settings = PretrainingSettings.from_config(load_config("pretext", "colorization", "imagenette128"))
+        run = engine._prepare(settings, Path(scratch), 0, str(folder), torch.device("cpu"))
         run.method.setup(open_photos(folder), Path(scratch))
         model = run.method.to(memory_format=torch.channels_last).train()
-        batch_size: int = config["batch_size"]
-        optimizer = engine._optim_wrapper(model, config, run.device)
+        batch_size = settings.batch_size
+        optimizer = engine._optim_wrapper(model, settings, run.device)
 
         def images_per_second(batches: Iterator[Tensor]) -> float:
             began = time.perf_counter()

@@ -18,7 +18,8 @@ import torch
 from PIL import Image
 
 from transfer.job import Job
-from transfer.protocols import load_stage_config
+from transfer.protocols.settings import ProbeSettings
+from transfer.protocols.table import load_stage_config
 from transfer.stages.linear_probe import linear_probe
 
 ROUNDS, LIMIT = 3, 1.3
@@ -42,9 +43,10 @@ def main() -> int:
         seconds: dict[str, list[float]] = {"conv5": [], "all": []}
         for _ in range(ROUNDS):
             for layers in seconds:
-                config = load_stage_config("linear-probe", "imagenette128", ["epochs=1"])
-                config["layers"] = layers
-                job = Job(config, "random:alexnet", root, 0, root, torch.device("cpu"))
+                words = ["epochs=1", f"layers={layers}"]
+                settings = load_stage_config("linear-probe", "imagenette128", words)
+                assert isinstance(settings, ProbeSettings)
+                job = Job(settings, "random:alexnet", root, 0, root, torch.device("cpu"))
                 began = time.perf_counter()
                 linear_probe(job)
                 seconds[layers].append(time.perf_counter() - began)

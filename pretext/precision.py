@@ -17,6 +17,6 @@ def has_bfloat16(device: torch.device) -> bool:
     return any(capabilities.get(name) for name in ("avx512_bf16", "amx_bf16"))
 
 
-def mixed_precision(device: torch.device, enabled: bool) -> AbstractContextManager[None]:
-    """Compute convolutions and matrix products in bfloat16 if ``enabled`` and the device has it."""
-    return torch.autocast(device.type, torch.bfloat16, enabled=enabled and has_bfloat16(device))
+def mixed_precision(device: torch.device, kind: str | None) -> AbstractContextManager[None]:
+    """Compute convolutions and matrix products in bfloat16 if the device has it, in single precision for None."""
+    return torch.autocast(device.type, torch.bfloat16, enabled=kind is not None and has_bfloat16(device))

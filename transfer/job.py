@@ -3,7 +3,7 @@
 import math
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import Any
+from typing import Generic, TypeVar
 
 import torch
 
@@ -11,15 +11,18 @@ from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
 from pretext.backbones.surgery import absorb_batch_norm
 from pretext.checks import check_choice
 from pretext.errors import InputError
+from transfer.protocols.settings import StageSettings
 from transfer.scores.outcomes import Outcomes
+
+S = TypeVar("S", bound=StageSettings, covariant=True)
 
 
 @dataclass(frozen=True)
-class Job:
+class Job(Generic[S]):
     """One transfer run: which backbone is judged, on which data, how, and with which seed.
 
     Attributes:
-        config: The stage's resolved config.
+        settings: The stage's settings.
         backbone: A backbone file, ``random:NAME`` or ``random:FILE``; see :func:`load_backbone`.
         data: Root folder of the labelled data.
         seed: Seed of everything that is drawn; also of the weights of an untrained backbone.
@@ -27,7 +30,7 @@ class Job:
         device: Where to compute.
     """
 
-    config: dict[str, Any]
+    settings: S
     backbone: str
     data: Path
     seed: int

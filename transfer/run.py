@@ -14,7 +14,6 @@ from typing import Any
 
 from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
 from pretext.checks import check_choice
-from pretext.config import plain
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.distributed import process_group, rank_and_world_size
 from pretext.errors import InputError
@@ -24,7 +23,8 @@ from pretext.progress import LOG
 from pretext.versions import versions
 from transfer.data.identity import data_name
 from transfer.job import Job, Measurement
-from transfer.protocols import load_stage_config, protocol_label
+from transfer.protocols.settings import StageSettings
+from transfer.protocols.table import load_stage_config, protocol_label
 from transfer.scores.outcomes import OUTCOMES_NAME, save_outcomes
 from transfer.scores.score import RESULTS_NAME, Score, append_scores, utc_now
 from transfer.stage import STAGES
@@ -37,7 +37,7 @@ def score(
     stage: str,
     backbone: str | Path,
     *,
-    config: dict[str, Any] | None = None,
+    settings: StageSettings | None = None,
     data: str | Path | None = None,
     seed: int = 0,
     work_dir: Path | None = None,
@@ -49,8 +49,8 @@ def score(
         stage: One of `transfer.stage.STAGES`.
         backbone: A backbone file, ``random:NAME`` or ``random:FILE``; see
             :func:`pretext.backbones.checkpoint.load_backbone`.
-        config: As :func:`transfer.protocols.load_stage_config` gives it; None takes the stage's default.
-        data: The labelled data: a path, or a name below PRETEXT_DATA. None takes the config's.
+        settings: As :func:`transfer.protocols.table.load_stage_config` gives them; None takes the stage's default.
+        data: The labelled data: a path, or a name below PRETEXT_DATA. None takes the settings'.
         seed: Seed of everything that is drawn; also of the weights of an untrained backbone.
         work_dir: Folder of ``results.jsonl``, and of ``runs/`` with the config, the log and the outcomes of each run.
             None takes ``work_dirs/<stage>``.
@@ -60,16 +60,16 @@ def score(
         The scores, as they now stand in ``results.jsonl``; with several processes, on the first of them alone.
 
     Raises:
-        InputError: Backbone, config or data cannot be used; found before training starts where it can be.
+        InputError: Backbone or data cannot be used; found before training starts where it can be.
         TrainingDivergedError: The loss, or a score, is not a finite number.
     """
     check_choice("stage", stage, STAGES)
-    config = load_stage_config(stage) if config is None else config
-    named = str(data or config["data"])
+    settings = load_stage_config(stage) if settings is None else settings
+    named = str(data or settings.data)
     root = Path(data_path(ensure_toyworld(named)))
     work_dir = work_dir or WORK_DIRS / STAGES[stage].config
     with process_group() as device:
-        job = Job(config, str(backbone), root, seed, work_dir, device)
+        job = Job(settings, str(backbone), root, seed, work_dir, device)
         loaded = load_backbone(job.backbone, seed=seed)
         first = rank_and_world_size()[0] == 0
         if (work_dir / RESULTS_NAME).exists():
@@ -146,10 +146,10 @@ def recipe_id(loaded: LoadedBackbone) -> str:
     return hashlib.sha256(recipe.encode()).hexdigest()
 
 
-def _recorded(job: Job, stage: str, loaded: LoadedBackbone) -> AbstractContextManager[Path]:
+def _recorded(job: Job[StageSettings], stage: str, loaded: LoadedBackbone) -> AbstractContextManager[Path]:
     record = {
         "stage": stage,
-        "config": plain(job.config),
+        "config": job.settings.config(),
         "backbone": job.backbone,
         "backbone_sha256": loaded.sha256,
         "data": str(job.data),
@@ -169,7 +169,7 @@ def _line(score: Score) -> str:
 
 
 def _scores(
-    job: Job,
+    job: Job[StageSettings],
     data: str,
     loaded: LoadedBackbone,
     stage: str,
@@ -188,7 +188,7 @@ def _scores(
             recipe=recipe_id(loaded),
             pretrained_on=data_name(loaded.provenance.data) if loaded.provenance.data else None,
             stage=stage,
-            protocol=protocol_label(job.config, rank_and_world_size()[1]),
+            protocol=protocol_label(job.settings.config(), rank_and_world_size()[1]),
             setting=measured.setting,
             metric=measured.metric,
             value=measured.value,
@@ -199,7 +199,7 @@ def _scores(
             data=data,
             split=measured.split,
             split_fingerprint=measured.split_fingerprint,
-            config=plain(job.config),
+            config=job.settings.config(),
             versions=versions(),
             seconds=round(seconds, 1),
             time=now,

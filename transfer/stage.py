@@ -11,6 +11,14 @@ from types import MappingProxyType
 from typing import Any, Literal
 
 from pretext.checks import check_choice
+from transfer.protocols.settings import (
+    ClassificationSettings,
+    DetectionSettings,
+    ProbeSettings,
+    SegmentationSettings,
+    StageSettings,
+    SvmSettings,
+)
 
 
 @dataclass(frozen=True)
@@ -113,6 +121,7 @@ class Stage:
         name: Command and what score lines say, for instance ``linear-probe``.
         title: Heading in tables, for instance ``Linear probe``.
         function: ``module:function`` that takes a `Job` and returns measurements; imported when it runs.
+        settings: Class of its settings.
         metrics: All that it measures, in the order of the columns.
         columns: Known settings in the order of their columns; others follow in natural order.
         layers: How the command takes layers: as its first ``argument``, as the ``override`` layers=..., or not at all.
@@ -125,6 +134,7 @@ class Stage:
     name: str
     title: str
     function: str
+    settings: type[StageSettings]
     metrics: tuple[Metric, ...]
     columns: tuple[str, ...] = ()
     layers: Literal["argument", "override"] | None = None
@@ -166,10 +176,6 @@ class Stage:
         return found
 
 
-#: Keys of a stage's config that change no number: an interrupted run may go on with others, and keeps its protocol.
-FREE_KEYS = frozenset({"workers", "checkpoint_interval"})
-
-
 def _probe_headline(config: Mapping[str, Any]) -> tuple[str, ...]:
     return ("top1_best" if config.get("epoch_rule") == "best" else "top1",)
 
@@ -191,6 +197,7 @@ STAGES: Mapping[str, Stage] = {
             "linear-probe",
             "Linear probe",
             "transfer.stages.linear_probe:linear_probe",
+            ProbeSettings,
             (
                 Metric("top1", "top-1", headline=True, compared=True, axis="top-1 accuracy"),
                 Metric("top5", "top-5"),
@@ -207,6 +214,7 @@ STAGES: Mapping[str, Stage] = {
             "voc-classification",
             "VOC classification",
             "transfer.stages.classification:voc_classification",
+            ClassificationSettings,
             (
                 _voc07(),
                 Metric("mean_ap_voc10", "mAP VOC10", note=_VOC10),
@@ -218,6 +226,7 @@ STAGES: Mapping[str, Stage] = {
             "voc-svm",
             "VOC classification by SVM",
             "transfer.stages.svm:voc_svm",
+            SvmSettings,
             (
                 _voc07(),
                 Metric("mean_ap_voc10", "mAP VOC10", compared=True, note=_VOC10),
@@ -229,6 +238,7 @@ STAGES: Mapping[str, Stage] = {
             "voc-detection",
             "VOC detection",
             "transfer.stages.detection:voc_detection",
+            DetectionSettings,
             (
                 _voc07(),
                 Metric("mean_ap_voc10", "mAP VOC10", note=_VOC10),
@@ -243,6 +253,7 @@ STAGES: Mapping[str, Stage] = {
             "voc-segmentation",
             "VOC segmentation",
             "transfer.stages.segmentation:voc_segmentation",
+            SegmentationSettings,
             (
                 Metric("mean_iou", "mean IoU", headline=True, compared=True),
                 Metric("pixel_accuracy", "pixel accuracy"),

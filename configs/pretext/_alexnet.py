@@ -15,9 +15,9 @@ accumulate = 1
 epochs = 6
 steps = None
 optimizer = dict(type="AdamW", lr=1e-3, weight_decay=0.01)
-schedule = dict(name="cosine", warmup=0.1, milestones=())
-clip_grad = None
-amp = "bfloat16"
+schedule = dict(type="Cosine", warmup=0.1, warmup_start=0.01)
+max_grad_norm = None
+mixed_precision = "bfloat16"  # where the device has it
 workers = 2
 
 checkpoint_interval = 100

@@ -13,4 +13,6 @@ method.update(layer="fc7", target_stride=8)
 batch_size = 80
 optimizer.update(betas=(0.9, 0.999))
 # 3e-5, from 240k on 1e-5, from 300k 3e-6, from 400k 1e-6.
-schedule.update(milestones=((240_000, 1 / 3), (300_000, 0.3), (400_000, 1 / 3)))
+schedule.update(
+    milestones=(240 / 450, 300 / 450, 400 / 450), factors=(1 / 3, 1 / 3 * 0.3, 1 / 3 * 0.3 * (1 / 3))
+)

@@ -35,9 +35,9 @@ accumulate = 1
 epochs = None
 steps = 450_000
 optimizer = dict(type="Adam", lr=3e-5, betas=(0.9, 0.99), weight_decay=1e-3)
-schedule = dict(name="step", warmup=0.0, milestones=((225_000, 0.1),))
-clip_grad = None
-amp = None
+schedule = dict(type="Step", milestones=(225 / 450,), factors=(0.1,))
+max_grad_norm = None
+mixed_precision = None
 workers = 8
 
 checkpoint_interval = 5_000

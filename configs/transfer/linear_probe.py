@@ -36,9 +36,9 @@ optimizer = dict(type="SGD", lr=0.001, momentum=0.9, weight_decay=5e-4)
 bias_lr_factor = 2.0
 decay_biases = False
 # From which share of all steps on the rate is multiplied by which factor.
-schedule = dict(name="step", milestones=(0.5, 0.8), factors=(0.1, 0.01))
-# bfloat16 for the frozen features, where the device has instructions for it.
-mixed_precision = True
+schedule = dict(type="Step", milestones=(0.5, 0.8), factors=(0.1, 0.01))
+# bfloat16 for the frozen features, where the device has instructions for it, or None.
+mixed_precision = "bfloat16"
 # Steps between two states, from which an interrupted run goes on.
 checkpoint_interval = 1000
 workers = 2

@@ -30,8 +30,8 @@ new_bias = 0.0
 dropout = 0.5
 
 view = dict(type="RandomCrop", size=128, resize=128, flip=True, min_scale=0.8)
-# None: the central crop; a number: as many random crops, whose logits are added up (the papers: 10).
-crops = None
+# 1: the central crop; more: as many random crops, whose logits are added up (the papers: 10).
+crops = 1
 
 batch_size = 16
 # One of the two, the other None; scale shortens either.
@@ -43,10 +43,10 @@ optimizer = dict(type="AdamW", lr=3e-4, weight_decay=0.01)
 bias_lr_factor = 1.0
 decay_biases = False
 max_grad_norm = 10.0
-# warmup is a share of all steps; decay and stages are for name="step" (the papers: 0.5 and 8).
-schedule = dict(name="cosine", warmup=0.1, decay=0.5, stages=8)
-# bfloat16 where the CPU or GPU has instructions for it.
-mixed_precision = True
+# warmup is a share of all steps.
+schedule = dict(type="Cosine", warmup=0.1)
+# bfloat16 where the CPU or GPU has instructions for it, or None.
+mixed_precision = "bfloat16"
 # Steps between two states, from which an interrupted run goes on.
 checkpoint_interval = 1000
 workers = 2

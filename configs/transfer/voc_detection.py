@@ -60,10 +60,10 @@ optimizer = dict(type="AdamW", lr=3e-4, weight_decay=0.01)
 bias_lr_factor = 1.0
 decay_biases = False
 max_grad_norm = 10.0
-# warmup is a share of all steps; decay and stages are for name="step" (the papers: 0.1 and 3).
-schedule = dict(name="cosine", warmup=0.1, decay=0.1, stages=3)
-# bfloat16 where the CPU or GPU has instructions for it.
-mixed_precision = True
+# warmup is a share of all steps.
+schedule = dict(type="Cosine", warmup=0.1)
+# bfloat16 where the CPU or GPU has instructions for it, or None.
+mixed_precision = "bfloat16"
 # Steps between two states, from which an interrupted run goes on.
 checkpoint_interval = 1000
 workers = 2

@@ -47,11 +47,10 @@ head_lr_factor = 3.0
 bias_lr_factor = 1.0
 decay_biases = False
 max_grad_norm = 10.0
-# warmup is a share of all steps; then the rate falls to zero as (steps left) ** power. Of name="step": milestones, each
-# a step of the whole schedule and a factor.
-schedule = dict(name="poly", warmup=0.05, power=0.9, milestones=())
+# warmup is a share of all steps, and begins at a hundredth; then the rate falls to zero as (steps left) ** power.
+schedule = dict(type="Poly", warmup=0.05, warmup_start=0.01, power=0.9)
 # Steps between two checkpoints, from which an interrupted run goes on.
 checkpoint_interval = 500
-# bfloat16 in the backbone where the device has instructions for it.
-mixed_precision = True
+# bfloat16 in the backbone where the device has instructions for it, or None.
+mixed_precision = "bfloat16"
 workers = 2

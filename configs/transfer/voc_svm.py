@@ -25,7 +25,7 @@ max_iterations = 2000
 scale = 1.0
 
 batch_size = 32
-# bfloat16 where the CPU or GPU has instructions for it.
-mixed_precision = True
+# bfloat16 where the CPU or GPU has instructions for it, or None.
+mixed_precision = "bfloat16"
 # Loads photos, and trains as many machines side by side.
 workers = 2

@@ -1,6 +1,6 @@
 """Pretraining: one run of a pretext method, from a config to a backbone file with its provenance."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from itertools import islice
@@ -22,7 +22,7 @@ from pretext.backbones.checkpoint import build as build_backbone
 from pretext.backbones.initializers import he_normal_
 from pretext.checks import check_at_least, check_choice
 from pretext.colorize.colorizer import save_colorizer
-from pretext.config import build, plain
+from pretext.config import build
 from pretext.data.crops import VIEWS, PairCrop, View, center_crop
 from pretext.data.photos import KINDS, Photos
 from pretext.data.places import data_path
@@ -46,10 +46,10 @@ from pretext.training.hooks import (
     StopOnNonFinite,
     check_unreadable,
 )
-from pretext.training.optimizers import OPTIMIZERS
+from pretext.training.optimizers import make_optimizer
 from pretext.training.recalibration import recalibrate_batch_norm
-from pretext.training.runner import CpuAmpOptimWrapper, WholeCheckpointRunner
-from pretext.training.schedules import check_schedule, total_steps
+from pretext.training.runner import CpuAmpOptimWrapper, WholeCheckpointRunner, norm_limit
+from pretext.training.settings import PretrainingSettings
 from pretext.versions import versions
 
 #: Name of the file of the pretrained backbone, the last that a run writes.
@@ -69,7 +69,7 @@ RECALIBRATION_PHOTOS = 2048
 class Pretraining:
     """One pretraining run on one process, everything about it checked."""
 
-    config: dict[str, Any]
+    settings: PretrainingSettings
     work_dir: Path
     seed: int
     data: str
@@ -85,7 +85,7 @@ class Pretraining:
     @property
     def name(self) -> str:
         """The backbone's name in tables."""
-        return str(self.config["name"] or self.method.name)
+        return self.settings.name or self.method.name
 
     @property
     def backbone_file(self) -> Path:
@@ -95,7 +95,7 @@ class Pretraining:
     def identity(self) -> dict[str, Any]:
         """Return what this run shares with each run that may go on from its checkpoints."""
         return {
-            "config": plain(self.config),
+            "config": self.settings.config(),
             "seed": self.seed,
             "data": self.data,
             "data_fingerprint": self.data_fingerprint,
@@ -113,12 +113,12 @@ class Pretraining:
         return earlier | {
             "data": self.data,
             "data_fingerprint": self.data_fingerprint,
-            "config": earlier["config"] | {"data": self.config["data"]},
+            "config": earlier["config"] | {"data": self.settings.data},
         }
 
 
 def pretrain(
-    config: dict[str, Any], *, work_dir: Path, seed: int = 0, data: str | None = None, fresh: bool = False
+    config: Mapping[str, Any], *, work_dir: Path, seed: int = 0, data: str | None = None, fresh: bool = False
 ) -> Path:
     """Pretrain a backbone by a config, or go on where an interrupted run of the same config stopped.
 
@@ -138,9 +138,10 @@ def pretrain(
             checkpoints are damaged; found before training starts if possible.
         TrainingDivergedError: The loss is no longer finite.
     """
+    settings = PretrainingSettings.from_config(config)
     with process_group() as device, _sole_run(work_dir, fresh):
-        _check_amp(config["amp"], device)
-        run = _prepare(config, work_dir, seed, data or config["data"], device)
+        _check_precision(settings.mixed_precision, device)
+        run = _prepare(settings, work_dir, seed, data or settings.data, device)
         # Weights and two moments in single precision, in three checkpoints at a time; and the files of the end.
         room = 11 * 4 * sum(p.numel() for p in run.method.parameters())
         on_first(lambda: claim(run.work_dir, run.identity(), room, fresh, run.respelled))
@@ -158,14 +159,14 @@ def pretrain(
         return run.backbone_file
 
 
-def build_method(config: dict[str, Any], seed: int) -> Method:
-    """Build the method and backbone of a config, with weights initialised from ``seed``."""
-    arguments = {key: value for key, value in config["backbone"].items() if key != "architecture"}
+def build_method(settings: PretrainingSettings, seed: int) -> Method:
+    """Build the method and its backbone, with weights initialised from ``seed``."""
+    arguments = {key: value for key, value in settings.backbone.items() if key != "architecture"}
     # Constructors draw, too: spectral norm's first vectors.
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
-        backbone = build_backbone(config["backbone"]["architecture"], arguments)
-        method: Method = build(config["method"], METHODS, backbone)
+        backbone = build_backbone(settings.backbone["architecture"], arguments)
+        method: Method = build(settings.method, METHODS, backbone)
     he_normal_(method, seed)
     return method
 
@@ -177,14 +178,13 @@ def _sole_run(work_dir: Path, fresh: bool) -> AbstractContextManager[None]:
 
 
 def _prepare(
-    config: dict[str, Any], work_dir: Path, seed: int, data: str, device: torch.device
+    settings: PretrainingSettings, work_dir: Path, seed: int, data: str, device: torch.device
 ) -> Pretraining:
-    _check_numbers(config)
-    method = build_method(config, seed)
-    check_at_least(f"batch_size of {method.name}", config["batch_size"], method.least_batch)
-    # Only to check the config: the run's own is built once the method is on its device.
-    _optimizer(method, config)
-    view: View = build(config["view"], VIEWS)
+    method = build_method(settings, seed)
+    check_at_least(f"batch_size of {method.name}", settings.batch_size, method.least_batch)
+    # Only to check the settings: the run's own is made once the method is on its device.
+    _optimizer(method, settings)
+    view: View = build(settings.view, VIEWS)
     photos = open_photos(data_path(data))
     if photos.kind not in method.takes:
         raise InputError(
@@ -199,13 +199,12 @@ def _prepare(
             allowed="PairCrop is for lists of pairs (.pairs, .tracks), the other views are for single photos",
         )
     _check_photos(photos)
-    check_schedule(config["schedule"], ("cosine", "step", "constant"))
-    held_out = min(config["held_out"], len(photos) // 10)
+    held_out = min(settings.held_out, len(photos) // 10)
     chosen = spread(len(photos), held_out)
     indices = np.setdiff1d(np.arange(len(photos)), chosen)
-    sampler = EpochSampler(len(indices), config["batch_size"], seed, *rank_and_world_size())
+    sampler = EpochSampler(len(indices), settings.batch_size, seed, *rank_and_world_size())
     return Pretraining(
-        config=config,
+        settings=settings,
         work_dir=work_dir,
         seed=seed,
         data=data,
@@ -215,34 +214,14 @@ def _prepare(
         views=PretrainingViews(photos, indices, view, seed),
         held_out=held_out,
         sampler=sampler,
-        steps=total_steps(config, sampler.steps_per_epoch),
+        steps=settings.length(sampler.steps_per_epoch),
         device=device,
     )
 
 
-def _check_amp(amp: str | None, device: torch.device) -> None:
+def _check_precision(kind: str | None, device: torch.device) -> None:
     allowed = (None, "bfloat16", "float16") if device.type == "cuda" else (None, "bfloat16")
-    check_choice(f"amp for device {device.type}", amp, allowed)
-
-
-def _check_numbers(config: dict[str, Any]) -> None:
-    for key in ("batch_size", "accumulate", "checkpoint_interval"):
-        check_at_least(key, config[key], 1)
-    for key in ("held_out", "workers"):
-        check_at_least(key, config[key], 0)
-    name = config["name"]
-    if name is not None and (not isinstance(name, str) or not name.strip() or name == "random"):
-        raise InputError(
-            "name, the backbone's in tables, cannot be this",
-            received=name,
-            allowed="allowed are texts other than random, and None for the method's name",
-        )
-    check_at_least("preview_interval", config["preview_interval"] or 0, 0)
-    clip = config["clip_grad"]
-    if clip is not None and not (isinstance(clip, dict) and "max_norm" in clip):
-        raise InputError("clip_grad must be None or dict(max_norm=...)", received=clip)
-    if clip is not None:
-        check_at_least("clip_grad.max_norm", clip["max_norm"], 0.0)
+    check_choice(f"mixed_precision for device {device.type}", kind, allowed)
 
 
 def _check_photos(photos: Photos) -> None:
@@ -269,19 +248,19 @@ def _setup(run: Pretraining) -> None:
 
 
 def _runner(run: Pretraining, display: ProgressDisplay) -> WholeCheckpointRunner:
-    config = run.config
+    settings = run.settings
     # Convolutions are faster with the channels last.
     model = data_parallel(run.method.to(memory_format=torch.channels_last), run.device)
     return WholeCheckpointRunner(
         run.work_dir,
         steps=run.steps,
-        schedule=config["schedule"],
-        checkpoint_interval=config["checkpoint_interval"],
-        accumulate=config["accumulate"],
+        schedule=settings.schedule.fitted(settings.optimizer, 1.0),
+        checkpoint_interval=settings.checkpoint_interval,
+        accumulate=settings.accumulate,
         seed=run.seed,
         model=model,
         train_dataloader=_loader(run),
-        optim_wrapper=_optim_wrapper(model, config, run.device),
+        optim_wrapper=_optim_wrapper(model, settings, run.device),
         custom_hooks=_hooks(run, display),
         visualizer={
             "type": Visualizer,
@@ -291,10 +270,10 @@ def _runner(run: Pretraining, display: ProgressDisplay) -> WholeCheckpointRunner
 
 
 def _loader(run: Pretraining) -> DataLoader[dict[str, Any]]:
-    workers = run.config["workers"]
+    workers = run.settings.workers
     return DataLoader(
         run.views,
-        batch_size=run.config["batch_size"],
+        batch_size=run.settings.batch_size,
         sampler=run.sampler,
         num_workers=workers,
         collate_fn=collate,
@@ -304,45 +283,33 @@ def _loader(run: Pretraining) -> DataLoader[dict[str, Any]]:
     )
 
 
-def _optimizer(model: nn.Module, config: dict[str, Any]) -> torch.optim.Optimizer:
+def _optimizer(model: nn.Module, settings: PretrainingSettings) -> torch.optim.Optimizer:
     method = model.module if is_model_wrapper(model) else model
     assert isinstance(method, Method)
-    if method.rate_factors and config["clip_grad"] is not None:
+    if method.rate_factors and settings.max_grad_norm is not None:
         raise InputError(
-            f"clip_grad does not fit {method.name}: it has two players, whose gradients have no common norm",
-            received=config["clip_grad"],
+            f"max_grad_norm does not fit {method.name}: it has two players, whose gradients have no common norm",
+            received=settings.max_grad_norm,
             allowed=(None,),
         )
-    check_at_least("optimizer.lr", config["optimizer"].get("lr"), 0.0)
-    groups: list[dict[str, Any]] = []
-    trained = {name: p for name, p in method.named_parameters() if p.requires_grad}
-    for prefix, factor in {**method.rate_factors, "": 1.0}.items():
-        chosen = [trained.pop(name) for name in list(trained) if name.startswith(prefix)]
-        rate = config["optimizer"]["lr"] * factor
-        # Batch norms and biases are not decayed.
-        groups.append({"params": [p for p in chosen if p.ndim > 1], "lr": rate})
-        groups.append({"params": [p for p in chosen if p.ndim <= 1], "lr": rate, "weight_decay": 0.0})
     # The rate of the first group is shown and logged.
-    optimizer: torch.optim.Optimizer = build(config["optimizer"], OPTIMIZERS, groups[-2:] + groups[:-2])
-    return optimizer
+    return make_optimizer(settings.optimizer, method.named_parameters(), rate_factors=method.rate_factors)
 
 
-def _optim_wrapper(model: nn.Module, config: dict[str, Any], device: torch.device) -> OptimWrapper:
-    optimizer = _optimizer(model, config)
-    # mmengine removes an entry from the dict that it gets.
-    clip = config["clip_grad"] and dict(config["clip_grad"])
-    shared = {"accumulative_counts": config["accumulate"], "clip_grad": clip}
-    if config["amp"] and device.type == "cuda":
-        return AmpOptimWrapper(dtype=config["amp"], optimizer=optimizer, **shared)
-    if config["amp"] and has_bfloat16(device):
+def _optim_wrapper(model: nn.Module, settings: PretrainingSettings, device: torch.device) -> OptimWrapper:
+    optimizer = _optimizer(model, settings)
+    shared = {"accumulative_counts": settings.accumulate, "clip_grad": norm_limit(settings.max_grad_norm)}
+    if settings.mixed_precision and device.type == "cuda":
+        return AmpOptimWrapper(dtype=settings.mixed_precision, optimizer=optimizer, **shared)
+    if settings.mixed_precision and has_bfloat16(device):
         return CpuAmpOptimWrapper(optimizer, **shared)
     return OptimWrapper(optimizer, **shared)
 
 
 def _hooks(run: Pretraining, display: ProgressDisplay) -> list[Hook]:
-    config, rank = run.config, run.sampler.rank
-    images = config["batch_size"] * run.sampler.world_size
-    shown, unreadable = _held_out_photos(run) if rank == 0 and config["preview_interval"] else ([], {})
+    settings, rank = run.settings, run.sampler.rank
+    images = settings.batch_size * run.sampler.world_size
+    shown, unreadable = _held_out_photos(run) if rank == 0 and settings.preview_interval else ([], {})
     hooks: list[Hook] = [
         PinRandomNumbers(run.seed, rank),
         BeginEpochs(run.sampler.steps_per_epoch, _all_photos(run)),
@@ -352,7 +319,7 @@ def _hooks(run: Pretraining, display: ProgressDisplay) -> list[Hook]:
     ]
     if shown:
         pictures = run.work_dir / "color_grids"
-        hooks.append(SavePreviews(torch.stack(shown), pictures, config["preview_interval"]))
+        hooks.append(SavePreviews(torch.stack(shown), pictures, settings.preview_interval))
     return hooks
 
 
@@ -360,13 +327,13 @@ def _all_photos(run: Pretraining) -> DataLoader[dict[str, Any]]:
     """Return central crops of all training photos, in the order of their numbers."""
     views = CentralViews(run.views)
     return DataLoader(
-        views, batch_size=run.config["batch_size"], num_workers=run.config["workers"], collate_fn=collate
+        views, batch_size=run.settings.batch_size, num_workers=run.settings.workers, collate_fn=collate
     )
 
 
 def _some_photos(run: Pretraining) -> Iterator[Tensor]:
     """Yield the first batches of `_all_photos`, the same on all processes, on the run's device."""
-    for batch in islice(_all_photos(run), -(-RECALIBRATION_PHOTOS // run.config["batch_size"])):
+    for batch in islice(_all_photos(run), -(-RECALIBRATION_PHOTOS // run.settings.batch_size)):
         yield batch["image"].to(run.device)
 
 
@@ -385,7 +352,7 @@ def _save(run: Pretraining) -> None:
         processes=run.sampler.world_size,
         data=run.data,
         data_fingerprint=run.data_fingerprint,
-        config=plain(run.config),
+        config=run.settings.config(),
         versions=versions(),
     )
     colorizer = run.method.colorizer()

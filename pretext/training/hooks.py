@@ -5,7 +5,7 @@ import io
 import math
 import os
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,11 +19,18 @@ from torchvision.utils import make_grid
 from pretext.errors import InputError, TrainingDivergedError
 from pretext.files import read_lines, write_whole
 from pretext.progress import ProgressDisplay
+from pretext.training.schedules import Schedule
 
 #: More unreadable photos than this share of all of them stop a run.
 MAX_UNREADABLE = 0.01
 #: What would break a line of a list, or its columns.
 CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f]")
+
+
+def step_seed(*parts: str | int) -> int:
+    """Return the seed of the random numbers of a step, from what tells it from all others."""
+    digest = hashlib.sha256("/".join(map(str, parts)).encode()).digest()
+    return int.from_bytes(digest[:7], "little")
 
 
 class PinRandomNumbers(Hook):  # type: ignore[misc]  # mmengine is not typed
@@ -36,8 +43,30 @@ class PinRandomNumbers(Hook):  # type: ignore[misc]  # mmengine is not typed
 
     def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
         """Seed torch for the step."""
-        digest = hashlib.sha256(f"{self.seed}/{batch_idx}/{self.rank}".encode()).digest()
-        torch.manual_seed(int.from_bytes(digest[:7], "little"))
+        torch.manual_seed(step_seed(self.seed, batch_idx, self.rank))
+
+
+class FollowSchedule(Hook):  # type: ignore[misc]
+    """Set the learning rate of each group of weights before each step.
+
+    The rate follows from the step alone, so that a run that goes on needs no state of it.
+
+    Args:
+        schedule: The schedule.
+        steps: Steps of the whole run.
+        rates: Base rate of each group.
+    """
+
+    priority = "VERY_HIGH"
+
+    def __init__(self, schedule: Schedule, steps: int, rates: Sequence[float]):
+        self.schedule, self.steps, self.rates = schedule, steps, rates
+
+    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
+        """Set the rates of the step."""
+        factor = self.schedule.factor(batch_idx, self.steps)
+        for group, rate in zip(runner.optim_wrapper.optimizer.param_groups, self.rates, strict=True):
+            group["lr"] = rate * factor
 
 
 class SkipUnreadable(Hook):  # type: ignore[misc]

@@ -3,15 +3,14 @@
 import logging
 import math
 import uuid
-import warnings
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import torch
 from mmengine.config import Config
-from mmengine.hooks import CheckpointHook, LoggerHook
+from mmengine.hooks import CheckpointHook, Hook, LoggerHook
 from mmengine.logging import MMLogger
 from mmengine.optim import OptimWrapper
 from mmengine.runner import IterBasedTrainLoop, Runner
@@ -22,7 +21,8 @@ from pretext.errors import InputError, TrainingDivergedError
 from pretext.files import move_into_place
 from pretext.precision import mixed_precision
 from pretext.training.checkpoints import newest_whole
-from pretext.training.schedules import schedulers
+from pretext.training.hooks import FollowSchedule
+from pretext.training.schedules import Schedule
 
 #: Steps between two entries in the log.
 LOG_INTERVAL = 10
@@ -37,11 +37,13 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
     Args:
         work_dir: Folder of the run.
         steps: Steps of the whole run.
-        schedule: Schedule of the learning rate; see :func:`pretext.training.schedules.schedulers`.
+        schedule: Schedule of the learning rate.
         checkpoint_interval: Steps between two checkpoints, rounded up to a multiple of ``accumulate``: a checkpoint
             holds no gradients, so it is written only after an update of the weights.
         accumulate: Steps between two updates of the weights.
         seed: Seed of the random numbers that are not drawn step by step.
+        optim_wrapper: The optimizer, whose groups have their base rates.
+        custom_hooks: Hooks besides that of the schedule.
         **kwargs: Further arguments of mmengine's Runner.
 
     Raises:
@@ -53,21 +55,27 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
         work_dir: Path,
         *,
         steps: int,
-        schedule: Mapping[str, Any],
+        schedule: Schedule,
         checkpoint_interval: int,
         accumulate: int,
         seed: int,
+        optim_wrapper: OptimWrapper,
+        custom_hooks: Sequence[Hook],
         **kwargs: Any,
     ):
         # Were each process to look for itself, they might go on from different steps.
         checkpoint = on_first(lambda: latest_checkpoint(work_dir))
         interval = accumulate * math.ceil(checkpoint_interval / accumulate)
+        rates = [group["lr"] for group in optim_wrapper.optimizer.param_groups]
         super().__init__(
             work_dir=str(work_dir),
             # Two runs of one process would share their logs if they shared a name.
             experiment_name=f"{work_dir.name}-{uuid.uuid4().hex[:8]}",
             train_cfg={"type": IterBasedTrainLoop, "max_iters": steps},
-            param_scheduler=schedulers(schedule, steps),
+            # The hook below moves the rates.
+            param_scheduler=[],
+            optim_wrapper=optim_wrapper,
+            custom_hooks=[FollowSchedule(schedule, steps, rates), *custom_hooks],
             default_hooks={
                 "logger": LoggerHook(LOG_INTERVAL, log_metric_by_epoch=False),
                 "checkpoint": CheckpointHook(
@@ -85,10 +93,7 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
 
     def train(self) -> nn.Module:
         """Train to the end and return the model."""
-        with warnings.catch_warnings():
-            # With accumulated gradients the schedule moves on before the first update; the rate is still the step's.
-            warnings.filterwarnings("ignore", "Detected call of `scheduler.step", UserWarning)
-            trained: nn.Module = super().train()
+        trained: nn.Module = super().train()
         # The loaders' workers end now, at once. Left to the garbage collector, they keep it waiting for five seconds.
         del self.train_loop.dataloader_iterator
         return trained
@@ -136,8 +141,13 @@ class CpuAmpOptimWrapper(OptimWrapper):  # type: ignore[misc]
     @contextmanager
     def optim_context(self, model: nn.Module) -> Iterator[None]:
         """Run the forward pass in bfloat16 where torch considers it safe."""
-        with super().optim_context(model), mixed_precision(torch.device("cpu"), enabled=True):
+        with super().optim_context(model), mixed_precision(torch.device("cpu"), "bfloat16"):
             yield
+
+
+def norm_limit(max_grad_norm: float | None) -> dict[str, float] | None:
+    """Return a limit of gradients' norm as mmengine's wrappers of optimizers take it: a new dict, which they change."""
+    return None if max_grad_norm is None else {"max_norm": max_grad_norm}
 
 
 def latest_checkpoint(work_dir: Path) -> Path | None:

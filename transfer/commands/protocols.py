@@ -4,8 +4,7 @@ import argparse
 import json
 from collections.abc import Sequence
 
-from pretext.config import plain
-from transfer.protocols import PROTOCOLS, get_protocol
+from transfer.protocols.table import PROTOCOLS, get_protocol
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -21,4 +20,4 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         return
     protocol = get_protocol(options.protocol)
     print(f"{protocol.id}: {protocol.stage}, scored by {protocol.metric}\n{protocol.source}\n")
-    print(json.dumps(plain(protocol.settings), indent=2))
+    print(json.dumps(protocol.fixed(), indent=2))

@@ -13,7 +13,7 @@ from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
 from pretext.files import WORK_DIRS
 from pretext.launch import spawn_processes
-from transfer.protocols import PROTOCOLS, load_stage_config
+from transfer.protocols.table import PROTOCOLS, load_stage_config
 from transfer.stage import STAGES, Stage
 
 
@@ -51,16 +51,17 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     data_set = take_data(names, paths=True)
     if len(names) > (2 if by_layers else 1):
         raise InputError("too many words", received=" ".join(names), allowed=f"allowed are {expected}")
-    settings = {"protocol": options.protocol, "file": options.config}
-    config = load_stage_config(stage.name, data_set, overrides, **settings)
     if by_layers and names:
         if any(override.startswith("layers=") for override in overrides):
             received = f"{names[0]} and {' '.join(overrides)}"
             raise InputError("the layers are given twice", received=received, allowed="give them once")
-        config["layers"] = names.pop(0)
+        overrides = [*overrides, f"layers={names.pop(0)}"]
+    settings = load_stage_config(
+        stage.name, data_set, overrides, protocol=options.protocol, file=options.config
+    )
     backbone = names[0] if names else _last_backbone()
-    _check_layers(stage, config.get("layers"), backbone)
-    data = options.data or config["data"]
+    _check_layers(stage, getattr(settings, "layers", None), backbone)
+    data = options.data or settings.data
     data_path(ensure_toyworld(data))
     exit_code = spawn_processes("transfer", arguments)
     if exit_code is not None:
@@ -70,7 +71,9 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
 
     parts = [stage.config, data_set or options.protocol, options.config and Path(options.config).stem]
     work_dir = options.work_dir or WORK_DIRS / "_".join(part for part in parts if part)
-    score(stage.name, backbone, config=config, data=data, seed=options.seed, work_dir=work_dir, show=print)
+    score(
+        stage.name, backbone, settings=settings, data=data, seed=options.seed, work_dir=work_dir, show=print
+    )
 
 
 def _check_layers(stage: Stage, layers: str | None, backbone: str) -> None:

@@ -18,7 +18,7 @@ from pretext.config import load_config, plain, read_config
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
 from pretext.old_names import spelled_for_hash
-from transfer.protocols import load_stage_config, run_length
+from transfer.protocols.table import load_stage_config
 from transfer.scores.score import RESULTS_NAME
 from transfer.stage import STAGES, Stage
 
@@ -194,16 +194,14 @@ def _stage(column: str, entry: Any) -> _Stage:
     values = _values(f"stage {column}", entry, STAGE)
     stage = values["stage"]
     check_choice(f"stage of {column}", stage, STAGES)
-    config = load_stage_config(
+    settings = load_stage_config(
         stage, values["on"], values["overrides"], protocol=values["protocol"], file=values["config"]
     )
-    if "scale" in config:
-        run_length(config, 1)
-    data = values["data"] or config["data"]
+    data = values["data"] or settings.data
     options = [word for key in ("protocol", "config") if values[key] for word in (f"--{key}", values[key])]
     options += ["--data", _data(data)]
     words = (*([values["on"]] if values["on"] else []), *values["overrides"])
-    return _Stage(column, STAGES[stage], values["layers"], words, tuple(options), plain(config), data)
+    return _Stage(column, STAGES[stage], values["layers"], words, tuple(options), settings.config(), data)
 
 
 def _cell(

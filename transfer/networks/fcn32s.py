@@ -4,9 +4,6 @@
 it from AlexNet: feature_learning_tests/segmentation/train_val.prototxt of richzhang/colorization.
 """
 
-from collections.abc import Mapping
-from typing import Any
-
 import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -16,6 +13,7 @@ from pretext.backbones.base import Backbone
 from pretext.backbones.surgery import drop_fully_connected
 from pretext.errors import InputError
 from transfer.networks.parts import Conv5, FullyConnected
+from transfer.protocols.settings import SegmentationSettings
 
 #: Zeros around the photo, in pixels, as in the authors' network.
 PADDING = 100
@@ -30,24 +28,24 @@ class FCN32s(nn.Module):
         backbone: In the evaluation geometry. Its convolutions are copied; its fc6 and fc7, if it has them, become part
             of this module.
         num_classes: Number of classes with the background.
-        config: The stage's config.
+        settings: The stage's.
         seed: Seed of new layers. The weights of the scores start at zero, Caffe's default.
 
     Raises:
         InputError: The backbone is in another geometry.
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, config: Mapping[str, Any], seed: int):
+    def __init__(self, backbone: Backbone, num_classes: int, settings: SegmentationSettings, seed: int):
         super().__init__()
-        trained = config["train"] == "all"
+        trained = settings.train == "all"
         if backbone.geometry != "evaluation":
             raise InputError(
                 "network=fcn32s needs the published geometry",
                 received=f"geometry={backbone.geometry}",
                 allowed=("geometry=evaluation",),
             )
-        self.conv5 = Conv5(_padded(drop_fully_connected(backbone)), config, trained, up_to="pool5")
-        self.fully_connected = FullyConnected(backbone, self.conv5.out_channels, config, trained, seed)
+        self.conv5 = Conv5(_padded(drop_fully_connected(backbone)), settings, trained, up_to="pool5")
+        self.fully_connected = FullyConnected(backbone, self.conv5.out_channels, settings, trained, seed)
         # Centre of fc6's first window, in pixels of the photo without the padding.
         centre = self.conv5.layer.offset + (self.fully_connected.size - 1) / 2 * STRIDE - PADDING
         self.score = nn.Conv2d(self.fully_connected.out_channels, num_classes, 1)

@@ -1,8 +1,6 @@
 """The parts of a network that the VOC stages fine-tune: the convolutions, and fc6 and fc7."""
 
 import math
-from collections.abc import Mapping
-from typing import Any
 
 from jaxtyping import Float, Shaped
 from torch import Tensor, nn
@@ -11,6 +9,7 @@ from torch.nn import functional as F
 from pretext.backbones.base import Backbone, ConvBlock, Layer
 from pretext.backbones.initializers import normal_
 from pretext.precision import mixed_precision
+from transfer.protocols.settings import FineTuningSettings
 
 
 class Part(nn.Module):
@@ -21,15 +20,15 @@ class Part(nn.Module):
     gave 72.0 instead of 70.4 mAP).
 
     Args:
-        config: The stage's config; has ``batch_norm`` (absorb, frozen or train) and ``mixed_precision``.
+        settings: The stage's; those that matter are ``batch_norm`` and ``mixed_precision``.
         trained: Whether to train the part.
     """
 
-    def __init__(self, config: Mapping[str, Any], trained: bool):
+    def __init__(self, settings: FineTuningSettings, trained: bool):
         super().__init__()
         self.trained = trained
-        self.batch_norm_trained = trained and config["batch_norm"] == "train"
-        self.mixed_precision: bool = config["mixed_precision"]
+        self.batch_norm_trained = trained and settings.batch_norm == "train"
+        self.mixed_precision = settings.mixed_precision
 
     def hold(self) -> None:
         """Turn off the gradients of all that is not trained. Call it once the part is complete."""
@@ -53,7 +52,7 @@ class Conv5(Part):
 
     Args:
         backbone: Becomes part of this module.
-        config, trained: See :class:`Part`.
+        settings, trained: See :class:`Part`.
         up_to: Another layer to end with, for instance ``pool5``.
 
     Attributes:
@@ -62,9 +61,9 @@ class Conv5(Part):
     """
 
     def __init__(
-        self, backbone: Backbone, config: Mapping[str, Any], trained: bool, up_to: str | None = None
+        self, backbone: Backbone, settings: FineTuningSettings, trained: bool, up_to: str | None = None
     ):
-        super().__init__(config, trained)
+        super().__init__(settings, trained)
         self.backbone = backbone
         last = [layer.name for layer in backbone.layers if layer.name.startswith("conv5")][-1]
         self.layer: Layer = backbone.layer(up_to or last)
@@ -86,8 +85,8 @@ class FullyConnected(Part):
     Args:
         backbone: Loses its fc6 and fc7 if it has them.
         in_channels: Channels of the pooled map.
-        config: The stage's config. Has ``dropout``; for new layers ``fc6_size`` (side of the pooled map),
-            ``fc_channels``, ``new_std`` and ``new_bias``; and the keys of :class:`Part`.
+        settings: The stage's. Those that matter are ``dropout``; for new layers ``fc6_size``, ``fc_channels``,
+            ``new_std`` and ``new_bias``; and those of :class:`Part`.
         trained: See :class:`Part`.
         seed: Seed of new layers.
 
@@ -97,10 +96,10 @@ class FullyConnected(Part):
     """
 
     def __init__(
-        self, backbone: Backbone, in_channels: int, config: Mapping[str, Any], trained: bool, seed: int
+        self, backbone: Backbone, in_channels: int, settings: FineTuningSettings, trained: bool, seed: int
     ):
-        super().__init__(config, trained)
-        channels, size = config["fc_channels"], config["fc6_size"]
+        super().__init__(settings, trained)
+        channels, size = settings.fc_channels, settings.fc6_size
         if "fc6" in backbone.layer_names:
             fc6, fc7 = backbone.get_submodule("fc6"), backbone.get_submodule("fc7")
             assert isinstance(fc6, ConvBlock)
@@ -109,9 +108,9 @@ class FullyConnected(Part):
         else:
             self.fc6 = ConvBlock(nn.Conv2d, in_channels, channels, "none", kernel_size=size)
             self.fc7 = ConvBlock(nn.Conv2d, channels, channels, "none", kernel_size=1)
-            initialize_new_(self, config, seed)
+            initialize_new_(self, settings, seed)
         self.size, self.out_channels = self.fc6.conv.kernel_size[0], self.fc7.conv.out_channels
-        self.dropout = nn.Dropout(config["dropout"])
+        self.dropout = nn.Dropout(settings.dropout)
         self.hold()
 
     def forward(self, pooled: Float[Tensor, "n c k k"]) -> Float[Tensor, "n d"]:
@@ -128,23 +127,23 @@ class FullyConnected(Part):
         return features.float()
 
 
-def initialize_new_(module: nn.Module, config: Mapping[str, Any], seed: int, prefix: str = "") -> None:
+def initialize_new_(module: nn.Module, settings: FineTuningSettings, seed: int, prefix: str = "") -> None:
     """Draw the weights of new layers from (seed, name).
 
     Args:
         module: Its convolutions and linear layers are initialised in place.
-        config: Has ``new_std`` (the standard deviation; None for that of He et al., ICCV 2015) and ``new_bias``.
+        settings: The stage's; those that matter are ``new_std`` and ``new_bias``.
         seed: Any integer.
         prefix: Prefix of the layers' names.
     """
     for name, layer in module.named_modules(prefix=prefix):
         if isinstance(layer, (nn.Conv2d, nn.Linear)):
-            std = config["new_std"]
+            std = settings.new_std
             if std is None:
                 std = math.sqrt(2 / layer.weight[0].numel())
             normal_(layer.weight, std=std, seed=seed, name=name)
             if layer.bias is not None:
-                nn.init.constant_(layer.bias, config["new_bias"])
+                nn.init.constant_(layer.bias, settings.new_bias)
 
 
 def _fully_connected(block: ConvBlock, x: Float[Tensor, "n i"]) -> Float[Tensor, "n o"]:

@@ -9,7 +9,7 @@ import io
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from transfer.protocols import PROTOCOLS, departures
+from transfer.protocols.table import PROTOCOLS, departures
 from transfer.report.tables import MISSING, Benchmark, Column, Results, Row, headline_metrics
 from transfer.scores.published import MARKS, Published, published_table, task_by_layer
 

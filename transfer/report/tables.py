@@ -9,7 +9,7 @@ from functools import cached_property
 from itertools import groupby
 from typing import Any
 
-from transfer.protocols import PROTOCOLS
+from transfer.protocols.table import PROTOCOLS
 from transfer.scores.score import RUN_KEYS, Score, config_id, latest_scores
 from transfer.stage import STAGES, Metric, Unit
 

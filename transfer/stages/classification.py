@@ -17,7 +17,7 @@ from torch.utils.data import Dataset
 from pretext.backbones.base import Backbone
 from pretext.backbones.initializers import normal_
 from pretext.backbones.surgery import drop_fully_connected
-from pretext.checks import check_at_least, room_for
+from pretext.checks import room_for
 from pretext.config import build
 from pretext.data.crops import VIEWS, RandomCrop, RandomResizedCrop, RandomScaleCrop, center_crop
 from pretext.data.sampling import Draw, draw_rng
@@ -34,13 +34,14 @@ from transfer.data.voc import (
 from transfer.job import Job, Measurement
 from transfer.networks.parts import Conv5, FullyConnected
 from transfer.networks.preparation import prepare_backbone
+from transfer.protocols.settings import ClassificationSettings
 from transfer.scores.metrics import AVERAGE_PRECISIONS, check_scores
 from transfer.scores.outcomes import AveragePrecision
-from transfer.training.finetuning import check_config, fine_tune, gather, loader
+from transfer.training.finetuning import fine_tune, gather, loader
 from transfer.training.resume import resumable
 
-#: Which parts of the classifier each setting trains; the others stay as they are.
-SETTINGS: dict[str, tuple[str, ...]] = {
+#: Which parts of the classifier each value of ``train`` trains; the others stay as they are.
+TRAINED: dict[str, tuple[str, ...]] = {
     "fc8": ("fc8",),
     "fc6-8": ("fully_connected", "fc8"),
     "all": ("conv5", "fully_connected", "fc8"),
@@ -56,20 +57,20 @@ class Classifier(nn.Module):
     Args:
         backbone: Becomes part of the classifier, with its fc6 and fc7 if it has them.
         num_classes: Outputs of fc8.
-        config: The stage's config.
+        settings: The stage's.
         seed: Seed of the new layers; fc8 is drawn from N(0, 0.01^2).
     """
 
-    def __init__(self, backbone: Backbone, num_classes: int, config: dict[str, Any], seed: int):
+    def __init__(self, backbone: Backbone, num_classes: int, settings: ClassificationSettings, seed: int):
         super().__init__()
-        trained = SETTINGS[config["train"]]
-        self.conv5 = Conv5(drop_fully_connected(backbone), config, "conv5" in trained)
+        trained = TRAINED[settings.train]
+        self.conv5 = Conv5(drop_fully_connected(backbone), settings, "conv5" in trained)
         self.fully_connected = FullyConnected(
-            backbone, self.conv5.out_channels, config, "fully_connected" in trained, seed
+            backbone, self.conv5.out_channels, settings, "fully_connected" in trained, seed
         )
         self.fc8 = nn.Linear(self.fully_connected.out_channels, num_classes)
         normal_(self.fc8.weight, std=0.01, seed=seed, name="fc8")
-        nn.init.constant_(self.fc8.bias, config["new_bias"])
+        nn.init.constant_(self.fc8.bias, settings.new_bias)
 
     def forward(self, photos: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n classes"]:
         """Return the logits of photos with values 0..255."""
@@ -85,7 +86,7 @@ class ClassificationViews(Dataset[tuple[Tensor, Tensor]]):
         photos: One split.
         labels: (N, C) in {0, 1, 255}.
         view: The random crop; the central crop has its ``size`` and ``resize`` too.
-        crops: How many random crops to test on; None for the central crop.
+        crops: How many random crops to test on; 1 for the central crop.
         seed: Seed of every draw.
     """
 
@@ -94,7 +95,7 @@ class ClassificationViews(Dataset[tuple[Tensor, Tensor]]):
         photos: Sequence[VocPhoto],
         labels: UInt8[np.ndarray, "n c"],
         view: RandomCrop | RandomResizedCrop | RandomScaleCrop,
-        crops: int | None,
+        crops: int,
         seed: int,
     ):
         self.photos, self.labels, self.view = photos, torch.from_numpy(labels), view
@@ -113,7 +114,7 @@ class ClassificationViews(Dataset[tuple[Tensor, Tensor]]):
             image = read_image(self.photos[which.index].path)
             return self.view(image, draw_rng(self.seed, which)), self.labels[which.index]
         image = read_image(self.photos[which].path)
-        if self.crops is None:
+        if self.crops == 1:
             return center_crop(image, self.view.size, self.view.resize)[None], self.labels[which]
         # One more number than a draw has, so that no training crop is seen again.
         rng = np.random.default_rng((self.seed, 0, which, 1))
@@ -132,65 +133,56 @@ def multi_label_loss(logits: Float[Tensor, "n c"], labels: UInt8[Tensor, "n c"])
     return (losses * judged).sum() / len(logits)
 
 
-def voc_classification(job: Job) -> list[Measurement]:
+def voc_classification(job: Job[ClassificationSettings]) -> list[Measurement]:
     """Fine-tune on one split and score on another; an interrupted run goes on.
-
-    Args:
-        job: Its config has ``train`` (the layers to train: fc8, fc6-8 or all), ``batch_norm`` (absorb, frozen or
-            train), ``reinit_from`` (the lowest layer that is always new), ``crops`` (how many random crops' logits
-            are added up; None for the central crop alone), and the keys of
-            `transfer.networks.preparation.prepare_backbone` and `transfer.training.finetuning.fine_tune`.
 
     Returns:
         The mean average precision in three definitions: ``mean_ap_sklearn`` (as the published code computes it),
         ``mean_ap_voc07`` (11 points) and ``mean_ap_voc10``.
 
     Raises:
-        InputError: The config, the data or the backbone cannot be used.
+        InputError: The data or the backbone cannot be used.
         TrainingDivergedError: The loss or a score is not a finite number.
 
     Differences from the papers: a photo that the drawn scale would make smaller than the crop is resized to the
     crop's size instead.
     """
-    config = job.config
-    check_config(config, SETTINGS)
-    if config["crops"] is not None:
-        check_at_least("crops", config["crops"], 1)
-    year = open_voc(job.data, config["year"])
-    train, test = year.photos(config["train_split"]), year.photos(config["test_split"])
-    view = build(config["view"], VIEWS)
+    settings = job.settings
+    year = open_voc(job.data, settings.year)
+    train, test = year.photos(settings.train_split), year.photos(settings.test_split)
+    view = build(settings.view, VIEWS)
     views = [
         ClassificationViews(
-            photos, classification_labels(photos, len(year.classes)), view, config["crops"], job.seed
+            photos, classification_labels(photos, len(year.classes)), view, settings.crops, job.seed
         )
         for photos in (train, test)
     ]
     loaded = prepare_backbone(job, [photo.path for photo in train])
     backbone = loaded.backbone
-    if config["train"] == "fc8" and "fc6" not in backbone.layer_names:
+    if settings.train == "fc8" and "fc6" not in backbone.layer_names:
         raise InputError(
             "train=fc8 needs a backbone with fc6 and fc7 of its own; new ones would stay random",
             received=f"{backbone.architecture} without",
             allowed="choose train=fc6-8 or train=all",
         )
-    model = Classifier(backbone, len(year.classes), config, job.seed).to(job.device)
+    model = Classifier(backbone, len(year.classes), settings, job.seed).to(job.device)
     _check_size(model, view.size, job)
 
-    def loss_of(batch: Sequence[Tensor]) -> Float[Tensor, ""]:
+    def loss_of(network: nn.Module, batch: Sequence[Tensor]) -> Float[Tensor, ""]:
         photos, labels = (value.to(job.device, non_blocking=True) for value in batch)
-        return multi_label_loss(model(photos), labels)
+        return multi_label_loss(network(photos), labels)
 
-    names = split_fingerprint({config["train_split"]: train, config["test_split"]: test})
+    names = split_fingerprint({settings.train_split: train, settings.test_split: test})
     with resumable(job, loaded.sha256, names) as unfinished:
-        title = f"VOC classification ({config['train']})"
+        title = f"VOC classification ({settings.train})"
         fine_tune(model, views[0], loss_of, job, title, unfinished=unfinished)
         logits = predict(model, views[1], job)
         check_scores(title, [torch.from_numpy(logits)])
-    split = f"{config['train_split']}->{config['test_split']}"
-    return precision_measurements(config["train"], logits, views[1].labels.numpy(), split, names)
+    labels = views[1].labels.numpy()
+    return precision_measurements(settings.train, logits, labels, settings.split, names)
 
 
-def _check_size(model: nn.Module, side: int, job: Job) -> None:
+def _check_size(model: nn.Module, side: int, job: Job[ClassificationSettings]) -> None:
     blank = torch.zeros(1, 3, side, side, dtype=torch.uint8, device=job.device)
     with torch.no_grad(), room_for("the network", f"view.size={side}"):
         model.eval()(blank)
@@ -209,7 +201,9 @@ def precision_measurements(
 
 
 @torch.no_grad()
-def predict(model: nn.Module, views: ClassificationViews, job: Job) -> Float[np.ndarray, "n c"]:
+def predict(
+    model: nn.Module, views: ClassificationViews, job: Job[ClassificationSettings]
+) -> Float[np.ndarray, "n c"]:
     """Return the logits (N, C) of all photos, each the sum over its crops."""
     rank, world_size = rank_and_world_size()
     indices = range(rank, len(views), world_size)

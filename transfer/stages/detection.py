@@ -4,7 +4,7 @@
 (ICLR 2016), with proposals from a file. Without a file, a region proposal network makes them (Ren et al., NIPS 2015).
 """
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -19,11 +19,9 @@ from torchvision.models.detection.faster_rcnn import FastRCNNPredictor
 from pretext.backbones.base import Backbone
 from pretext.backbones.initializers import normal_
 from pretext.backbones.surgery import drop_fully_connected
-from pretext.checks import check_at_least, check_choice, check_share
 from pretext.data.crops import to_tensor
 from pretext.data.sampling import Draw, draw_rng
 from pretext.distributed import rank_and_world_size
-from pretext.errors import InputError
 from pretext.progress import LOG
 from transfer.data.identity import names_fingerprint
 from transfer.data.orientation import tell_assumed
@@ -40,13 +38,12 @@ from transfer.networks.regions import (
     ScaleAugmentation,
     StridedAnchors,
 )
+from transfer.protocols.settings import DetectionSettings
 from transfer.scores.detection import coco_average_precision, detection_outcomes
 from transfer.scores.metrics import check_scores
-from transfer.training.finetuning import check_config, fine_tune, gather, loader
+from transfer.training.finetuning import fine_tune, gather, loader
 from transfer.training.resume import resumable
 
-#: What is trained: everything, or everything but the convolutions (DeepCluster's fc6-8).
-SETTINGS = ("fc6-8", "all")
 #: Parts of a detector whose outputs must be finite: torchvision silently drops regions and boxes that are NaN.
 SCORING = (
     "backbone",
@@ -120,7 +117,7 @@ def _mirrored(boxes: Float[Tensor, "r 4"], width: int) -> Float[Tensor, "r 4"]:
     return torch.stack([width - x2, y1, width - x1, y2], dim=1)
 
 
-def build_detector(backbone: Backbone, num_classes: int, config: Mapping[str, Any], seed: int) -> nn.Module:
+def build_detector(backbone: Backbone, num_classes: int, settings: DetectionSettings, seed: int) -> nn.Module:
     """Build Fast or Faster R-CNN on conv5, with fc6 and fc7 as the head of its second stage.
 
     The detector takes photos as float tensors with values 0..255 and passes them, resized, to the backbone, which
@@ -129,33 +126,33 @@ def build_detector(backbone: Backbone, num_classes: int, config: Mapping[str, An
     Args:
         backbone: Becomes part of the detector, with its fc6 and fc7 if it has them.
         num_classes: C, without the background, whose label is 0.
-        config: The stage's config; with ``train_proposals`` there is no region proposal network.
+        settings: The stage's; with ``train_proposals`` there is no region proposal network.
         seed: Seed of the new layers: weights from N(0, 0.01^2), those of the box regression from N(0, 0.001^2),
             biases 0, as in Fast R-CNN (Girshick, ICCV 2015, section 2.3).
     """
-    conv5 = Conv5(drop_fully_connected(backbone), config, trained=config["train"] == "all")
-    head = FullyConnected(backbone, conv5.out_channels, config, True, seed)
+    conv5 = Conv5(drop_fully_connected(backbone), settings, trained=settings.train == "all")
+    head = FullyConnected(backbone, conv5.out_channels, settings, True, seed)
     detector: nn.Module = FasterRCNN(
         conv5,
-        rpn_anchor_generator=StridedAnchors(config["anchor_sizes"], config["aspect_ratios"], conv5.layer),
-        rpn_post_nms_top_n_train=config["max_train_proposals"],
-        rpn_post_nms_top_n_test=config["max_test_proposals"],
+        rpn_anchor_generator=StridedAnchors(settings.anchor_sizes, settings.aspect_ratios, conv5.layer),
+        rpn_post_nms_top_n_train=settings.max_train_proposals,
+        rpn_post_nms_top_n_test=settings.max_test_proposals,
         box_head=head,
         box_predictor=FastRCNNPredictor(head.out_channels, num_classes + 1),
-        box_batch_size_per_image=config["rois_per_image"],
+        box_batch_size_per_image=settings.rois_per_image,
         box_positive_fraction=0.25,
-        box_score_thresh=config["score_threshold"],
-        box_nms_thresh=config["nms_threshold"],
+        box_score_thresh=settings.score_threshold,
+        box_nms_thresh=settings.nms_threshold,
     )
-    pool = {"align": RegionAlign, "max": RegionMaxPool}[config["roi_pool"]]
+    pool = {"align": RegionAlign, "max": RegionMaxPool}[settings.roi_pool]
     heads = detector.get_submodule("roi_heads")
     heads.box_roi_pool = pool(head.size, conv5.layer)
-    heads.proposal_matcher = FlooredMatcher(0.5, config["background_iou"])
+    heads.proposal_matcher = FlooredMatcher(0.5, settings.background_iou)
     detector.transform = ScaleAugmentation(
-        config["min_sizes"], config["max_size"], config["test_min_size"], config["test_max_size"]
+        settings.min_sizes, settings.max_size, settings.test_min_size, settings.test_max_size
     )
     new = ["roi_heads.box_predictor"]
-    if config["train_proposals"] is None:
+    if settings.train_proposals is None:
         new.append("rpn.head")
     else:
         detector.rpn = GivenProposals()
@@ -168,92 +165,60 @@ def build_detector(backbone: Backbone, num_classes: int, config: Mapping[str, An
     return detector
 
 
-def voc_detection(job: Job) -> list[Measurement]:
+def voc_detection(job: Job[DetectionSettings]) -> list[Measurement]:
     """Fine-tune a detector on one split and score it on another; an interrupted run goes on.
-
-    Args:
-        job: Its config has ``train`` (fc6-8 or all), ``batch_norm`` (absorb, frozen or train), ``train_proposals``
-            and ``test_proposals`` (files of `transfer.data.proposals`, or None for a region proposal network), and
-            the keys of `transfer.networks.preparation.prepare_backbone` and `transfer.training.finetuning.fine_tune`.
 
     Returns:
         ``mean_ap_voc07`` (11 points) and ``mean_ap_voc10`` (area), both at an IoU of 0.5 without difficult boxes;
         and ``coco_ap`` and ``coco_ap50`` by pycocotools. Their split's fingerprint includes the files of proposals.
 
     Raises:
-        InputError: The config, the data or the backbone cannot be used.
+        InputError: The data or the backbone cannot be used.
         TrainingDivergedError: The loss or a score is not a finite number.
     """
-    config = job.config
-    _check_config(config)
-    year = open_voc(job.data, config["year"])
-    train, test = year.photos(config["train_split"]), year.photos(config["test_split"])
+    settings = job.settings
+    year = open_voc(job.data, settings.year)
+    train, test = year.photos(settings.train_split), year.photos(settings.test_split)
     tell_assumed(photo.header for photo in (*train, *test))
-    proposals, hashes = _read_proposals(config, (train, test))
+    proposals, hashes = _read_proposals(settings, (train, test))
     loaded = prepare_backbone(job, [photo.path for photo in train])
-    model = build_detector(loaded.backbone, len(year.classes), config, job.seed).to(job.device)
+    model = build_detector(loaded.backbone, len(year.classes), settings, job.seed).to(job.device)
 
-    def loss_of(batch: Sequence[DetectionSample]) -> Float[Tensor, ""]:
-        losses: dict[str, Tensor] = model(*_moved(batch, job))
+    def loss_of(network: nn.Module, batch: Sequence[DetectionSample]) -> Float[Tensor, ""]:
+        losses: dict[str, Tensor] = network(*_moved(batch, job))
         return torch.stack(list(losses.values())).sum()
 
-    samples = DetectionPhotos(train, config["flip"], job.seed, proposals[0])
-    names = split_fingerprint({config["train_split"]: train, config["test_split"]: test})
+    samples = DetectionPhotos(train, settings.flip, job.seed, proposals[0])
+    names = split_fingerprint({settings.train_split: train, settings.test_split: test})
     if hashes:
         LOG.info(f"proposals: {', '.join(hashes)}")
         names = names_fingerprint([names, *hashes])
     with resumable(job, loaded.sha256, names) as unfinished:
-        fine_tune(model, samples, loss_of, job, f"VOC detection ({config['train']})", list, unfinished)
+        fine_tune(model, samples, loss_of, job, f"VOC detection ({settings.train})", list, unfinished)
         detections, truth = detect(model, DetectionPhotos(test, False, job.seed, proposals[1]), job)
-    split = f"{config['train_split']}->{config['test_split']}"
     coco = coco_average_precision(detections, truth, len(year.classes))
     measurements = []
     for definition in ("voc07", "voc10"):
         outcomes = detection_outcomes(detections, truth, len(year.classes), definition)
         value = outcomes.metric()
-        measurements.append(
-            Measurement(config["train"], f"mean_ap_{definition}", value, split, names, outcomes)
-        )
+        metric = f"mean_ap_{definition}"
+        measurements.append(Measurement(settings.train, metric, value, settings.split, names, outcomes))
     for metric, value in (("coco_ap", coco.ap), ("coco_ap50", coco.ap50)):
-        measurements.append(Measurement(config["train"], metric, 100 * value, split, names))
+        measurements.append(Measurement(settings.train, metric, 100 * value, settings.split, names))
     return measurements
 
 
-def _check_config(config: Mapping[str, Any]) -> None:
-    check_config(config, SETTINGS)
-    check_choice("roi_pool", config["roi_pool"], ("align", "max"))
-    if (config["train_proposals"] is None) != (config["test_proposals"] is None):
-        raise InputError(
-            "train_proposals and test_proposals must both be files, or both None",
-            received=f"{config['train_proposals']} and {config['test_proposals']}",
-        )
-    if not 0 <= config["background_iou"] < 0.5:
-        raise InputError(
-            "background_iou is out of range",
-            received=config["background_iou"],
-            allowed="allowed are numbers from 0 to below 0.5",
-        )
-    numbers = ("max_train_proposals", "max_test_proposals", "rois_per_image", "max_size", "test_min_size")
-    for key in (*numbers, "test_max_size"):
-        check_at_least(key, config[key], 1)
-    for key, least in (("min_sizes", 1), ("anchor_sizes", 1), ("aspect_ratios", 0.0)):
-        if not config[key]:
-            raise InputError(f"{key} is empty", received=config[key], allowed="give one number or more")
-        for value in config[key]:
-            check_at_least(f"a number of {key}", value, least)
-    for key in ("nms_threshold", "score_threshold"):
-        check_share(key, config[key])
-
-
 def _read_proposals(
-    config: Mapping[str, Any], splits: Sequence[Sequence[VocPhoto]]
+    settings: DetectionSettings, splits: Sequence[Sequence[VocPhoto]]
 ) -> tuple[list[list[Boxes] | None], list[str]]:
     """Return the proposals of both splits, or None for each, and the hashes of their files."""
-    if config["train_proposals"] is None:
+    if settings.train_proposals is None or settings.test_proposals is None:
         return [None, None], []
+    files = (settings.train_proposals, settings.test_proposals)
+    limits = (settings.max_train_proposals, settings.max_test_proposals)
     read = [
-        read_proposals(Path(str(config[key])), [photo.name for photo in photos], config[f"max_{key}"])
-        for key, photos in zip(("train_proposals", "test_proposals"), splits, strict=True)
+        read_proposals(Path(file), [photo.name for photo in photos], limit)
+        for file, photos, limit in zip(files, splits, limits, strict=True)
     ]
     for photos, (boxes, _) in zip(splits, read, strict=True):
         for photo, proposed in zip(photos, boxes, strict=True):
@@ -261,20 +226,22 @@ def _read_proposals(
     return [boxes for boxes, _ in read], [digest for _, digest in read]
 
 
-def _moved(batch: Sequence[DetectionSample], job: Job) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
+def _moved(
+    batch: Sequence[DetectionSample], job: Job[DetectionSettings]
+) -> tuple[list[Tensor], list[dict[str, Tensor]]]:
     photos = [photo.to(job.device).float() for photo, _ in batch]
     return photos, [{key: value.to(job.device) for key, value in target.items()} for _, target in batch]
 
 
 @torch.no_grad()
 def detect(
-    model: nn.Module, samples: DetectionPhotos, job: Job
+    model: nn.Module, samples: DetectionPhotos, job: Job[DetectionSettings]
 ) -> tuple[list[dict[str, Tensor]], list[dict[str, Tensor]]]:
     """Return each photo's detections (boxes, scores, labels) and its target, in order of the photos."""
     rank, world_size = rank_and_world_size()
     indices = range(rank, len(samples), world_size)
     found: list[tuple[dict[str, Tensor], dict[str, Tensor]]] = []
-    with _finite_scores(model, f"VOC detection ({job.config['train']})"):
+    with _finite_scores(model, f"VOC detection ({job.settings.train})"):
         for batch in loader(samples, job, indices, list):
             detections = model(*_moved(batch, job))
             found += [

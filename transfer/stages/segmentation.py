@@ -10,8 +10,6 @@ does it, so that two processes compute what one does. With ``fcn32s`` it is aver
 as in the paper.
 """
 
-import hashlib
-import json
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -33,18 +31,13 @@ from torch.utils.data import DataLoader
 
 from pretext.backbones.base import Backbone
 from pretext.backbones.initializers import he_normal_, normal_
-from pretext.checks import check_at_least, check_choice
-from pretext.config import build, plain
 from pretext.data.sampling import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size
-from pretext.errors import InputError
-from pretext.old_names import spelled_for_hash
 from pretext.progress import LOG, ProgressDisplay
 from pretext.training.claim import sole_run
 from pretext.training.hooks import PinRandomNumbers, ShowProgress, StopOnNonFinite
-from pretext.training.optimizers import OPTIMIZERS
-from pretext.training.runner import WholeCheckpointRunner
-from pretext.training.schedules import check_schedule, total_steps
+from pretext.training.optimizers import make_optimizer
+from pretext.training.runner import WholeCheckpointRunner, norm_limit
 from transfer.data.identity import names_fingerprint
 from transfer.data.masks import MaskedPhotos, ScaledCrop, collate, read_masks
 from transfer.data.voc import VOID
@@ -52,11 +45,10 @@ from transfer.job import Job, Measurement
 from transfer.networks.fcn32s import FCN32s
 from transfer.networks.parts import Conv5
 from transfer.networks.preparation import prepare_backbone
-from transfer.protocols import run_length
+from transfer.protocols.settings import SegmentationSettings
 from transfer.scores.metrics import check_scores
 from transfer.scores.outcomes import Iou
-from transfer.stage import FREE_KEYS
-from transfer.training.finetuning import check_new_layers
+from transfer.training.resume import run_digest
 
 with warnings.catch_warnings():
     # mmcv comes without compiled operators, and none are needed here.
@@ -70,8 +62,8 @@ with warnings.catch_warnings():
 TITLE = "VOC segmentation"
 #: Fills a crop beyond the photo: the gray of lightness 50, which a backbone normalises to about zero.
 PADDING_GRAY = 119
-#: Values of the config's ``train``, and the setting of the score of each.
-SETTINGS = {"all": "all", "head": "frozen"}
+#: The setting of the score for each value of ``train``.
+SCORED_AS = {"all": "all", "head": "frozen"}
 
 
 class Encoder(nn.Module):
@@ -79,12 +71,12 @@ class Encoder(nn.Module):
 
     Args:
         backbone: Becomes part of this module. Loses its layers above conv5, so that they are neither trained nor saved.
-        config: The stage's config.
+        settings: The stage's.
     """
 
-    def __init__(self, backbone: Backbone, config: Mapping[str, Any]):
+    def __init__(self, backbone: Backbone, settings: SegmentationSettings):
         super().__init__()
-        self.conv5 = Conv5(backbone, config, trained=config["train"] == "all")
+        self.conv5 = Conv5(backbone, settings, trained=settings.train == "all")
         names = backbone.layer_names
         for name in names[names.index(self.conv5.layer.name) + 1 :]:
             if hasattr(backbone, name):
@@ -132,7 +124,7 @@ class ImageIou(IoUMetric):  # type: ignore[misc]
 class Segmentation:
     """One segmentation run on one process, fully checked."""
 
-    job: Job
+    job: Job[SegmentationSettings]
     model: nn.Module
     train: MaskedPhotos
     test: MaskedPhotos
@@ -142,7 +134,7 @@ class Segmentation:
     work_dir: Path
 
 
-def voc_segmentation(job: Job) -> list[Measurement]:
+def voc_segmentation(job: Job[SegmentationSettings]) -> list[Measurement]:
     """Train a fully convolutional head, and the backbone with it unless ``train="head"``; score the test split.
 
     An interrupted run goes on from its last checkpoint if backbone, config, data, seed and number of processes are
@@ -154,7 +146,7 @@ def voc_segmentation(job: Job) -> list[Measurement]:
         size, without void pixels, and to two decimals of a percent, as mmsegmentation's IoUMetric gives them.
 
     Raises:
-        InputError: The config, the backbone or the tree cannot be used; found before training starts.
+        InputError: The backbone or the tree cannot be used; found before training starts.
         TrainingDivergedError: The loss or a score is not a finite number.
     """
     run = _prepare(job)
@@ -173,8 +165,8 @@ def voc_segmentation(job: Job) -> list[Measurement]:
         if rank == 0:
             shutil.rmtree(run.work_dir)
     (metric_of_images,) = runner.test_evaluator.metrics
-    setting = SETTINGS[job.config["train"]]
-    split = f"{job.config['train_split']}->{job.config['test_split']}"
+    setting = SCORED_AS[job.settings.train]
+    split = job.settings.split
     iou = Measurement(
         setting, "mean_iou", float(scores["voc/mIoU"]), split, run.fingerprint, metric_of_images.outcomes
     )
@@ -184,20 +176,22 @@ def voc_segmentation(job: Job) -> list[Measurement]:
     ]
 
 
-def build_segmentor(backbone: Backbone, num_classes: int, config: Mapping[str, Any], seed: int) -> nn.Module:
+def build_segmentor(
+    backbone: Backbone, num_classes: int, settings: SegmentationSettings, seed: int
+) -> nn.Module:
     """Build mmsegmentation's EncoderDecoder around a backbone.
 
     Args:
         backbone: With ``network="head"`` it becomes part of the model and loses its layers above conv5; with
             ``fcn32s`` see `FCN32s`.
         num_classes: Number of classes with the background.
-        config: The stage's config.
+        settings: The stage's.
         seed: Seed of the head's weights: He et al.'s, and N(0, 0.01^2) for the classifier.
 
     Returns:
         A model whose backbone is on the device it was on, and whose head is on the CPU.
     """
-    crop = config["crop"]
+    crop = settings.crop
     preprocessor = {
         "type": SegDataPreProcessor,
         # Whole photos are padded to the largest of their batch.
@@ -213,18 +207,18 @@ def build_segmentor(backbone: Backbone, num_classes: int, config: Mapping[str, A
         "init_cfg": None,
     }
     encoder: nn.Module
-    if config["network"] == "fcn32s":
-        encoder = FCN32s(backbone, num_classes, config, seed)
+    if settings.network == "fcn32s":
+        encoder = FCN32s(backbone, num_classes, settings, seed)
         loss = {"type": CrossEntropyLoss, "avg_non_ignore": True}
         head |= {"type": LogitsHead, "in_channels": num_classes, "channels": num_classes, "loss_decode": loss}
     else:
-        encoder = Encoder(backbone, config)
+        encoder = Encoder(backbone, settings)
         head |= {
             "type": FCNHead,
             "in_channels": encoder.conv5.out_channels,
             "norm_cfg": {"type": "BN"},
             "loss_decode": {"type": CrossEntropyLoss},
-            **config["head"],
+            **(settings.head or {}),
         }
     with warnings.catch_warnings():
         # We do want to average over all pixels: the mean over the pixels that are not void would differ between
@@ -238,84 +232,48 @@ def build_segmentor(backbone: Backbone, num_classes: int, config: Mapping[str, A
             test_cfg=ConfigDict(mode="whole"),
         )
     segmentor.backbone = encoder
-    if config["network"] == "head":
+    if settings.network == "head":
         he_normal_(segmentor.decode_head, seed)
         normal_(segmentor.decode_head.conv_seg.weight, std=0.01, seed=seed, name="conv_seg.weight")
     built: nn.Module = segmentor
     return built
 
 
-def _prepare(job: Job) -> Segmentation:
-    config = job.config
-    _check_config(config)
+def _prepare(job: Job[SegmentationSettings]) -> Segmentation:
+    settings = job.settings
     view = None
-    if config["crop"] is not None:
-        view = ScaledCrop(config["crop"], tuple(config["scales"]), config["flip"])
-    splits = (config["train_split"], config["test_split"])
-    train, test = read_masks(job.data, config["year"], splits, view, job.seed, config["check_counts"])
+    if settings.crop is not None:
+        view = ScaledCrop(settings.crop, settings.scales, settings.flip)
+    splits = (settings.train_split, settings.test_split)
+    train, test = read_masks(job.data, settings.year, splits, view, job.seed, settings.check_counts)
     fingerprint = names_fingerprint([splits[0], *train.names(), splits[1], *test.names()])
     rank, world_size = rank_and_world_size()
-    sampler = EpochSampler(len(train), config["batch_size"], job.seed, rank, world_size)
-    steps = run_length(config, total_steps(config, sampler.steps_per_epoch))
+    sampler = EpochSampler(len(train), settings.batch_size, job.seed, rank, world_size)
+    steps = settings.length(sampler.steps_per_epoch)
     loaded = prepare_backbone(job, [entry.path for entry in train.entries])
-    model = build_segmentor(loaded.backbone, len(train.metainfo["classes"]), config, job.seed)
-    recipe = {key: value for key, value in plain(config).items() if key not in FREE_KEYS}
-    identity = json.dumps(
-        spelled_for_hash([recipe, loaded.sha256, job.seed, fingerprint, world_size]), sort_keys=True
-    )
-    digest = hashlib.sha256(identity.encode()).hexdigest()
+    model = build_segmentor(loaded.backbone, len(train.metainfo["classes"]), settings, job.seed)
+    digest = run_digest(settings.recipe(), loaded.sha256, job.seed, fingerprint, world_size)
     name = f"{loaded.sha256[:12]}-seed{job.seed}-{digest[:8]}"
     return Segmentation(job, model, train, test, fingerprint, sampler, steps, job.work_dir / name)
 
 
-def _check_config(config: Mapping[str, Any]) -> None:
-    check_choice("train", config["train"], SETTINGS)
-    check_choice("batch_norm", config["batch_norm"], ("absorb", "frozen", "train"))
-    check_choice("network", config["network"], ("head", "fcn32s"))
-    check_new_layers(config)
-    check_schedule(config["schedule"], ("poly", "cosine", "constant", "step"))
-    milestones = config["schedule"]["milestones"]
-    if not all(isinstance(entry, (list, tuple)) and len(entry) == 2 for entry in milestones):
-        raise InputError(
-            "schedule.milestones must be pairs of a step and a factor",
-            received=milestones,
-            allowed="write for instance ((1000, 0.1), (2000, 0.1))",
-        )
-    if config["network"] == "head":
-        for key in ("channels", "num_convs", "kernel_size"):
-            check_at_least(f"head.{key}", config["head"][key], 0 if key == "num_convs" else 1)
-    for key in ("batch_size", "checkpoint_interval", "accumulate"):
-        check_at_least(key, config[key], 1)
-    check_at_least("workers", config["workers"], 0)
-    run_length(config, total_steps(config, 1))
-
-
 def _runner(run: Segmentation, display: ProgressDisplay) -> WholeCheckpointRunner:
-    config = run.job.config
+    settings = run.job.settings
     return WholeCheckpointRunner(
         run.work_dir,
         steps=run.steps,
-        schedule=_scaled_schedule(config),
-        checkpoint_interval=config["checkpoint_interval"],
-        accumulate=config["accumulate"],
+        schedule=settings.schedule.fitted(settings.optimizer, settings.scale),
+        checkpoint_interval=settings.checkpoint_interval,
+        accumulate=settings.accumulate,
         seed=run.job.seed,
         model=data_parallel(run.model, run.job.device),
-        train_dataloader=_loader(run.train, config["batch_size"], run.sampler, config["workers"]),
-        optim_wrapper=_optimizer(run.model, config),
-        test_dataloader=_loader(run.test, 1, DefaultSampler(run.test, shuffle=False), config["workers"]),
+        train_dataloader=_loader(run.train, settings.batch_size, run.sampler, settings.workers),
+        optim_wrapper=_optimizer(run.model, settings),
+        test_dataloader=_loader(run.test, 1, DefaultSampler(run.test, shuffle=False), settings.workers),
         test_cfg={"type": TestLoop},
         test_evaluator=_evaluator(),
         custom_hooks=_hooks(run, display),
     )
-
-
-def _scaled_schedule(config: Mapping[str, Any]) -> dict[str, Any]:
-    schedule = dict(config["schedule"])
-    if schedule["name"] == "step":
-        schedule["milestones"] = [
-            (max(1, round(step * config["scale"])), factor) for step, factor in schedule["milestones"]
-        ]
-    return schedule
 
 
 def _hooks(run: Segmentation, display: ProgressDisplay) -> list[Hook]:
@@ -334,26 +292,14 @@ def _evaluator() -> Evaluator:
     return Evaluator(ImageIou(ignore_index=VOID, prefix="voc", collect_device="gpu"))
 
 
-def _optimizer(model: nn.Module, config: Mapping[str, Any]) -> OptimWrapper:
-    rate = config["optimizer"]["lr"]
-    groups = []
-    trained = {name: weight for name, weight in model.named_parameters() if weight.requires_grad}
-    # mmseg takes all of FCN-32s, with the scores of its classes, for a backbone.
-    head = [name for name in trained if name.startswith(("decode_head.", "backbone.score."))]
-    for names, factor in ((trained.keys() - set(head), 1.0), (head, config["head_lr_factor"])):
-        weights = [weight for name, weight in trained.items() if name in names]
-        groups.append({"params": [w for w in weights if w.ndim > 1], "lr": rate * factor})
-        others: dict[str, Any] = {
-            "params": [w for w in weights if w.ndim <= 1],
-            "lr": rate * factor * config["bias_lr_factor"],
-        }
-        if not config["decay_biases"]:
-            others["weight_decay"] = 0.0
-        groups.append(others)
-    optimizer = build(config["optimizer"], OPTIMIZERS, [group for group in groups if group["params"]])
-    limit = config["max_grad_norm"]
-    return OptimWrapper(
-        optimizer,
-        clip_grad=None if limit is None else {"max_norm": limit},
-        accumulative_counts=config["accumulate"],
+def _optimizer(model: nn.Module, settings: SegmentationSettings) -> OptimWrapper:
+    optimizer = make_optimizer(
+        settings.optimizer,
+        model.named_parameters(),
+        bias_lr_factor=settings.bias_lr_factor,
+        decay_biases=settings.decay_biases,
+        # mmseg takes all of FCN-32s, with the scores of its classes, for a backbone.
+        rate_factors={("decode_head.", "backbone.score."): settings.head_lr_factor},
     )
+    limit = norm_limit(settings.max_grad_norm)
+    return OptimWrapper(optimizer, clip_grad=limit, accumulative_counts=settings.accumulate)

@@ -7,7 +7,6 @@ section 6.1): one machine per class, whose cost is chosen by cross-validation on
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import torch
@@ -21,17 +20,18 @@ from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
 from pretext.backbones.base import Backbone
-from pretext.checks import check_at_least, room_for
+from pretext.checks import room_for
 from pretext.config import build
 from pretext.data.crops import to_tensor
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.precision import mixed_precision
 from pretext.progress import LOG, ProgressDisplay
+from pretext.training.schedules import run_length
 from transfer.data.voc import VocPhoto, classification_labels, open_voc, read_image, split_fingerprint
 from transfer.job import Job, Measurement
 from transfer.networks.reductions import REDUCTIONS
-from transfer.protocols import run_length
+from transfer.protocols.settings import SvmSettings
 from transfer.stages.classification import precision_measurements
 from transfer.stages.linear_probe import Reduction, select_layers
 
@@ -75,8 +75,8 @@ class ClassResult:
     converged: bool
 
 
-def voc_svm(job: Job) -> list[Measurement]:
-    """Train a linear SVM for each class on each of ``job.config["layers"]``, and score another split.
+def voc_svm(job: Job[SvmSettings]) -> list[Measurement]:
+    """Train a linear SVM for each class on each of ``job.settings.layers``, and score another split.
 
     For each layer and class, the chosen cost and its AP in cross-validation go to `pretext.progress.LOG`. As in the
     authors' code, a training photo that shows only difficult objects of a class counts as one without it.
@@ -86,43 +86,48 @@ def voc_svm(job: Job) -> list[Measurement]:
         AP of a class leaves out photos that show only difficult objects of it.
 
     Raises:
-        InputError: The config, the data or the backbone cannot be used; a feature is not a finite number; there are
-            several processes; fewer photos show a class, or do not show it, than there are folds.
+        InputError: The data or the backbone cannot be used; a feature is not a finite number; there are several
+            processes; fewer photos show a class, or do not show it, than there are folds.
     """
-    config = job.config
-    _check_config(config)
-    year = open_voc(job.data, config["year"])
-    train, test = year.photos(config["train_split"]), year.photos(config["test_split"])
+    settings = job.settings
+    processes = rank_and_world_size()[1]
+    if processes > 1:
+        raise InputError(
+            "support vector machines are trained by one process",
+            received=f"{processes} processes",
+            allowed="set workers=N to train several machines side by side",
+        )
+    year = open_voc(job.data, settings.year)
+    train, test = year.photos(settings.train_split), year.photos(settings.test_split)
     labels = [classification_labels(photos, len(year.classes)) for photos in (train, test)]
-    _check_folds(labels[0], year.classes, config)
-    backbone = job.load_backbone(config["geometry"], "keep").backbone
-    layers = select_layers(backbone, config["layers"])
+    _check_folds(labels[0], year.classes, settings)
+    backbone = job.load_backbone(settings.geometry, "keep").backbone
+    layers = select_layers(backbone, settings.layers)
     _check_size(backbone, layers, job)
     features = [_features(backbone, photos, layers, job) for photos in (train, test)]
-    names = split_fingerprint({config["train_split"]: train, config["test_split"]: test})
-    split = f"{config['train_split']}->{config['test_split']}"
+    names = split_fingerprint({settings.train_split: train, settings.test_split: test})
     measurements = []
     for layer in layers:
-        results = train_machines(features[0][layer], labels[0], features[1][layer], config, job.seed)
+        results = train_machines(features[0][layer], labels[0], features[1][layer], settings, job.seed)
         for name, result in zip(year.classes, results, strict=True):
             doubt = "" if result.converged else ", not converged"
             LOG.info(f"{layer} {name}: cost {result.cost:g}, validation AP {result.validation_ap:.4f}{doubt}")
         scores = np.stack([result.scores for result in results], axis=1)
-        measurements += precision_measurements(layer, scores, labels[1], split, names)
+        measurements += precision_measurements(layer, scores, labels[1], settings.split, names)
     return measurements
 
 
-def _check_folds(labels: Integer[np.ndarray, "n c"], classes: Sequence[str], config: dict[str, Any]) -> None:
+def _check_folds(labels: Integer[np.ndarray, "n c"], classes: Sequence[str], settings: SvmSettings) -> None:
     few = [
         f"fewer {word} {name}"
         for word, shown in (("with", labels == 1), ("without", labels != 1))
         for name, count in zip(classes, shown.sum(0), strict=True)
-        if count < config["folds"]
+        if count < settings.folds
     ]
     if few:
         raise InputError(
-            f"folds={config['folds']} needs as many photos with each class, and without it, in"
-            f" train_split={config['train_split']}",
+            f"folds={settings.folds} needs as many photos with each class, and without it, in"
+            f" train_split={settings.train_split}",
             received=", ".join(few),
             allowed="choose fewer folds or a larger split",
         )
@@ -132,23 +137,22 @@ def train_machines(
     train: Float[np.ndarray, "n d"],
     labels: Integer[np.ndarray, "n c"],
     test: Float[np.ndarray, "m d"],
-    config: dict[str, Any],
+    settings: SvmSettings,
     seed: int,
 ) -> list[ClassResult]:
-    """Train one machine per class, as many side by side as the config has ``workers``.
+    """Train one machine per class, as many side by side as there are ``workers``.
 
     Args:
         train: Features of the training photos.
         labels: 1, 0, or 255 where a photo shows only difficult objects.
         test: Features of the photos to score.
-        config: Has ``costs``, ``folds``, ``positive_weight``, ``tolerance`` and ``max_iterations``, which ``scale``
-            shortens.
+        settings: The stage's.
         seed: Seed of the coordinate descent.
     """
-    jobs = max(config["workers"], 1)
+    jobs = max(settings.workers, 1)
     one = delayed(_train_class)
     results: list[ClassResult] = Parallel(n_jobs=jobs)(
-        one(train, np.where(column == 1, 1, -1), test, config, seed) for column in labels.T
+        one(train, np.where(column == 1, 1, -1), test, settings, seed) for column in labels.T
     )
     return results
 
@@ -157,16 +161,16 @@ def _train_class(
     train: Float[np.ndarray, "n d"],
     targets: Integer[np.ndarray, " n"],
     test: Float[np.ndarray, "m d"],
-    config: dict[str, Any],
+    settings: SvmSettings,
     seed: int,
 ) -> ClassResult:
-    iterations = run_length(config, config["max_iterations"])
+    iterations = run_length(settings.scale, settings.max_iterations)
 
     def machine(cost: float) -> LinearSVC:
         return LinearSVC(
             C=cost,
-            class_weight={1: config["positive_weight"], -1: 1.0},
-            tol=config["tolerance"],
+            class_weight={1: settings.positive_weight, -1: 1.0},
+            tol=settings.tolerance,
             max_iter=iterations,
             dual=True,
             random_state=seed,
@@ -176,33 +180,31 @@ def _train_class(
         # High costs do not converge within the authors' 2,000 iterations; theirs did not either.
         warnings.simplefilter("ignore", ConvergenceWarning)
         validation = [
-            cross_val_score(
-                machine(c), train, targets, cv=config["folds"], scoring="average_precision"
-            ).mean()
-            for c in config["costs"]
+            cross_val_score(machine(c), train, targets, cv=settings.folds, scoring="average_precision").mean()
+            for c in settings.costs
         ]
         best = int(np.argmax(validation))
-        chosen = machine(config["costs"][best]).fit(train, targets)
+        chosen = machine(settings.costs[best]).fit(train, targets)
     converged = bool(chosen.n_iter_ < iterations)
     return ClassResult(
-        chosen.decision_function(test), config["costs"][best], float(validation[best]), converged
+        chosen.decision_function(test), settings.costs[best], float(validation[best]), converged
     )
 
 
 @torch.no_grad()
 def _features(
-    backbone: Backbone, photos: Sequence[VocPhoto], layers: Sequence[str], job: Job
+    backbone: Backbone, photos: Sequence[VocPhoto], layers: Sequence[str], job: Job[SvmSettings]
 ) -> dict[str, Float[np.ndarray, "n d"]]:
     """Return reduced features of unit norm, by layer; InputError if one is not a finite number."""
-    config = job.config
-    reduction: Reduction = build(config["reduction"], REDUCTIONS)
+    settings = job.settings
+    reduction: Reduction = build(settings.reduction, REDUCTIONS)
     loader = DataLoader(
-        WholePhotos(photos, config["size"]), batch_size=config["batch_size"], num_workers=config["workers"]
+        WholePhotos(photos, settings.size), batch_size=settings.batch_size, num_workers=settings.workers
     )
     rows: dict[str, list[np.ndarray]] = {name: [] for name in layers}
     with ProgressDisplay("features", len(loader)) as progress:
         for batch in loader:
-            with mixed_precision(job.device, config["mixed_precision"]):
+            with mixed_precision(job.device, settings.mixed_precision):
                 maps = backbone(batch.to(job.device), layers)
             for name, values in maps.items():
                 flat = reduction(backbone.layer(name), values.float()).flatten(1)
@@ -219,32 +221,9 @@ def _features(
     return features
 
 
-def _check_size(backbone: Backbone, layers: Sequence[str], job: Job) -> None:
-    size, reduction = job.config["size"], build(job.config["reduction"], REDUCTIONS)
+def _check_size(backbone: Backbone, layers: Sequence[str], job: Job[SvmSettings]) -> None:
+    size, reduction = job.settings.size, build(job.settings.reduction, REDUCTIONS)
     blank = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=job.device)
     with torch.no_grad(), room_for(backbone.architecture, f"size={size}"):
         for name, maps in backbone(blank, layers).items():
             reduction(backbone.layer(name), maps)
-
-
-def _check_config(config: dict[str, Any]) -> None:
-    for key, least in (("batch_size", 1), ("workers", 0), ("folds", 2), ("max_iterations", 1), ("size", 1)):
-        check_at_least(key, config[key], least)
-    for key in ("positive_weight", "tolerance"):
-        if not config[key] > 0:
-            raise InputError(
-                f"{key} is too small", received=config[key], allowed="allowed are numbers above 0"
-            )
-    run_length(config, config["max_iterations"])
-    costs = config["costs"]
-    if not costs or not all(isinstance(cost, (int, float)) and cost > 0 for cost in costs):
-        raise InputError(
-            "costs is not usable", received=costs, allowed="allowed are one or more positive numbers"
-        )
-    processes = rank_and_world_size()[1]
-    if processes > 1:
-        raise InputError(
-            "support vector machines are trained by one process",
-            received=f"{processes} processes",
-            allowed="set workers=N to train several machines side by side",
-        )

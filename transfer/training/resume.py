@@ -12,8 +12,6 @@ from typing import Any, Protocol, runtime_checkable
 import torch
 from torch import distributed as dist
 
-from pretext.checks import check_at_least
-from pretext.config import plain
 from pretext.distributed import on_first, rank_and_world_size
 from pretext.files import write_whole
 from pretext.old_names import spelled_for_hash
@@ -21,7 +19,7 @@ from pretext.progress import LOG
 from pretext.training.checkpoints import newest_whole
 from pretext.training.claim import sole_run
 from transfer.job import Job
-from transfer.stage import FREE_KEYS
+from transfer.protocols.settings import TrainingSettings
 
 
 @runtime_checkable
@@ -95,25 +93,28 @@ class Unfinished:
         return newest_whole([path for path in (self.path, self.before) if path.exists()], weights_only=True)
 
 
+def run_digest(*identity: Any) -> str:
+    """Return the SHA-256 of what tells a run from others, by which its unfinished state is found again."""
+    content = json.dumps(spelled_for_hash(identity), sort_keys=True)
+    return hashlib.sha256(content.encode()).hexdigest()
+
+
 @contextmanager
-def resumable(job: Job, *identity: str) -> Iterator[Unfinished]:
+def resumable(job: Job[TrainingSettings], *identity: str) -> Iterator[Unfinished]:
     """Hold the states of a run, and keep the same run in another process out, until it has ended well.
 
     Args:
-        job: The run. Another with the same config (apart from `FREE_KEYS`), seed and number of processes goes on where
-            it stopped. Its config has ``checkpoint_interval``.
+        job: The run. Another with the same settings (but for free ones), seed and number of processes goes on where it
+            stopped.
         identity: What else tells the run from others: the hash of its backbone, the fingerprint of its data.
 
     Raises:
-        InputError: The interval is not a whole number from 1 up, or another process is at the same run.
+        InputError: Another process is at the same run.
     """
-    check_at_least("checkpoint_interval", job.config["checkpoint_interval"], 1)
     rank, world_size = rank_and_world_size()
-    recipe = {key: value for key, value in plain(job.config).items() if key not in FREE_KEYS}
-    content = json.dumps([spelled_for_hash(recipe), job.seed, world_size, *identity], sort_keys=True)
-    digest = hashlib.sha256(content.encode()).hexdigest()
+    digest = run_digest(job.settings.recipe(), job.seed, world_size, *identity)
     path = job.work_dir / "unfinished" / f"{digest[:16]}.pth"
-    unfinished = Unfinished(path, job.config["checkpoint_interval"])
+    unfinished = Unfinished(path, job.settings.checkpoint_interval)
     with sole_run(path.with_suffix(".lock"), path):
         yield unfinished
         if world_size > 1:
