@@ -97,7 +97,13 @@ def test_ctrl_c_on_a_terminal_shows_the_cursor_again(task, photo_folder, photo_f
         words += ["--data", str(tmp_path / "data"), "--work-dir", str(tmp_path / "run")]
     ours, theirs = pty.openpty()
     process = subprocess.Popen(
-        words, stdout=subprocess.DEVNULL, stderr=theirs, stdin=theirs, env={**os.environ, "TERM": "xterm"}
+        words,
+        stdout=subprocess.DEVNULL,
+        stderr=theirs,
+        stdin=theirs,
+        env={**os.environ, "TERM": "xterm"},
+        # A shell that starts the tests in the background has them ignore it.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     )
     os.close(theirs)
     screen, interrupted = "", False
