@@ -167,7 +167,7 @@ def test_photos_without_colour_are_refused(arguments, photo_folder, tmp_path):
 )
 def test_a_run_on_photos_without_colour_ends_before_it_trains(name, refusing, small_config, tmp_path):
     folder = gray_folder(tmp_path / "gray", 12)
-    config = small_config(f"pretext/{name}_alexnet_toyworld")
+    config = small_config(name)
     config["backbone"]["channels"] = CHANNELS
     with refused(refusing, received="12 gray photos of 12"):
         pretrain(config, work_dir=tmp_path / "run", data=str(folder))

@@ -93,7 +93,7 @@ def test_the_seed_decides_all_that_a_new_method_holds(tiny_config):
 def test_gray_photos_add_no_loss(tiny_config):
     method = engine.build_method(tiny_config(), 0)
     image = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8).expand(-1, 3, -1, -1)
-    loss = method(image, torch.zeros(2, dtype=torch.long))["loss_color"]
+    loss = method(image, torch.zeros(2, dtype=torch.long)).losses["loss_color"]
     loss.backward()
     assert loss == 0
     assert all(p.grad is None or not p.grad.any() for p in method.parameters())
