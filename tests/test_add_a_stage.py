@@ -166,7 +166,8 @@ def test_nothing_else_of_the_project_must_be_touched(blocks, entry, photos, tmp_
         assert ran.returncode == 0, ran.stdout[-3000:] + ran.stderr[-3000:]
         return ran.stdout
 
-    run("pytest", "-x", "-p", "no:cacheprovider", TEST, "tests/test_architecture.py")
+    others = ("tests/test_architecture.py", "tests/transfer/report", "tests/transfer/test_protocols.py")
+    run("pytest", "-x", "-p", "no:cacheprovider", TEST, *others)
     assert "lightness" in run("transfer", "--help")
     assert "dB" in run("transfer", "lightness", "conv5", "random:alexnet", "size=64", "--data", str(photos))
     assert "PSNR (dB)" in run("transfer", "report")

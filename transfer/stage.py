@@ -51,10 +51,10 @@ class Unit:
     @property
     def bounds(self) -> str:
         """Which values are allowed, as a sentence."""
+        if (self.low, self.high) == (-math.inf, math.inf):
+            return f"allowed are finite numbers of {self.numbers}"
         low = "" if self.low == -math.inf else f" from {self.low:g}"
-        high = "" if self.high == math.inf else f" to {self.high:g}"
-        up = " up" if low and not high else ""
-        return f"allowed are numbers in {self.name}{low}{high}{up}, not NaN or infinite"
+        return f"allowed are {self.numbers}{low} {'up' if self.high == math.inf else f'to {self.high:g}'}"
 
     def text(self, value: float, std: float | None = None) -> str:
         """Return a value as tables show it, with its deviation if there is one."""

@@ -210,7 +210,7 @@ def html_report(results: Results, compared: Sequence[Pair], grids: Sequence[Pict
             (f"[{results.number(table.benchmark)}] {benchmark_title(table.benchmark)}", table)
             for table in difference_tables(compared)
         ],
-        differences_note=differences_note(compared),
+        differences_note=differences_note(compared) if compared else "",
         grids=grids,
         headings=PROVENANCE_HEADINGS,
         provenance=provenance(results),

@@ -289,7 +289,7 @@ class TestUnits:
 
     @pytest.mark.parametrize(
         ("metric", "unit", "value"),
-        [("psnr", "dB", -3.5), ("psnr", "dB", 120.0), ("rmse", "CIE", 250.0), ("ssim", "share", 1)],
+        [("psnr", "dB", -3.5), ("psnr", "dB", 120.0), ("rmse", "CIE", 250.0), ("ssim", "share", 1.0)],
     )
     def test_other_units_are_written_and_read(self, metric, unit, value, tmp_path):
         one = score(stage="colours", metric=metric, unit=unit, value=value)
@@ -300,9 +300,9 @@ class TestUnits:
         ("metric", "unit", "value", "field", "allowed"),
         [
             ("psnr", "percent", 20.0, "unit", ("dB",)),
-            ("psnr", "dB", float("-inf"), "value", "allowed are numbers in dB, not NaN"),
-            ("rmse", "CIE", -0.1, "value", "numbers in CIE from 0 up"),
-            ("ssim", "share", 1.1, "value", "numbers in share from 0 to 1"),
+            ("psnr", "dB", float("-inf"), "value", "finite numbers of dB"),
+            ("rmse", "CIE", -0.1, "value", "CIE units from 0 up"),
+            ("ssim", "share", 1.1, "value", "shares from 0 to 1"),
             ("top1", "percent", 20.0, "metric", ("psnr", "rmse", "ssim")),
         ],
     )
