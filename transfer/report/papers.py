@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from transfer.protocols.table import PROTOCOLS, departures
 from transfer.report.tables import MISSING, Benchmark, Column, Results, Row, headline_metrics
 from transfer.scores.published import MARKS, Published, published_table, task_by_layer
+from transfer.stage import STAGES
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 #: The stage of figure 7.
@@ -56,6 +57,7 @@ class PaperTable:
         headings: Headings of the columns after the method.
         published: Lines from papers; a number that nobody read in its source has a mark.
         measured: Lines of own runs, with protocol, data and number of the benchmark.
+        units: Units of the columns, as scores name them.
         notes: Footnotes: how measured runs depart from the papers' protocols, and the marks.
     """
 
@@ -63,6 +65,7 @@ class PaperTable:
     headings: tuple[str, ...]
     published: tuple[PaperLine, ...]
     measured: tuple[PaperLine, ...]
+    units: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -133,7 +136,8 @@ def _table(results: Results, title: str, columns: Sequence[PaperColumn], data: s
         )
     if not published:
         notes.append(f"There are no published numbers for data named {data}.")
-    return PaperTable(title, tuple(c.heading for c in columns), published, measured, tuple(notes))
+    units = tuple(STAGES[column.stage].metric(column.metric({})).unit.name for column in columns)
+    return PaperTable(title, tuple(c.heading for c in columns), published, measured, units, tuple(notes))
 
 
 def _published(columns: Sequence[PaperColumn]) -> tuple[PaperLine, ...]:
@@ -197,16 +201,16 @@ def papers_csv(tables: Sequence[PaperTable]) -> str:
     """Return the tables as CSV, with a line per cell that is not empty, and the mark of published numbers."""
     output = io.StringIO()
     writer = csv.writer(output, lineterminator="\n")
-    writer.writerow(("table", "origin", "method", "column", "value", "std", "mark"))
+    writer.writerow(("table", "origin", "method", "column", "value", "std", "unit", "mark"))
     for table in tables:
         for origin, part in (("published", table.published), ("measured", table.measured)):
             for line in part:
-                for heading, text in zip(table.headings, line.cells, strict=True):
+                for heading, text, unit in zip(table.headings, line.cells, table.units, strict=True):
                     if text != MISSING:
                         number, _, std = text.partition(" ± ")
                         mark = number[-1] if number[-1] in MARKS.values() else ""
                         value = number.removesuffix(mark)
-                        writer.writerow((table.title, origin, line.method, heading, value, std, mark))
+                        writer.writerow((table.title, origin, line.method, heading, value, std, unit, mark))
     return output.getvalue()
 
 

@@ -261,6 +261,7 @@ def test_the_report_has_them_in_every_form(tmp_path):
         rows = {(row["origin"], row["method"], row["column"]): row for row in csv.DictReader(file)}
     assert rows["published", "Gaussian (random)", "conv2"]["value"] == "17.1"
     assert rows["published", "RotNet", "conv2"]["mark"] == "?"
+    assert {row["unit"] for row in rows.values()} == {"percent"}
     assert rows["measured", "random (alexnet), splitbrain2017, imagenet [1]", "conv5"]["value"] == "32.0"
     with (tmp_path / "report" / "differences.csv").open() as file:
         differences = list(csv.DictReader(file))

@@ -144,6 +144,15 @@ def test_on_the_terminal():
     assert "Numbers are dB, CIE units or shares, as the heading says: mean" in text
 
 
+def test_every_declared_stage_without_scores_is_named(tmp_path):
+    markdown, _, html = report(tmp_path, [score()])
+    absent = ", ".join(stage.title for name, stage in STAGES.items() if name != "linear-probe")
+    assert "VOC segmentation" in absent
+    assert absent.endswith(", Colours")
+    for text in (markdown, html):
+        assert f"Stages without any score: {absent}." in text
+
+
 def test_a_page_of_percentages_alone_says_nothing_of_units(tmp_path):
     markdown, _, html = report(tmp_path, [score("random"), score()])
     for text in (markdown, html):
