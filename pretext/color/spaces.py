@@ -26,6 +26,13 @@ AB_NORM = 110.0
 #: Channels of Lab.
 LIGHTNESS, AB = slice(0, 1), slice(1, 3)
 
+Prediction = Float[Tensor, "n c h w"]
+Lab = Float[Tensor, "n 3 h w"]
+LabChannels = Float[Tensor, "n channels h w"]
+PhotoWeights = Float[Tensor, " n"]
+#: Bin centres of ab, as a tensor or as lists.
+Centers = Float[Tensor, "q 2"] | Sequence[Sequence[float]]
+
 
 class OutputSpace(nn.Module):
     """What is predicted at each position.
@@ -41,10 +48,7 @@ class OutputSpace(nn.Module):
     lab_channels: slice
 
     def loss(
-        self,
-        prediction: Float[Tensor, "n c h w"],
-        target: Float[Tensor, "n 3 h w"],
-        photo_weights: Float[Tensor, " n"] | None = None,
+        self, prediction: Prediction, target: Lab, photo_weights: PhotoWeights | None = None
     ) -> Float[Tensor, ""]:
         """Return the loss of a prediction, averaged over all positions.
 
@@ -56,9 +60,7 @@ class OutputSpace(nn.Module):
         """
         raise NotImplementedError
 
-    def decode(
-        self, prediction: Float[Tensor, "n c h w"], temperature: float | None = None
-    ) -> Float[Tensor, "n channels h w"]:
+    def decode(self, prediction: Prediction, temperature: float | None = None) -> LabChannels:
         """Return the predicted channels of Lab.
 
         Args:
@@ -70,7 +72,7 @@ class OutputSpace(nn.Module):
         """
         raise NotImplementedError
 
-    def distribution(self, prediction: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"] | None:
+    def distribution(self, prediction: Prediction) -> Prediction | None:
         """Return the probabilities of the space's classes; None if it predicts values."""
         return None
 
@@ -108,17 +110,12 @@ class Regression(OutputSpace):
         self.register_buffer("std", torch.tensor(std).view(1, -1, 1, 1), persistent=False)
 
     def loss(
-        self,
-        prediction: Float[Tensor, "n c h w"],
-        target: Float[Tensor, "n 3 h w"],
-        photo_weights: Float[Tensor, " n"] | None = None,
+        self, prediction: Prediction, target: Lab, photo_weights: PhotoWeights | None = None
     ) -> Float[Tensor, ""]:
         """See `OutputSpace.loss`."""
         return l2_loss(prediction, (target[:, self.lab_channels] - self.mean) / self.std, photo_weights)
 
-    def decode(
-        self, prediction: Float[Tensor, "n c h w"], temperature: float | None = None
-    ) -> Float[Tensor, "n channels h w"]:
+    def decode(self, prediction: Prediction, temperature: float | None = None) -> LabChannels:
         """See `OutputSpace.decode`."""
         if temperature is not None:
             raise InputError("a regression has no temperature", received=temperature, allowed=(None,))
@@ -145,23 +142,18 @@ class Classification(OutputSpace):
     bins: Tensor
     temperature: float
 
-    def encode(
-        self, values: Float[Tensor, "n channels h w"]
-    ) -> tuple[Int[Tensor, "n k h w"], Float[Tensor, "n k h w"]]:
+    def encode(self, values: LabChannels) -> tuple[Int[Tensor, "n k h w"], Float[Tensor, "n k h w"]]:
         """Return the K bins that stand for each value, the nearest first, and their weights, which sum to 1."""
         raise NotImplementedError
 
     def pixel_weights(
-        self, nearest: Int[Tensor, "n h w"], photo_weights: Float[Tensor, " n"] | None
+        self, nearest: Int[Tensor, "n h w"], photo_weights: PhotoWeights | None
     ) -> Float[Tensor, "n h w"] | None:
         """Return the weight of each pixel, given the bin that is nearest to it."""
         return None if photo_weights is None else photo_weights[:, None, None].expand(nearest.shape)
 
     def loss(
-        self,
-        prediction: Float[Tensor, "n c h w"],
-        target: Float[Tensor, "n 3 h w"],
-        photo_weights: Float[Tensor, " n"] | None = None,
+        self, prediction: Prediction, target: Lab, photo_weights: PhotoWeights | None = None
     ) -> Float[Tensor, ""]:
         """See `OutputSpace.loss`."""
         indices, weights = self.encode(target[:, self.lab_channels])
@@ -170,13 +162,11 @@ class Classification(OutputSpace):
         inplace = not prediction._is_view()
         return soft_cross_entropy(prediction, indices, weights, pixel_weights, inplace)
 
-    def decode(
-        self, prediction: Float[Tensor, "n c h w"], temperature: float | None = None
-    ) -> Float[Tensor, "n channels h w"]:
+    def decode(self, prediction: Prediction, temperature: float | None = None) -> LabChannels:
         """See `OutputSpace.decode`."""
         return annealed_mean(prediction, self.bins, self.temperature if temperature is None else temperature)
 
-    def distribution(self, prediction: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+    def distribution(self, prediction: Prediction) -> Prediction:
         """See `OutputSpace.distribution`."""
         return prediction.softmax(1)
 
@@ -197,13 +187,7 @@ class AbBins(Classification):
     name = "ab_bins"
     lab_channels = AB
 
-    def __init__(
-        self,
-        bins: Float[Tensor, "q 2"] | Sequence[Sequence[float]],
-        neighbors: int = 5,
-        sigma: float = 5.0,
-        temperature: float = 0.38,
-    ):
+    def __init__(self, bins: Centers, neighbors: int = 5, sigma: float = 5.0, temperature: float = 0.38):
         super().__init__()
         self.encoder = SoftEncoder(torch.as_tensor(bins, dtype=torch.float32), neighbors, sigma)
         self.channels = len(self.encoder.bins)
@@ -239,13 +223,7 @@ class RebalancedAbBins(AbBins):
     name = "rebalanced_ab_bins"
     bin_weights: Tensor
 
-    def __init__(
-        self,
-        bins: Float[Tensor, "q 2"] | Sequence[Sequence[float]],
-        neighbors: int = 5,
-        sigma: float = 5.0,
-        temperature: float = 0.38,
-    ):
+    def __init__(self, bins: Centers, neighbors: int = 5, sigma: float = 5.0, temperature: float = 0.38):
         super().__init__(bins, neighbors, sigma, temperature)
         self.register_buffer("bin_weights", torch.ones(self.channels))
 
@@ -259,7 +237,7 @@ class RebalancedAbBins(AbBins):
         self.bin_weights.copy_(rebalance_weights(prior, mix=mix))
 
     def pixel_weights(
-        self, nearest: Int[Tensor, "n h w"], photo_weights: Float[Tensor, " n"] | None
+        self, nearest: Int[Tensor, "n h w"], photo_weights: PhotoWeights | None
     ) -> Float[Tensor, "n h w"]:
         """See `Classification.pixel_weights`."""
         rarity = self.bin_weights[nearest]

@@ -71,12 +71,11 @@ class SplitBrain(Method):
         self.ab_space: OutputSpace
         self.lightness_space: OutputSpace
         if loss == "classification":
-            self.ab_space, self.lightness_space = (
-                AbBins(ab_bins(), neighbors=1),
-                LightnessBins(lightness_bins),
-            )
+            self.ab_space = AbBins(ab_bins(), neighbors=1)
+            self.lightness_space = LightnessBins(lightness_bins)
         else:
-            self.ab_space, self.lightness_space = (_as_normalized(backbone, part) for part in (AB, LIGHTNESS))
+            self.ab_space = _as_normalized(backbone, AB)
+            self.lightness_space = _as_normalized(backbone, LIGHTNESS)
         self.ab_head = nn.Conv2d(self.layer.channels // 2, self.ab_space.channels, 1)
         self.lightness_head = nn.Conv2d(self.layer.channels // 2, self.lightness_space.channels, 1)
         for weight, inputs in _shared(backbone):
@@ -130,10 +129,8 @@ class SplitBrain(Method):
                 at_targets(prediction.float(), target.shape[-2:], self.layer.stride // stride)
                 for prediction in predictions
             )
-            loss_ab, loss_lightness = (
-                self.ab_space.loss(ab, target),
-                self.lightness_space.loss(lightness, target),
-            )
+            loss_ab = self.ab_space.loss(ab, target)
+            loss_lightness = self.lightness_space.loss(lightness, target)
         return Scalars({"loss_ab": loss_ab, "loss_lightness": loss_lightness})
 
     @torch.no_grad()

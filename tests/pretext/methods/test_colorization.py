@@ -3,6 +3,7 @@ import shutil
 import pytest
 import torch
 from made_photos import gray_folder, smooth_photos
+from mmengine.runner import checkpoint
 from refusals import refused
 from small_alexnet import CHANNELS, small_alexnet
 from torch.nn import functional as F
@@ -201,3 +202,23 @@ def test_bins_from_data_are_those_of_the_prior_file(photos, tmp_path, method, im
     assert colorization(image, torch.arange(3)).losses["loss_color"].isfinite()
     with refused("bins=from_data", "prior", received="imagenet", allowed="--bins from_data"):
         Colorization(small_alexnet("lightness"), bins="from_data", prior="imagenet")
+
+
+@pytest.mark.parametrize("loss", ["rebalanced", "classification", "l2"])
+@pytest.mark.parametrize("load", [torch.nn.Module.load_state_dict, checkpoint.load_state_dict])
+def test_checkpoints_that_have_the_weights_of_the_bins_at_the_top_are_loaded(load, loss):
+    trained = Colorization(small_alexnet("lightness"), loss=loss, prior="imagenet")
+    weights = torch.linspace(1, 2, 313)
+    earlier = {name: value for name, value in trained.state_dict().items() if not name.startswith("space.")}
+    earlier = {"bin_weights": weights, **earlier}
+    given = set(earlier)
+    colorization = Colorization(small_alexnet("lightness"), loss=loss, prior="imagenet")
+    load(colorization, earlier, strict=True)
+    loaded = colorization.state_dict()
+    if loss == "rebalanced":
+        assert torch.equal(loaded.pop("space.bin_weights"), weights)
+    assert loaded.keys() == earlier.keys() - {"bin_weights"}
+    assert all(torch.equal(value, earlier[name]) for name, value in loaded.items())
+    # What is saved now is loaded as it is, and what was given is left as it was.
+    assert set(earlier) == given
+    load(colorization, trained.state_dict(), strict=True)

@@ -53,7 +53,12 @@ def test_a_fresh_run_deletes_the_earlier_one_and_nothing_else(tmp_path):
         "unreadable.txt",
         "last_checkpoint",
     ]
-    written += ["backbone.safetensors", "color_grids/iter_00000002.png", f"{log}/{log}.log"]
+    written += [
+        "backbone.safetensors",
+        "colorizer.safetensors",
+        "color_grids/iter_00000002.png",
+        f"{log}/{log}.log",
+    ]
     mine = ["notes.txt", "color_grids/mine.png", "step.pth", "20200101_000001/notes.txt"]
     for name in written + mine:
         (tmp_path / name).parent.mkdir(exist_ok=True)

@@ -1,0 +1,262 @@
+import json
+import math
+
+import numpy as np
+import pytest
+import torch
+from refusals import refused
+
+from pretext.color.bins import ab_bins
+from pretext.color.prior import imagenet_prior
+from pretext.color.rebalance import rebalance_weights
+from pretext.color.spaces import (
+    SPACES,
+    AbBins,
+    LightnessBins,
+    OutputSpace,
+    RebalancedAbBins,
+    Regression,
+    ab_regression,
+)
+
+#: Bins that no two colours of a test are equally near to.
+FEW = [[0.0, 0.0], [31.0, 4.0], [-22.0, 17.0], [5.0, -43.0], [12.0, 55.0], [-60.0, -9.0]]
+
+
+def rebalanced(*arguments):
+    """Bins with weights that differ."""
+    space = RebalancedAbBins(*arguments)
+    space.balance(torch.arange(1.0, space.channels + 1), mix=0.5)
+    return space
+
+
+#: A space of each kind by its name, and a second one with other arguments.
+MAKE = {
+    "regression": ab_regression,
+    "regression of lightness": lambda: Regression((0, 1), (50.0,), (25.0,)),
+    "ab_bins": lambda: AbBins(ab_bins()),
+    "ab_bins one-hot": lambda: AbBins(FEW, neighbors=1, sigma=3.0, temperature=1.0),
+    "rebalanced_ab_bins": lambda: rebalanced(ab_bins("gamut_center")),
+    "rebalanced_ab_bins few": lambda: rebalanced(FEW, 3, 20.0, 0.5),
+    "lightness_bins": LightnessBins,
+    "lightness_bins few": lambda: LightnessBins(7),
+}
+SMALL = [name for name in MAKE if name not in ("ab_bins", "rebalanced_ab_bins")]
+
+
+@pytest.fixture(params=MAKE)
+def space(request):
+    return MAKE[request.param]()
+
+
+def target_of(n=2, h=3, w=4, dtype=torch.float32):
+    """Lab of random colours, as far out as those of sRGB are."""
+    generator = torch.Generator().manual_seed(0)
+    uniform = torch.rand(n, 3, h, w, generator=generator, dtype=torch.float64)
+    scale = torch.tensor([100.0, 160.0, 160.0], dtype=torch.float64).view(3, 1, 1)
+    return (uniform * scale - torch.tensor([0.0, 80.0, 80.0]).view(3, 1, 1)).to(dtype)
+
+
+def prediction_of(space, n=2, h=3, w=4, dtype=torch.float32):
+    generator = torch.Generator().manual_seed(1)
+    return torch.randn(n, space.channels, h, w, generator=generator, dtype=dtype) * 2
+
+
+def log_softmax(scores):
+    largest = scores.max()
+    return scores - largest - math.log(np.exp(scores - largest).sum())
+
+
+def naive_pixel_loss(space, scores, lab):
+    """The loss of one pixel from the papers' equations, in NumPy."""
+    if isinstance(space, Regression):
+        # Zhang et al. (ECCV 2016), equation 1, in the units of the prediction.
+        values = lab[space.lab_channels]
+        mean, std = space.mean.numpy().ravel(), space.std.numpy().ravel()
+        return 0.5 * sum((s - (v - m) / d) ** 2 for s, v, m, d in zip(scores, values, mean, std, strict=True))
+    if isinstance(space, LightnessBins):
+        width = 100 / space.channels
+        return -log_softmax(scores)[min(int(lab[0] // width), space.channels - 1)]
+    # Zhang et al. (ECCV 2016), section 2.2 and equation 2.
+    squared = ((np.array(space.arguments()["bins"]) - lab[1:]) ** 2).sum(1)
+    nearest = squared.argsort(kind="stable")[: space.arguments()["neighbors"]]
+    weights = np.exp(-squared[nearest] / (2 * space.arguments()["sigma"] ** 2))
+    weights /= weights.sum()
+    rarity = space.bin_weights[nearest[0]].item() if isinstance(space, RebalancedAbBins) else 1.0
+    return -rarity * (weights * log_softmax(scores)[nearest]).sum()
+
+
+def naive_loss(space, prediction, target, photo_weights):
+    n, _, h, w = prediction.shape
+    prediction, target = prediction.double().numpy(), target.double().numpy()
+    total = 0.0
+    for photo in range(n):
+        for y in range(h):
+            for x in range(w):
+                loss = naive_pixel_loss(space, prediction[photo, :, y, x], target[photo, :, y, x])
+                total += photo_weights[photo] * loss
+    return total / (n * h * w)
+
+
+@pytest.mark.parametrize("photo_weights", [None, [1.0, 0.0], [0.5, 2.0]])
+def test_the_loss_is_that_of_the_equations(space, photo_weights):
+    prediction, target = prediction_of(space), target_of()
+    expected = naive_loss(space, prediction, target, photo_weights or [1.0, 1.0])
+    given = None if photo_weights is None else torch.tensor(photo_weights)
+    assert space.loss(prediction, target, given).item() == pytest.approx(expected, rel=1e-5)
+
+
+def naive_decoded(space, scores, temperature):
+    """One pixel, decoded as the papers say, in NumPy."""
+    if isinstance(space, Regression):
+        return scores * space.std.numpy().ravel() + space.mean.numpy().ravel()
+    probabilities = np.exp(log_softmax(scores)) ** (1 / temperature)
+    probabilities /= probabilities.sum()
+    if isinstance(space, LightnessBins):
+        width = 100 / space.channels
+        return np.array([(probabilities * (np.arange(space.channels) + 0.5) * width).sum()])
+    return (probabilities[:, None] * np.array(space.arguments()["bins"])).sum(0)
+
+
+def test_decoding_is_the_annealed_mean_or_the_inverse_of_the_normalisation(space):
+    prediction = prediction_of(space, dtype=torch.float64)
+    decoded = space.decode(prediction)
+    assert decoded.shape == (2, space.lab_channels.stop - space.lab_channels.start, 3, 4)
+    own = space.arguments().get("temperature", 1.0)
+    for photo in range(2):
+        for y in range(3):
+            for x in range(4):
+                expected = naive_decoded(space, prediction[photo, :, y, x].numpy(), own)
+                np.testing.assert_allclose(decoded[photo, :, y, x].numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+@pytest.mark.parametrize("name", ["ab_bins", "rebalanced_ab_bins few", "lightness_bins"])
+def test_another_temperature_may_decode_scores_and_logarithms_of_probabilities(name):
+    space = MAKE[name]()
+    prediction = prediction_of(space, dtype=torch.float64)
+    distribution = space.distribution(prediction)
+    decoded = space.decode(prediction, 0.7)
+    torch.testing.assert_close(space.decode(distribution.log(), 0.7), decoded)
+    expected = naive_decoded(space, prediction[1, :, 2, 3].numpy(), 0.7)
+    np.testing.assert_allclose(decoded[1, :, 2, 3].numpy(), expected, rtol=1e-6, atol=1e-6)
+
+
+def test_a_distribution_sums_to_one_and_is_that_of_the_scores(space):
+    prediction = prediction_of(space)
+    distribution = space.distribution(prediction)
+    if isinstance(space, Regression):
+        assert distribution is None
+        return
+    assert distribution.shape == prediction.shape
+    torch.testing.assert_close(distribution.sum(1), torch.ones(2, 3, 4))
+    expected = np.exp(log_softmax(prediction[0, :, 1, 2].double().numpy()))
+    np.testing.assert_allclose(distribution[0, :, 1, 2].numpy(), expected, rtol=1e-4)
+
+
+@pytest.mark.parametrize("name", SMALL)
+def test_the_gradient_is_that_of_the_loss(name):
+    space = MAKE[name]().double()
+    target, photo_weights = target_of(2, 2, 2, torch.float64), torch.tensor([1.0, 0.5], dtype=torch.float64)
+    prediction = prediction_of(space, 2, 2, 2, torch.float64).requires_grad_()
+    # The product is no leaf, and so may be overwritten, as a network's output may be. The backward pass of a
+    # cross-entropy runs only once, which does not do for gradcheck.
+    (gradient,) = torch.autograd.grad(space.loss(prediction * 1.0, target, photo_weights), prediction)
+    steps = 1e-6 * torch.eye(prediction.numel(), dtype=torch.float64).view(-1, *prediction.shape)
+    with torch.no_grad():
+        losses = [
+            [space.loss(prediction + sign * step, target, photo_weights) for step in steps]
+            for sign in (1, -1)
+        ]
+    numeric = (torch.stack(losses[0]) - torch.stack(losses[1])) / 2e-6
+    torch.testing.assert_close(gradient, numeric.view_as(gradient), rtol=1e-5, atol=1e-8)
+    assert torch.autograd.gradcheck(space.decode, prediction)
+
+
+def test_a_prediction_that_was_cut_from_another_is_not_overwritten(space):
+    whole = prediction_of(space, h=4, w=5).requires_grad_() * 1.0
+    before = whole.detach().clone()
+    space.loss(whole[..., :3, :4], target_of()).backward()
+    assert torch.equal(whole, before)
+
+
+def test_arguments_make_the_same_space_again_after_json(space):
+    again = SPACES[space.name](**json.loads(json.dumps(space.arguments())))
+    again.load_state_dict(space.state_dict())
+    assert type(again) is type(space)
+    assert (again.channels, again.lab_channels) == (space.channels, space.lab_channels)
+    assert again.arguments() == space.arguments()
+    prediction, target = prediction_of(space), target_of()
+    assert torch.equal(again.decode(prediction), space.decode(prediction))
+    assert torch.equal(again.loss(prediction, target), space.loss(prediction, target))
+
+
+def test_bins_are_kept_to_the_last_bit():
+    bins = torch.rand(20, 2, generator=torch.Generator().manual_seed(0)) * 200 - 100
+    arguments = json.loads(json.dumps(AbBins(bins).arguments()))
+    assert torch.equal(AbBins(**arguments).bins, bins)
+
+
+def test_names_are_those_of_the_table():
+    assert all(space.name == name for name, space in SPACES.items())
+    assert all(issubclass(space, OutputSpace) for space in SPACES.values())
+    assert {name.split()[0] for name in MAKE} == set(SPACES)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_losses_and_colours_have_the_type_of_the_prediction(space, dtype):
+    space = space.to(dtype)
+    prediction, target = prediction_of(space, dtype=dtype), target_of(dtype=dtype)
+    assert space.decode(prediction).dtype == dtype
+    assert space.loss(prediction, target).dtype == dtype
+
+
+def test_all_of_a_space_follows_the_device(space):
+    assert {buffer.device.type for buffer in space.to("meta").buffers()} == {"meta"}
+
+
+def test_ab_regression_is_the_colours_over_110():
+    space, target = ab_regression(), target_of()
+    assert (space.channels, space.lab_channels) == (2, slice(1, 3))
+    assert space.loss(target[:, 1:] / 110, target).item() == pytest.approx(0, abs=1e-12)
+    torch.testing.assert_close(space.decode(target[:, 1:] / 110), target[:, 1:])
+
+
+def test_weights_are_one_until_there_is_a_prior_and_then_equation_4s():
+    space, plain = RebalancedAbBins(ab_bins()), AbBins(ab_bins())
+    prediction, target = prediction_of(space), target_of()
+    assert torch.equal(space.loss(prediction, target), plain.loss(prediction, target))
+    prior = imagenet_prior().probabilities
+    space.balance(prior, mix=0.3)
+    torch.testing.assert_close(space.bin_weights, rebalance_weights(prior, mix=0.3).float())
+    assert space.state_dict().keys() == {"bin_weights"}
+    assert plain.state_dict() == {}
+
+
+def test_bins_of_lightness_are_of_equal_width_from_black_to_white():
+    lightness = torch.tensor([-1e-5, 0.0, 1.99, 2.0, 50.0, 97.9, 98.1, 100.0, 100.0001]).view(1, 1, 1, 9)
+    for count, expected in ((50, [0, 0, 0, 1, 25, 48, 49, 49, 49]), (100, [0, 0, 1, 2, 50, 97, 98, 99, 99])):
+        indices, weights = LightnessBins(count).encode(lightness)
+        assert indices.flatten().tolist() == expected
+        assert torch.equal(weights, torch.ones(1, 1, 1, 9))
+
+
+@pytest.mark.parametrize(
+    ("make", "names", "fields"),
+    [
+        (lambda: LightnessBins(1), ["lightness_bins"], {"received": 1, "allowed": "from 2 up"}),
+        (lambda: AbBins(FEW, neighbors=7), ["neighbors"], {"received": 7, "allowed": "1 to 6"}),
+        (lambda: AbBins(FEW, sigma=0.0), ["sigma"], {"received": 0.0}),
+        (lambda: AbBins([[0.0, 200.0]], neighbors=1), ["bins"], {"received": (0.0, 200.0)}),
+        (lambda: Regression((1, 3), (0.0,), (1.0, 1.0)), ["2 channels"], {"received": (1, 2)}),
+    ],
+)
+def test_bad_arguments_are_refused(make, names, fields):
+    with refused(*names, **fields):
+        make()
+
+
+def test_a_temperature_that_cannot_be_is_refused():
+    with refused("temperature", received=0.0, allowed="above 0"):
+        AbBins(FEW).decode(prediction_of(AbBins(FEW)), 0.0)
+    with refused("temperature", received=0.5, allowed=(None,)):
+        ab_regression().decode(prediction_of(ab_regression()), 0.5)
