@@ -15,12 +15,7 @@ from transfer.__main__ import main
 from transfer.report.files import build_report, console_table
 from transfer.report.plots import color_grids
 from transfer.report.tables import Row, collect_results
-<<<<<<< HEAD
 from transfer.scores.score import append_scores
-from transfer.stage import STAGES
-=======
-from transfer.scores.score import Score, append_scores
->>>>>>> s1
 
 
 def lines_of(markdown):
