@@ -56,8 +56,7 @@ class Settings:
     def __post_init__(self) -> None:
         hints = typing.get_type_hints(type(self))
         for each in fields(self):
-            value = _read(each.name, getattr(self, each.name), hints[each.name])
-            object.__setattr__(self, each.name, value)
+            _read(each.name, getattr(self, each.name), hints[each.name])
         self.check()
 
     def check(self) -> None:
@@ -93,7 +92,8 @@ class Settings:
             raise InputError(
                 "a config lacks keys", received=f"one without {', '.join(missing)}", allowed=keys
             )
-        return cls(**config)
+        hints = typing.get_type_hints(cls)
+        return cls(**{key: _read(key, value, hints[key]) for key, value in config.items()})
 
     def config(self) -> dict[str, Any]:
         """Return the resolved config: the settings as JSON can hold them."""

@@ -18,7 +18,7 @@ from transfer.protocols.settings import (
 _CHOICES = frozenset({"data", "color"})
 
 
-def _parts(decay: float, number: float) -> Step:
+def _parts(decay: float, number: int | float) -> Step:
     """Return a schedule of equal parts, each at ``decay`` times the rate before; the last may be shorter."""
     parts = range(1, math.ceil(number))
     return Step(
