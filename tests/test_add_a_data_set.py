@@ -11,7 +11,7 @@ import pretext.config
 from pretext.config import config_folder, load_config
 from pretext.data.photos import Photos
 from pretext.data.sources import fingerprint
-from transfer.protocols import load_stage_config
+from transfer.protocols.table import load_stage_config
 
 PAGE = Path(__file__).resolve().parent.parent / "docs" / "data.md"
 CONFIG = "configs/data/flowers.py"

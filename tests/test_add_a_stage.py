@@ -18,7 +18,7 @@ from pretext.backbones.checkpoint import Provenance, build, save_backbone
 from pretext.backbones.initializers import he_normal_
 from pretext.config import config_folder
 from transfer import stage as declarations
-from transfer.protocols import load_stage_config
+from transfer.protocols.table import load_stage_config
 from transfer.run import score
 from transfer.stage import STAGES
 

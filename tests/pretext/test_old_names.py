@@ -9,7 +9,7 @@ from pretext.methods import METHODS
 from pretext.old_names import NAMES, new_spelling, renamed, spelled_for_hash
 from pretext.training.optimizers import OPTIMIZERS
 from transfer.networks.reductions import REDUCTIONS
-from transfer.protocols import PROTOCOLS
+from transfer.protocols.table import PROTOCOLS
 from transfer.stage import STAGES
 
 TABLES = {**METHODS, **VIEWS, **REDUCTIONS, **OPTIMIZERS}

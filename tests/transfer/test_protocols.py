@@ -5,7 +5,7 @@ from refusals import refused
 
 from pretext.config import find_config, plain
 from transfer.__main__ import main
-from transfer.protocols import (
+from transfer.protocols.table import (
     PROTOCOLS,
     departures,
     get_protocol,

@@ -8,7 +8,7 @@ import pytest
 from pretext.config import load_config
 from pretext.progress import LOG
 from transfer.__main__ import main
-from transfer.protocols import load_stage_config
+from transfer.protocols.table import load_stage_config
 from transfer.run import recorded, score
 from transfer.scores.score import read_scores
 

@@ -14,7 +14,7 @@ from transfer.data.masks import read_masks
 from transfer.data.sbd import sbd_split
 from transfer.job import Job
 from transfer.networks.fcn32s import FCN32s
-from transfer.protocols import load_stage_config
+from transfer.protocols.table import load_stage_config
 from transfer.stages.segmentation import voc_segmentation
 
 pytestmark = pytest.mark.usefixtures("one_thread")

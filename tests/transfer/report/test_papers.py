@@ -7,7 +7,7 @@ import pytest
 from scored import Page, report, score, three_seeds
 
 from pretext.config import plain
-from transfer.protocols import load_stage_config
+from transfer.protocols.table import load_stage_config
 from transfer.report.differences import difference_tables, pairs
 from transfer.report.papers import latex_tables, paper_tables
 from transfer.report.tables import collect_results

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from test_report import Page, report, score
 
-from transfer.protocols import PROTOCOLS
+from transfer.protocols.table import PROTOCOLS
 from transfer.report.papers import _PASCAL, _PROBE, LAYERS, _probe_metric
 from transfer.report.tables import collect_results, headline_metrics
 from transfer.report.views import console_table

@@ -16,7 +16,7 @@ from pretext.errors import TrainingDivergedError
 from transfer.data.voc import classification_labels, open_voc
 from transfer.job import Job
 from transfer.networks.preparation import prepare_backbone
-from transfer.protocols import PROTOCOLS, load_stage_config
+from transfer.protocols.table import PROTOCOLS, load_stage_config
 from transfer.stages.classification import (
     ClassificationViews,
     Classifier,

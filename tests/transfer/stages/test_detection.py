@@ -13,7 +13,7 @@ from pretext.errors import TrainingDivergedError
 from transfer.data.proposals import write_proposals
 from transfer.data.voc import open_voc, read_image
 from transfer.job import Job
-from transfer.protocols import PROTOCOLS, load_stage_config
+from transfer.protocols.table import PROTOCOLS, load_stage_config
 from transfer.scores.detection import coco_average_precision, detection_outcomes
 from transfer.stages import detection
 from transfer.stages.detection import DetectionPhotos, build_detector, voc_detection

@@ -22,7 +22,7 @@ from transfer.networks.reductions import (
     AveragePool,
     BilinearResize,
 )
-from transfer.protocols import PROTOCOLS, load_stage_config, protocol_label
+from transfer.protocols.table import PROTOCOLS, load_stage_config, protocol_label
 from transfer.scores.outcomes import load_outcomes
 from transfer.stages import linear_probe as stage
 from transfer.stages.linear_probe import LayerProbe, linear_probe

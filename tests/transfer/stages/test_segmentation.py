@@ -15,7 +15,7 @@ from pretext.training.hooks import ShowProgress
 from pretext.training.runner import WholeCheckpointRunner
 from transfer.data.masks import MaskedPhotos, ScaledCrop, read_masks
 from transfer.job import Job
-from transfer.protocols import load_stage_config
+from transfer.protocols.table import load_stage_config
 from transfer.run import recorded
 from transfer.stages.segmentation import voc_segmentation
 

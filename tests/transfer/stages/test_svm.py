@@ -7,7 +7,7 @@ from refusals import refused
 from sklearn.svm import LinearSVC
 
 from transfer.job import Job
-from transfer.protocols import load_stage_config
+from transfer.protocols.table import load_stage_config
 from transfer.stages import svm
 from transfer.stages.svm import train_machines, voc_svm
 
