@@ -3,8 +3,8 @@
 import math
 from dataclasses import replace
 
+from pretext.training.fields import Spec
 from pretext.training.schedules import Poly, Step
-from pretext.training.settings import Spec
 from transfer.protocols.linear_probe import GOYAL_WINDOWS, windows
 from transfer.protocols.protocol import Protocol
 from transfer.protocols.settings import (
@@ -18,7 +18,7 @@ from transfer.protocols.settings import (
 _CHOICES = frozenset({"data", "color"})
 
 
-def _parts(decay: float, number: float) -> Step:
+def _parts(decay: float, number: int | float) -> Step:
     """Return a schedule of equal parts, each at ``decay`` times the rate before; the last may be shorter."""
     parts = range(1, math.ceil(number))
     return Step(

@@ -5,7 +5,7 @@ from refusals import refused
 from transfer.data.voc import open_voc
 from transfer.job import Job
 from transfer.networks.preparation import prepare_backbone
-from transfer.protocols import load_stage_config
+from transfer.protocols.table import load_stage_config
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
