@@ -185,7 +185,7 @@ def _old_form(config: dict[str, Any]) -> dict[str, Any]:
 def _old_schedule(new: Mapping[str, Any], kind: str, steps: Any) -> dict[str, Any] | None:
     name = str(new["type"]).lower()
     if kind == "probe":
-        parts = {key: new.get(key, ()) for key in ("milestones", "factors")}
+        parts = {key: new.get(key, []) for key in ("milestones", "factors")}
         return {"name": name} | parts if name in ("step", "bottou") else None
     old = {"name": name, "warmup": new["warmup"]}
     if kind in _PARTS:

@@ -4,14 +4,14 @@ Shares keep their meaning when a run is shortened. Nothing heavy is imported her
 """
 
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields, replace
 from types import MappingProxyType
 from typing import Any, Literal
 
 from pretext.checks import check_at_least, check_choice, check_share
-from pretext.config import build
 from pretext.errors import InputError
+from pretext.training.fields import read_fields
 
 
 @dataclass(frozen=True)
@@ -116,10 +116,8 @@ class Step(Schedule):
 
     def __post_init__(self) -> None:
         super().__post_init__()
-        for name in ("milestones", "factors"):
-            _check_numbers(f"schedule.{name}", getattr(self, name))
-            object.__setattr__(self, name, tuple(getattr(self, name)))
-        check_choice("schedule.rounding", self.rounding, ("nearest", "up"))
+        for factor in self.factors:
+            check_at_least("a factor of the schedule", factor, 0.0)
         for share in self.milestones:
             check_share("a milestone of the schedule", share)
         if any(
@@ -172,13 +170,13 @@ class Bottou(Schedule):
 
 
 #: Every schedule by the name that configs and records have.
-SCHEDULES: Mapping[str, Callable[..., Schedule]] = MappingProxyType(
+SCHEDULES: Mapping[str, type[Schedule]] = MappingProxyType(
     {"Bottou": Bottou, "Constant": Constant, "Cosine": Cosine, "Poly": Poly, "Step": Step}
 )
 
 
 def make_schedule(spec: Any) -> Schedule:
-    """Make a schedule from what a config says.
+    """Make a schedule from what a config says; a schedule stays as it is.
 
     Args:
         spec: ``type``, one of `SCHEDULES`, and its arguments.
@@ -186,6 +184,8 @@ def make_schedule(spec: Any) -> Schedule:
     Raises:
         InputError: It is something else, an argument is unknown, or its value is not allowed.
     """
+    if isinstance(spec, Schedule):
+        return spec
     if not isinstance(spec, Mapping) or "type" not in spec:
         in_steps = isinstance(spec, Mapping) and "name" in spec
         raise InputError(
@@ -196,10 +196,13 @@ def make_schedule(spec: Any) -> Schedule:
             else f"its types are {', '.join(SCHEDULES)}",
         )
     check_choice("schedule", spec["type"], SCHEDULES)
-    if fitted := sorted({"strength", "scale"} & spec.keys()):
-        raise InputError("the schedule Bottou takes these from the optimizer", received=", ".join(fitted))
-    made: Schedule = build(spec, SCHEDULES)
-    return made
+    kind = SCHEDULES[spec["type"]]
+    arguments = {key: value for key, value in spec.items() if key != "type"}
+    if fitted := [
+        each.name for each in fields(kind) if each.metadata.get("fitted") and each.name in arguments
+    ]:
+        raise InputError(f"{spec['type']} takes these from the optimizer", received=", ".join(fitted))
+    return kind(**read_fields(kind, arguments, "schedule."))
 
 
 def total_steps(steps: int | None, epochs: int | None, steps_per_epoch: int) -> int:
@@ -230,10 +233,3 @@ def run_length(scale: float, steps: int) -> int:
     """
     check_share("scale", scale, above_zero=True)
     return max(1, round(scale * steps))
-
-
-def _check_numbers(name: str, values: Sequence[Any]) -> None:
-    if not isinstance(values, (list, tuple)):
-        raise InputError(f"{name} must be a list of numbers", received=values)
-    for value in values:
-        check_at_least(f"a number of {name}", value, 0.0)

@@ -1,43 +1,16 @@
 """Settings: configs that were checked, with a name and a type for each key. Nothing heavy is imported here."""
 
-import difflib
-import types
-import typing
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from typing import Any, TypeVar
 
 from pretext.checks import check_at_least, check_choice
 from pretext.config import plain
 from pretext.errors import InputError
+from pretext.training.fields import Spec, read_fields
 from pretext.training.schedules import Schedule, make_schedule, total_steps
 
 S = TypeVar("S", bound="Settings")
-
-
-class Spec(Mapping[str, Any]):
-    """What a config says of a class from a table: ``type``, and arguments. It cannot be changed."""
-
-    def __init__(self, *args: Any, **entries: Any):
-        self._entries = {key: _frozen(value) for key, value in dict(*args, **entries).items()}
-
-    def __getitem__(self, key: str) -> Any:
-        return self._entries[key]
-
-    def __iter__(self) -> Iterator[str]:
-        return iter(self._entries)
-
-    def __len__(self) -> int:
-        return len(self._entries)
-
-    def __or__(self, changes: Mapping[str, Any]) -> "Spec":
-        return Spec({**self, **changes})
-
-    def __repr__(self) -> str:
-        return repr(self._entries)
-
-    def __hash__(self) -> int:
-        return hash(tuple(sorted(self._entries)))
 
 
 def free() -> Any:
@@ -50,13 +23,10 @@ class Settings:
     """Settings of a run. Each kind of run has its own, and each checks its own when it is made.
 
     Raises:
-        InputError: A value has a wrong type or is out of range.
+        InputError: A value is out of range.
     """
 
     def __post_init__(self) -> None:
-        hints = typing.get_type_hints(type(self))
-        for each in fields(self):
-            _read(each.name, getattr(self, each.name), hints[each.name])
         self.check()
 
     def check(self) -> None:
@@ -77,23 +47,9 @@ class Settings:
         """Make settings from a config.
 
         Raises:
-            InputError: A key is unknown or missing, or a value is not allowed.
+            InputError: A key is unknown or missing, or a value has a wrong type or is out of range.
         """
-        keys = cls.keys()
-        for key in config:
-            if key not in keys:
-                close = difflib.get_close_matches(key, keys, 1)
-                hint = f"did you mean {close[0]}? " if close else ""
-                raise InputError(
-                    "unknown config key", received=key, allowed=f"{hint}allowed are {', '.join(keys)}"
-                )
-        missing = [key for key in keys if key not in config]
-        if missing:
-            raise InputError(
-                "a config lacks keys", received=f"one without {', '.join(missing)}", allowed=keys
-            )
-        hints = typing.get_type_hints(cls)
-        return cls(**{key: _read(key, value, hints[key]) for key, value in config.items()})
+        return cls(**read_fields(cls, config, readers={Schedule: make_schedule}))
 
     def config(self) -> dict[str, Any]:
         """Return the resolved config: the settings as JSON can hold them."""
@@ -188,50 +144,3 @@ def check_limit(max_grad_norm: float | None) -> None:
     """Raise InputError unless a limit of gradients' norm is a number, or None."""
     if max_grad_norm is not None:
         check_at_least("max_grad_norm", max_grad_norm, 0.0)
-
-
-def _read(name: str, value: Any, hint: Any) -> Any:
-    """Return a value as settings hold it; InputError if it has a wrong type."""
-    if hint is Schedule:
-        return value if isinstance(value, Schedule) else make_schedule(value)
-    if isinstance(value, Mapping):
-        value = Spec(value)
-    elif isinstance(value, list):
-        value = _frozen(value)
-    if not _fits(value, hint):
-        raise InputError(
-            f"{name} has a wrong type", received=repr(value), allowed=f"allowed is {_told(hint)}"
-        )
-    return value
-
-
-def _fits(value: Any, hint: Any) -> bool:
-    if isinstance(hint, types.UnionType):
-        return any(_fits(value, part) for part in typing.get_args(hint))
-    if hint is float:
-        return isinstance(value, (int, float)) and not isinstance(value, bool)
-    if hint is int:
-        return isinstance(value, int) and not isinstance(value, bool)
-    if typing.get_origin(hint) is tuple:
-        inner, *others = typing.get_args(hint)
-        count_fits = others == [...] or (isinstance(value, tuple) and len(value) == 1 + len(others))
-        return isinstance(value, tuple) and count_fits and all(_fits(entry, inner) for entry in value)
-    return isinstance(value, hint)
-
-
-def _told(hint: Any) -> str:
-    if isinstance(hint, types.UnionType):
-        return " or ".join(_told(part) for part in typing.get_args(hint))
-    if typing.get_origin(hint) is tuple:
-        inner, *others = typing.get_args(hint)
-        count = "" if others == [...] else f"of {1 + len(others)} entries, "
-        return f"a list, {count}each {_told(inner)}"
-    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", Spec: "a dict"}
-    return words.get(hint, "None")
-
-
-def _frozen(value: Any) -> Any:
-    """Return a copy that nothing can change."""
-    if isinstance(value, Mapping):
-        return Spec(value)
-    return tuple(map(_frozen, value)) if isinstance(value, (list, tuple)) else value

@@ -3,8 +3,8 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
+from pretext.training.fields import Spec
 from pretext.training.schedules import Bottou, Step
-from pretext.training.settings import Spec
 from transfer.protocols.protocol import Protocol
 from transfer.protocols.settings import ProbeSettings
 

@@ -6,8 +6,9 @@ from typing import ClassVar
 
 from pretext.checks import check_at_least, check_choice, check_share
 from pretext.errors import InputError
+from pretext.training.fields import Spec
 from pretext.training.schedules import run_length
-from pretext.training.settings import RunSettings, Settings, Spec, check_limit, free
+from pretext.training.settings import RunSettings, Settings, check_limit, free
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -3,8 +3,8 @@
 import math
 from dataclasses import replace
 
+from pretext.training.fields import Spec
 from pretext.training.schedules import Poly, Step
-from pretext.training.settings import Spec
 from transfer.protocols.linear_probe import GOYAL_WINDOWS, windows
 from transfer.protocols.protocol import Protocol
 from transfer.protocols.settings import (
