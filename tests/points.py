@@ -1,9 +1,13 @@
 """A data set of six points, and the job of fine-tuning on them."""
 
+from dataclasses import replace
+
 import torch
 from torch.utils.data import Dataset
 
+from pretext.training.schedules import Step
 from transfer.job import Job
+from transfer.protocols.table import load_stage_config
 
 
 class Points(Dataset):
@@ -16,18 +20,17 @@ class Points(Dataset):
         return torch.tensor([float(draw.index)])
 
 
-def points_job(folder, **overrides):
-    config = {
+def points_job(folder, **changes):
+    settings = {
         "epochs": 1,
         "steps": None,
-        "scale": 1.0,
-        "decay_biases": False,
         "batch_size": 3,
         "workers": 0,
         "checkpoint_interval": 2,
         "optimizer": {"type": "SGD", "lr": 0.1, "momentum": 0.0, "weight_decay": 0.5},
         "bias_lr_factor": 2.0,
         "max_grad_norm": 100.0,
-        "schedule": {"name": "step", "warmup": 0.0, "decay": 0.5, "stages": 2},
+        "schedule": Step(milestones=(0.5,), factors=(0.5,), rounding="up"),
     }
-    return Job(config | overrides, "random:alexnet", folder, 0, folder, torch.device("cpu"))
+    settings = replace(load_stage_config("voc-classification"), **settings | changes)
+    return Job(settings, "random:alexnet", folder, 0, folder, torch.device("cpu"))

@@ -1,4 +1,9 @@
-"""What was written while configs named classes by their modules."""
+"""What was written while configs named classes by their modules, and settings by other names."""
+
+import hashlib
+import json
+from pathlib import Path
+from typing import ClassVar
 
 import pytest
 from refusals import refused
@@ -8,11 +13,15 @@ from pretext.data.crops import VIEWS
 from pretext.methods import METHODS
 from pretext.old_names import NAMES, new_spelling, renamed, spelled_for_hash
 from pretext.training.optimizers import OPTIMIZERS
+from pretext.training.schedules import SCHEDULES, Poly, make_schedule
+from pretext.training.settings import PretrainingSettings
 from transfer.networks.reductions import REDUCTIONS
-from transfer.protocols.table import PROTOCOLS
+from transfer.protocols.table import PROTOCOLS, load_stage_config
 from transfer.stage import STAGES
 
-TABLES = {**METHODS, **VIEWS, **REDUCTIONS, **OPTIMIZERS}
+TABLES = {**METHODS, **VIEWS, **REDUCTIONS, **OPTIMIZERS, **SCHEDULES}
+#: The resolved configs of commit 4829934 by their names then: the SHA-256 of each, and some of them whole.
+FIRST = json.loads((Path(__file__).parent / "first_configs.json").read_text())
 OLD = {
     "method": {"type": "pretext.methods.split_brain.SplitBrain", "layer": "conv5"},
     "view": {"type": "pretext.data.side_by_side.PairCrop", "size": 64},
@@ -72,7 +81,7 @@ def test_a_resolved_config_holds_names_from_the_tables(path):
 
 @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.id)
 def test_a_protocol_holds_names_from_the_tables(protocol):
-    parts = [part for part in protocol.config().values() if isinstance(part, dict)]
+    parts = [part for part in protocol.settings.config().values() if isinstance(part, dict)]
     assert {part["type"] for part in parts if "type" in part} <= set(TABLES)
 
 
@@ -111,6 +120,83 @@ def test_an_old_name_of_a_config_ends_in_an_error_with_the_new_one(old, new, tmp
     for name in (old, f"configs/{old}.py"):
         with refused(received=name, allowed=f"write {new}"):
             find_config(folder, name)
+
+
+def resolved(old):
+    """Today's resolved config for the old name of one."""
+    words = names_of_configs()[old]
+    if old.startswith("pretext/"):
+        return PretrainingSettings.from_config(load_config("pretext", *words.split())).config()
+    (stage,) = [stage.name for stage in STAGES.values() if old.startswith(f"transfer/{stage.config}")]
+    if words.startswith("--protocol"):
+        return load_stage_config(stage, protocol=words.removeprefix("--protocol ")).config()
+    return load_stage_config(stage, None if words.startswith("no ") else words).config()
+
+
+@pytest.mark.parametrize("old", FIRST["sha256"])
+def test_todays_configs_have_the_hashes_of_the_first_ones(old):
+    content = json.dumps(spelled_for_hash(resolved(old)), sort_keys=True)
+    assert hashlib.sha256(content.encode()).hexdigest() == FIRST["sha256"][old]
+
+
+@pytest.mark.parametrize("old", FIRST["whole"])
+def test_the_first_configs_become_todays(old):
+    first = FIRST["whole"][old]
+    assert renamed(first) == resolved(old)
+    # As they stand in headers and score lines.
+    assert spelled_for_hash([{"config": renamed(first)}]) == [{"config": first}]
+
+
+class TestForms:
+    """Old keys and values, on their own."""
+
+    PRETRAINING: ClassVar = {
+        "held_out": 8, "steps": 1000, "amp": None, "clip_grad": None,
+        "schedule": {"name": "cosine", "warmup": 0.0, "milestones": []},
+    }  # fmt: skip
+
+    @pytest.mark.parametrize(
+        ("old", "new"),
+        [
+            ({"amp": "bfloat16"}, {"mixed_precision": "bfloat16"}),
+            ({"clip_grad": {"max_norm": 0.1}}, {"max_grad_norm": 0.1}),
+            ({"clip_grad": None}, {"max_grad_norm": None}),
+            (
+                {"schedule": {"name": "step", "warmup": 0.1, "milestones": [[500, 0.5], [800, 0.3]]}},
+                {
+                    "schedule": {
+                        "type": "Step", "warmup": 0.1, "warmup_start": 0.01, "milestones": [0.5, 0.8],
+                        "factors": [0.5, 0.15], "rounding": "nearest",
+                    }
+                },
+            ),
+            (
+                {"schedule": {"name": "constant", "warmup": 0.0, "milestones": []}},
+                {"schedule": {"type": "Constant", "warmup": 0.0, "warmup_start": None}},
+            ),
+        ],
+    )  # fmt: skip
+    def test_of_pretraining(self, old, new):
+        config = self.PRETRAINING | old
+        assert renamed(config).items() >= new.items()
+        assert spelled_for_hash(renamed(config)) == config
+
+    @pytest.mark.parametrize("multiply", [0.1, 0.3, 1 / 3, 0.94, 1 / 7, 0.5])
+    def test_what_milestones_multiplied_by_is_found_again(self, multiply):
+        milestones = [[100 * n, multiply] for n in range(1, 9)]
+        config = self.PRETRAINING | {"schedule": {"name": "step", "warmup": 0.0, "milestones": milestones}}
+        assert spelled_for_hash(renamed(config)) == config
+
+    def test_milestones_without_steps_stay_and_are_refused_when_used(self):
+        schedule = {"name": "step", "warmup": 0.0, "milestones": [[500, 0.5]]}
+        config = renamed(self.PRETRAINING | {"steps": None, "epochs": 3, "schedule": schedule})
+        assert config["schedule"] == schedule
+        with refused("schedule", allowed="in steps"):
+            make_schedule(config["schedule"])
+
+    def test_what_the_first_form_could_not_say_stays(self):
+        config = renamed(self.PRETRAINING) | {"schedule": Poly(power=2.0).spec()}
+        assert spelled_for_hash(config)["schedule"] == config["schedule"]
 
 
 def test_what_is_written_today_is_there():

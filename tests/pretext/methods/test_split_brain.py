@@ -188,7 +188,7 @@ def test_the_backbone_is_saved_as_an_ordinary_alexnet(small_config, photo_folder
     assert loaded.provenance.method == "split_brain"
     assert not cross_weights(loaded.backbone).any()
     # After training in bfloat16 too.
-    assert config["amp"] == "bfloat16"
+    assert config["mixed_precision"] == "bfloat16"
 
 
 def test_a_loaded_backbone_gives_the_same_features(method, image, tmp_path):

@@ -16,6 +16,7 @@ from pretext.data.sources import fingerprint, open_photos, spelled_fingerprint
 from pretext.training import engine
 from pretext.training.claim import sole_run
 from pretext.training.engine import pretrain
+from pretext.training.settings import PretrainingSettings
 
 
 def test_training_learns_and_leaves_a_whole_folder(tiny_config, photo_folder, tmp_path):
@@ -76,13 +77,13 @@ def test_a_folder_of_something_else_is_refused_before_anything_is_written(
 
 
 def test_the_seed_decides_all_that_a_new_method_holds(tiny_config):
-    config = tiny_config("bigan")
+    settings = PretrainingSettings.from_config(tiny_config("bigan"))
     states = []
     for seed, drawn_before in ((0, 1), (0, 2), (1, 1)):
         torch.manual_seed(drawn_before)
         torch.rand(drawn_before)
         follows = torch.random.get_rng_state()
-        states.append(engine.build_method(config, seed).state_dict())
+        states.append(engine.build_method(settings, seed).state_dict())
         assert torch.equal(torch.random.get_rng_state(), follows)
     first, again, other = states
     assert all(torch.equal(value, again[name]) for name, value in first.items())
@@ -91,7 +92,7 @@ def test_the_seed_decides_all_that_a_new_method_holds(tiny_config):
 
 
 def test_gray_photos_add_no_loss(tiny_config):
-    method = engine.build_method(tiny_config(), 0)
+    method = engine.build_method(PretrainingSettings.from_config(tiny_config()), 0)
     image = torch.randint(0, 256, (2, 1, 64, 64), dtype=torch.uint8).expand(-1, 3, -1, -1)
     loss = method(image, torch.zeros(2, dtype=torch.long)).losses["loss_color"]
     loss.backward()
@@ -104,9 +105,9 @@ def test_accumulated_steps_count_as_one_large_step(tiny_config, photo_folder, tm
     common = [
         "method.loss=classification",
         "backbone.norm=none",
-        "amp=None",
+        "mixed_precision=None",
         "optimizer.type=SGD",
-        "schedule.name=constant",
+        "schedule.type=Constant",
         "schedule.warmup=0.0",
     ]
     once = tiny_config("colorization", *common, "batch_size=8", "steps=2")
@@ -150,9 +151,9 @@ LEAST = "allowed are whole numbers from {} up"
     ("override", "names", "fields"),
     [
         (
-            "schedule.name=linear",
+            "schedule.type=Linear",
             ["schedule"],
-            {"received": "linear", "allowed": ("cosine", "step", "constant")},
+            {"received": "Linear", "allowed": ("Bottou", "Constant", "Cosine", "Poly", "Step")},
         ),
         (
             "method.loss=l3",
@@ -166,7 +167,7 @@ LEAST = "allowed are whole numbers from {} up"
         ("name=' '", ["name"], {"received": " "}),
         ("schedule.warmup=1.0", ["schedule.warmup"], {"received": 1.0, "allowed": "from 0 to below 1"}),
         ("steps=0", ["steps"], {"received": 0, "allowed": LEAST.format(1)}),
-        ("amp=bogus", ["amp"], {"received": "bogus", "allowed": "bfloat16"}),
+        ("mixed_precision=bogus", ["mixed_precision"], {"received": "bogus", "allowed": "bfloat16"}),
         ("epochs=3", ["steps", "epochs"], {"received": "steps=2 and epochs=3"}),
         ("method.sigma=0", ["sigma", "0"], {}),
         ("method.neighbors=0", ["neighbors", "0"], {}),
@@ -176,14 +177,14 @@ LEAST = "allowed are whole numbers from {} up"
         ("method.head_channels=-1", ["head_channels"], {"received": -1, "allowed": LEAST.format(0)}),
         ("backbone.groups=5", ["alexnet", "groups"], {}),
         ("batch_size=0", ["batch_size"], {"received": 0, "allowed": LEAST.format(1)}),
-        ("batch_size=None", ["batch_size"], {"received": "None", "allowed": LEAST.format(1)}),
+        ("batch_size=None", ["batch_size"], {"received": "None", "allowed": "a whole number"}),
         ("held_out=-1", ["held_out"], {"received": -1, "allowed": LEAST.format(0)}),
         ("accumulate=0", ["accumulate"], {"received": 0, "allowed": LEAST.format(1)}),
         ("workers=-1", ["workers"], {"received": -1, "allowed": LEAST.format(0)}),
         ("checkpoint_interval=0", ["checkpoint_interval"], {"received": 0, "allowed": LEAST.format(1)}),
         ("preview_interval=-1", ["preview_interval"], {"received": -1, "allowed": LEAST.format(0)}),
-        ("clip_grad=3", ["clip_grad", "None", "max_norm"], {"received": 3}),
-        ("clip_grad={'max_norm': -1}", ["clip_grad.max_norm"], {"received": -1}),
+        ("max_grad_norm=-1", ["max_grad_norm"], {"received": -1, "allowed": "from 0.0 up"}),
+        ("max_grad_norm=much", ["max_grad_norm"], {"received": "'much'"}),
         ("optimizer.lr=-1.0", ["optimizer.lr"], {"received": -1.0, "allowed": "from 0.0 up"}),
     ],
 )
@@ -195,8 +196,8 @@ def test_bad_settings_are_named(tiny_config, photo_folder, tmp_path, override, n
 
 
 def test_two_players_share_no_norm_of_gradients(tiny_config, photo_folder, tmp_path):
-    config = tiny_config("bigan", "clip_grad={'max_norm': 1.0}")
-    with refused("clip_grad", "bigan", received={"max_norm": 1.0}, allowed=(None,)):
+    config = tiny_config("bigan", "max_grad_norm=1.0")
+    with refused("max_grad_norm", "bigan", received=1.0, allowed=(None,)):
         pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
 
 
@@ -235,8 +236,8 @@ def test_pairs_are_for_those_who_take_them(tiny_config, pair_lists, tmp_path):
 
 def test_half_precision_needs_a_gpu(tiny_config, photo_folder, tmp_path, monkeypatch):
     monkeypatch.setattr(torch.cuda, "is_available", lambda: False)
-    config = tiny_config("colorization", "amp=float16")
-    with refused("amp", "cpu", received="float16", allowed=(None, "bfloat16")):
+    config = tiny_config("colorization", "mixed_precision=float16")
+    with refused("mixed_precision", "cpu", received="float16", allowed=(None, "bfloat16")):
         pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
     assert not (tmp_path / "run").exists()
 

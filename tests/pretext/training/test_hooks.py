@@ -21,7 +21,7 @@ def listed(run):
 
 
 def test_a_diverging_run_stops_and_keeps_the_last_good_checkpoint(tiny_config, photo_folder, tmp_path):
-    config = tiny_config("colorization", "steps=30", "checkpoint_interval=1", "schedule.name=constant")
+    config = tiny_config("colorization", "steps=30", "checkpoint_interval=1", "schedule.type=Constant")
     config["optimizer"]["lr"] = 1e30
     with pytest.raises(TrainingDivergedError, match=r"is (nan|inf|not finite) at step"):
         pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))

@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import pytest
 import torch
 from torch.nn import functional as F
@@ -5,13 +7,12 @@ from torch.nn import functional as F
 from pretext.backbones.checkpoint import build
 from pretext.backbones.initializers import he_normal_
 from transfer.networks.parts import Conv5, FullyConnected
+from transfer.protocols.table import load_stage_config
 
-CONFIG = {
-    "batch_norm": "train", "mixed_precision": False, "fc6_size": 3, "fc_channels": 8, "dropout": 0.5,
-    "new_std": None, "new_bias": 0.0,
-}  # fmt: skip
-
-
+SETTINGS = load_stage_config(
+    "voc-classification",
+    overrides=["batch_norm=train", "mixed_precision=None", "fc6_size=3", "fc_channels=8"],
+)
 FEW = {"channels": (16, 32, 32, 32, 32)}
 
 
@@ -34,7 +35,7 @@ def photos(size=64):
     [("alexnet", "conv5", 256), ("vgg16", "conv5_3", 512), ("colornet", "conv5", 512)],
 )
 def test_it_ends_at_the_last_convolution_of_block_5(architecture, layer, channels):
-    conv5 = Conv5(build(architecture, {}), CONFIG, trained=True)
+    conv5 = Conv5(build(architecture, {}), SETTINGS, trained=True)
     assert (conv5.layer.name, conv5.out_channels) == (layer, channels)
     assert conv5(photos(32)).shape[1] == channels
 
@@ -44,7 +45,7 @@ def test_it_ends_at_the_last_convolution_of_block_5(architecture, layer, channel
     [("train", True, True), ("frozen", True, False), ("train", False, False)],
 )
 def test_batch_norm_moves_only_where_it_is_trained(batch_norm, trained, moving):
-    conv5 = Conv5(random_backbone(**FEW), CONFIG | {"batch_norm": batch_norm}, trained).train()
+    conv5 = Conv5(random_backbone(**FEW), replace(SETTINGS, batch_norm=batch_norm), trained).train()
     before = {name: value.clone() for name, value in conv5.state_dict().items()}
     conv5(photos())
     changed = {name for name, value in conv5.state_dict().items() if not torch.equal(value, before[name])}
@@ -64,7 +65,7 @@ def test_the_backbones_own_fc6_and_fc7_give_what_they_gave_in_it(geometry):
     published = random_backbone(geometry="evaluation", **arguments)
     backbone = build("alexnet", arguments | {"geometry": geometry})
     backbone.load_state_dict(published.state_dict())
-    fully_connected = FullyConnected(backbone.eval(), 32, CONFIG, True, 0).eval()
+    fully_connected = FullyConnected(backbone.eval(), 32, SETTINGS, True, 0).eval()
     assert (fully_connected.size, fully_connected.out_channels) == (6, 4096)
     with torch.no_grad():
         expected = published(photos(227), ["conv5", "pool5", "fc7"])
@@ -77,7 +78,7 @@ def test_the_backbones_own_fc6_and_fc7_give_what_they_gave_in_it(geometry):
 
 def test_new_layers_follow_from_the_seed_and_drop_only_in_training():
     backbone = random_backbone(**FEW)
-    first, same, other = (FullyConnected(backbone, 4, CONFIG, True, seed) for seed in (1, 1, 2))
+    first, same, other = (FullyConnected(backbone, 4, SETTINGS, True, seed) for seed in (1, 1, 2))
     pooled = torch.rand(50, 4, 3, 3)
     features = first.eval()(pooled)
     assert features.shape == (50, 8)
@@ -88,7 +89,7 @@ def test_new_layers_follow_from_the_seed_and_drop_only_in_training():
 
 def test_mixed_precision_returns_float32_near_the_exact_features():
     backbone = random_backbone(**FEW)
-    exact = Conv5(backbone, CONFIG, trained=False)(photos_ := photos())
-    mixed = Conv5(backbone, CONFIG | {"mixed_precision": True}, trained=False)(photos_)
+    exact = Conv5(backbone, SETTINGS, trained=False)(photos_ := photos())
+    mixed = Conv5(backbone, replace(SETTINGS, mixed_precision="bfloat16"), trained=False)(photos_)
     assert mixed.dtype == torch.float32
     assert (mixed - exact).norm() < 0.03 * exact.norm()

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 from scored import Page, report, score, three_seeds
 
-from pretext.config import plain
 from transfer.protocols.table import load_stage_config
 from transfer.report.differences import difference_tables, pairs
 from transfer.report.papers import latex_tables, paper_tables
@@ -17,7 +16,7 @@ LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 
 
 def config(protocol, *words):
-    return plain(load_stage_config("linear-probe", overrides=words, protocol=protocol))
+    return load_stage_config("linear-probe", overrides=words, protocol=protocol).config()
 
 
 def imagenet(

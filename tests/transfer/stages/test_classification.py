@@ -42,8 +42,8 @@ def job(voc_tree, tmp_path, small_alexnet):
 @pytest.fixture
 def views(voc_tree):
     photos = open_voc(voc_tree, 2007).photos("val")
-    view = build(load_stage_config("voc-classification", overrides=SMALL)["view"], VIEWS)
-    return lambda crops=None, seed=0: ClassificationViews(
+    view = build(load_stage_config("voc-classification", overrides=SMALL).view, VIEWS)
+    return lambda crops=1, seed=0: ClassificationViews(
         photos, classification_labels(photos, 2), view, crops, seed
     )
 
@@ -113,10 +113,10 @@ def test_a_setting_trains_its_parts_and_no_other(job, monkeypatch, train, moving
 
 
 def test_a_backbones_own_fc6_and_fc7_are_used(job):
-    config = job("fc6_size=3", "fc_channels=64").config
+    settings = job("fc6_size=3", "fc_channels=64").settings
     own = with_small_fc()
     weight = own.fc6.conv.weight.clone()
-    model = Classifier(own, 2, config, 0)
+    model = Classifier(own, 2, settings, 0)
     assert torch.equal(model.fully_connected.fc6.conv.weight, weight)
     assert not hasattr(model.conv5.backbone, "fc6")
 
@@ -124,10 +124,10 @@ def test_a_backbones_own_fc6_and_fc7_are_used(job):
 def test_they_are_new_where_the_config_says_so(job, monkeypatch):
     loaded = LoadedBackbone(with_small_fc(), Provenance("random"), "a" * 64)
     monkeypatch.setattr(Job, "load_backbone", lambda self, geometry, norm: loaded)
-    config = job("fc6_size=3", "fc_channels=64", "reinit_from=fc6").config
+    settings = job("fc6_size=3", "fc_channels=64", "reinit_from=fc6").settings
     weight = loaded.backbone.fc6.conv.weight.clone()
     backbone = prepare_backbone(job("reinit_from=fc6"), []).backbone
-    model = Classifier(backbone, 2, config, 0)
+    model = Classifier(backbone, 2, settings, 0)
     assert not torch.equal(model.fully_connected.fc6.conv.weight, weight)
 
 
@@ -137,8 +137,8 @@ def test_fc8_alone_needs_a_backbone_with_fc6_and_fc7(job):
 
 
 def test_new_layers_are_drawn_as_the_config_says(job):
-    config = job("new_std=0.01", "new_bias=0.1", "fc6_size=6").config
-    model = Classifier(load_backbone("random:alexnet").backbone, 2, config, 0)
+    settings = job("new_std=0.01", "new_bias=0.1", "fc6_size=6").settings
+    model = Classifier(load_backbone("random:alexnet").backbone, 2, settings, 0)
     assert model.fully_connected.fc6.conv.weight.std().item() == pytest.approx(0.01, rel=0.02)
     for bias in (model.fully_connected.fc7.conv.bias, model.fc8.bias):
         torch.testing.assert_close(bias.detach(), torch.full_like(bias, 0.1))
@@ -212,13 +212,17 @@ def test_the_logits_of_all_crops_are_added_up(job, views):
             ["batch_norm"],
             {"received": "keep", "allowed": ("absorb", "frozen", "train")},
         ),
-        (["schedule.name=poly"], ["schedule", "poly"], {}),
+        (["schedule.type=Linear"], ["schedule"], {"received": "Linear", "allowed": "Cosine"}),
         (["schedule.warmup=1.0"], ["schedule.warmup"], {}),
         (["epochs=0"], ["epochs"], {"received": 0}),
         (["new_std=-1.0"], ["new_std"], {"received": -1.0}),
-        (["dropout=2.0"], ["dropout", 2.0], {}),
+        *(
+            ([f"dropout={n}"], ["dropout"], {"received": n, "allowed": "from 0 to below 1"})
+            for n in (1.0, -0.1, 2.0)
+        ),
         (["geometry=evaluation", "view.size=20", "view.resize=20"], ["view.size=20"], {}),
-        (["schedule.name=step", "schedule.stages=0"], ["schedule.stages"], {"received": 0}),
+        (["max_grad_norm=-1.0"], ["max_grad_norm"], {"received": -1.0}),
+        (["checkpoint_interval=0"], ["checkpoint_interval"], {"received": 0}),
         (["crops=0"], ["crops"], {"received": 0}),
         (["batch_size=40"], [40], {}),
         (["year=2012"], [2012], {}),

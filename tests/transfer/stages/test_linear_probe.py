@@ -2,6 +2,7 @@ import json
 import os
 import subprocess
 import sys
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -26,6 +27,7 @@ from transfer.protocols.table import PROTOCOLS, load_stage_config, protocol_labe
 from transfer.scores.outcomes import load_outcomes
 from transfer.stages import linear_probe as stage
 from transfer.stages.linear_probe import LayerProbe, linear_probe
+from transfer.training.finetuning import optimizer_and_scheduler
 
 PROBES = [p for p in PROTOCOLS.values() if p.stage == "linear-probe"]
 CHANNELS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
@@ -58,9 +60,8 @@ def probe(folders, tmp_path, monkeypatch, small_alexnet):
     """Runs the stage for some layers; returns its measurements and the trained probes."""
 
     def run(layers, *overrides, on=None):
-        small = ["view.size=64", "view.resize=64", "batch_size=4", "workers=0", "mixed_precision=False"]
-        config = load_stage_config("linear-probe", on, [*small, *overrides])
-        config["layers"] = layers
+        small = ["view.size=64", "view.resize=64", "batch_size=4", "workers=0", "mixed_precision=None"]
+        config = load_stage_config("linear-probe", on, [*small, *overrides, f"layers={layers}"])
         made = []
         make = stage._probes
         monkeypatch.setattr(stage, "_probes", lambda *words: made.append(make(*words)) or made[-1])
@@ -175,8 +176,8 @@ def test_windows_are_for_the_layers_they_were_made_for():
 
 
 def test_biases_learn_at_twice_the_rate_and_do_not_decay(probe):
-    config = load_stage_config("linear-probe")
-    optimizer, _ = stage._optimizer(layer_probe("conv5", 13), config, steps=10)
+    settings = load_stage_config("linear-probe")
+    optimizer, _ = optimizer_and_scheduler(layer_probe("conv5", 13), settings, steps=10)
     weights, biases = optimizer.param_groups
     assert [p.shape for p in biases["params"]] == [(10,)]
     assert biases["lr"] == 2 * weights["lr"]
@@ -196,27 +197,12 @@ def test_last_and_best_epoch_are_both_recorded(probe, monkeypatch):
     }
 
 
-class TestSchedule:
-    def factors(self, steps=10, **changes):
-        config = {"scale": 1.0, "optimizer": {"lr": 0.01, "weight_decay": 0.5}, **changes}
-        return [stage._rate_factor(step, steps, config) for step in range(steps)]
-
-    def test_a_step_schedule_follows_its_table(self):
-        table = {"name": "step", "milestones": (0.3, 0.5), "factors": (0.2, 0.04)}
-        assert self.factors(schedule=table) == [1, 1, 1, 0.2, 0.2, *[0.04] * 5]
-
-    def test_bottou_is_the_square_root_of_the_steps_of_the_whole_schedule(self):
-        expected = [(1 + 0.01 * 0.5 * step) ** -0.5 for step in range(10)]
-        assert self.factors(schedule={"name": "bottou"}) == pytest.approx(expected)
-        shortened = self.factors(schedule={"name": "bottou"}, steps=5, scale=0.5)
-        assert shortened == pytest.approx(expected[::2])
-
-
 def test_evaluations_are_spread_evenly_and_end_with_the_run():
-    config = {"evaluations": 4, "epochs": None, "scale": 1.0}
-    assert stage._evaluation_steps(config, 100) == {25, 50, 75, 100}
-    assert stage._evaluation_steps(config | {"evaluations": None, "epochs": 5}, 50) == {10, 20, 30, 40, 50}
-    assert stage._evaluation_steps(config | {"scale": 0.01}, 3) == {3}
+    settings = load_stage_config("linear-probe", overrides=["evaluations=4"])
+    assert stage._evaluation_steps(settings, 100) == {25, 50, 75, 100}
+    by_epoch = replace(settings, evaluations=None, epochs=5)
+    assert stage._evaluation_steps(by_epoch, 50) == {10, 20, 30, 40, 50}
+    assert stage._evaluation_steps(replace(settings, scale=0.01), 3) == {3}
 
 
 def test_ten_crops_are_scored_by_their_mean_probability_or_logit(probe, monkeypatch):
@@ -255,9 +241,9 @@ def test_ten_crops_are_scored_by_their_mean_probability_or_logit(probe, monkeypa
         (["scale=0.0"], ["scale", 0.0], {}),
         (["scale=2.0"], ["scale", 2.0], {}),
         (
-            ["schedule.name=cosine"],
+            ["schedule.type=Linear"],
             ["schedule"],
-            {"received": "cosine", "allowed": ("step", "bottou")},
+            {"received": "Linear", "allowed": ("Bottou", "Constant", "Cosine", "Poly", "Step")},
         ),
         (["epoch_rule=worst"], ["epoch_rule"], {"received": "worst", "allowed": ("last", "best")}),
         (["evaluations=0"], ["evaluations"], {"received": 0}),
@@ -280,7 +266,7 @@ def test_an_interrupted_probe_goes_on_and_ends_alike(folders, tmp_path, monkeypa
         "view.resize=64",
         "batch_size=4",
         "workers=0",
-        "mixed_precision=False",
+        "mixed_precision=None",
         "epochs=2",
     ]
     config = load_stage_config("linear-probe", overrides=[*words, "checkpoint_interval=3"])
@@ -333,7 +319,7 @@ def test_scores_that_are_not_numbers_stop_the_run(probe, monkeypatch):
 def test_two_processes_compute_what_one_does(probe, folders, tmp_path, small_alexnet):
     words = ["epochs=3", "optimizer.lr=0.01"]
     measured, _ = probe("conv2,conv5", *words)
-    small = ["view.size=64", "view.resize=64", "batch_size=2", "workers=0", "mixed_precision=False"]
+    small = ["view.size=64", "view.resize=64", "batch_size=2", "workers=0", "mixed_precision=None"]
     subprocess.run(
         [sys.executable, "-m", "transfer", "linear-probe", "conv2,conv5", small_alexnet, *small, *words,
          "--data", str(folders), "--work-dir", str(tmp_path)],

@@ -27,7 +27,7 @@ SMALL = [
     "epochs=2",
     "workers=0",
     "head.channels=32",
-    "mixed_precision=False",
+    "mixed_precision=None",
 ]
 #: Colours of background and objects: none is gray, so that swapped channels show.
 COLORS = ((40, 70, 100), (230, 200, 30), (200, 240, 250))
@@ -341,7 +341,7 @@ def test_a_damaged_tree_is_told_before_training(job, tmp_path, damage, named):
         ),
         ("network=unet", ["network"], {"received": "unet", "allowed": ("head", "fcn32s")}),
         ("steps=3", ["steps", "epochs", 3, 2], {}),
-        ("schedule.milestones=(100,)", ["schedule.milestones"], {"received": (100,)}),
+        ("schedule.power=-1.0", ["schedule.power"], {"received": -1.0}),
         ("head.channels=0", ["head.channels"], {"received": 0}),
         ("checkpoint_interval=0", ["checkpoint_interval"], {"received": 0}),
         ("schedule.warmup=1.0", ["warmup", 1.0], {}),

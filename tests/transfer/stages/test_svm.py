@@ -13,15 +13,7 @@ from transfer.stages.svm import train_machines, voc_svm
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 
-CONFIG = {
-    "costs": (0.01, 1.0),
-    "folds": 3,
-    "positive_weight": 2.0,
-    "tolerance": 1e-4,
-    "max_iterations": 2000,
-    "scale": 1.0,
-    "workers": 1,
-}
+SETTINGS = load_stage_config("voc-svm", overrides=["costs=(0.01, 1.0)", "workers=1"])
 
 
 @pytest.fixture
@@ -63,7 +55,7 @@ def test_the_published_protocol_runs(job):
 
 def test_scores_are_those_of_one_machine_of_the_chosen_cost(samples):
     train, labels, test, _ = samples
-    results = train_machines(train, labels, test, CONFIG, seed=0)
+    results = train_machines(train, labels, test, SETTINGS, seed=0)
     for column, result in zip(labels.T, results, strict=True):
         targets = np.where(column == 1, 1, -1)
         machine = LinearSVC(
@@ -75,7 +67,7 @@ def test_scores_are_those_of_one_machine_of_the_chosen_cost(samples):
 @pytest.mark.slow
 def test_machines_side_by_side_are_those_of_one_worker(samples):
     train, labels, test, _ = samples
-    one, two = (train_machines(train, labels, test, CONFIG | {"workers": n}, seed=0) for n in (1, 2))
+    one, two = (train_machines(train, labels, test, replace(SETTINGS, workers=n), seed=0) for n in (1, 2))
     for first, second in zip(one, two, strict=True):
         np.testing.assert_array_equal(first.scores, second.scores)
 
@@ -84,7 +76,7 @@ def test_the_cost_is_that_of_the_best_cross_validation(samples, monkeypatch):
     train, labels, test, _ = samples
     validation = {0.01: np.array([0.5, 0.9]), 1.0: np.array([0.6, 0.6])}
     monkeypatch.setattr(svm, "cross_val_score", lambda machine, *words, **options: validation[machine.C])
-    assert {r.cost for r in train_machines(train, labels, test, CONFIG, seed=0)} == {0.01}
+    assert {r.cost for r in train_machines(train, labels, test, SETTINGS, seed=0)} == {0.01}
 
 
 def test_photos_with_difficult_objects_only_are_trained_on_as_negatives(samples):
@@ -92,7 +84,7 @@ def test_photos_with_difficult_objects_only_are_trained_on_as_negatives(samples)
     difficult = labels.copy()
     difficult[np.flatnonzero(labels[:, 0] == 0)[:5], 0] = 255
     first, second = (
-        train_machines(train, each, test, CONFIG, seed=0)[0].scores for each in (labels, difficult)
+        train_machines(train, each, test, SETTINGS, seed=0)[0].scores for each in (labels, difficult)
     )
     np.testing.assert_array_equal(first, second)
 
@@ -111,7 +103,7 @@ def test_features_have_unit_norm(job):
     [
         (["costs=()"], ["costs"], {"received": ()}),
         (["costs=(0.1, -1.0)"], ["costs"], {"received": (0.1, -1.0)}),
-        (["costs=('a',)"], ["costs"], {"received": ("a",)}),
+        (["costs=('a',)"], ["costs"], {"received": "('a',)"}),
         (["tolerance=0.0"], ["tolerance"], {"received": 0.0}),
         (["positive_weight=0.0"], ["positive_weight"], {"received": 0.0}),
         (["scale=0.0"], ["scale", 0.0], {}),

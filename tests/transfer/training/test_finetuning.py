@@ -1,13 +1,10 @@
-import math
-
 import pytest
 import torch
 from points import Points, points_job
-from refusals import refused
 from torch import distributed as dist
 
 from pretext.distributed import on_first
-from transfer.training.finetuning import check_new_layers, fine_tune, gather, rate_factor
+from transfer.training.finetuning import fine_tune, gather
 
 
 @pytest.fixture
@@ -15,37 +12,12 @@ def job(tmp_path):
     return lambda **overrides: points_job(tmp_path, **overrides)
 
 
-def test_a_step_schedule_has_equal_parts():
-    schedule = {"name": "step", "warmup": 0.0, "decay": 0.5, "stages": 4}
-    assert [rate_factor(step, 8, schedule) for step in range(9)] == [
-        1,
-        1,
-        0.5,
-        0.5,
-        *[0.25] * 2,
-        *[0.125] * 3,
-    ]
-
-
-def test_a_last_part_may_be_shorter():
-    schedule = {"name": "step", "warmup": 0.0, "decay": 0.5, "stages": 2.5}
-    assert [rate_factor(step, 5, schedule) for step in range(6)] == [1, 1, 0.5, 0.5, 0.25, 0.25]
-
-
-def test_a_cosine_schedule_warms_up_and_falls_to_zero():
-    schedule = {"name": "cosine", "warmup": 0.2}
-    factors = [rate_factor(step, 10, schedule) for step in range(11)]
-    assert factors[:3] == [0.5, 1, 1]
-    assert factors[6] == pytest.approx((1 + math.cos(math.pi / 2)) / 2)
-    assert factors[10] == 0
-
-
 def test_biases_learn_twice_as_fast_and_do_not_decay(job):
     model = torch.nn.Linear(1, 1)
     torch.nn.init.ones_(model.weight)
     torch.nn.init.ones_(model.bias)
     # Two steps, at rates of 0.1 and 0.05, with a gradient of 1 for the bias and 0 for the weight.
-    fine_tune(model, Points(), lambda batch: model.bias.sum() + 0 * model.weight.sum(), job(), "test")
+    fine_tune(model, Points(), lambda model, batch: model.bias.sum() + 0 * model.weight.sum(), job(), "test")
     assert model.bias.item() == pytest.approx(1 - 0.2 - 0.1)
     assert model.weight.item() == pytest.approx((1 - 0.1 * 0.5) * (1 - 0.05 * 0.5))
     assert not model.training
@@ -56,7 +28,9 @@ def test_gradients_are_clipped_over_all_weights(job):
     before = torch.cat([model.weight.flatten(), model.bias]).detach()
     optimizer = {"type": "SGD", "lr": 1.0, "momentum": 0.0, "weight_decay": 0.0}
     steps = job(optimizer=optimizer, bias_lr_factor=1.0, max_grad_norm=1.0, batch_size=6)
-    fine_tune(model, Points(), lambda batch: 30 * model.bias.sum() + 40 * model.weight.sum(), steps, "test")
+    fine_tune(
+        model, Points(), lambda model, batch: 30 * model.bias.sum() + 40 * model.weight.sum(), steps, "test"
+    )
     moved = torch.cat([model.weight.flatten(), model.bias]).detach() - before
     torch.testing.assert_close(moved, torch.tensor([-0.8, -0.6]))
 
@@ -66,7 +40,7 @@ def test_random_numbers_of_a_step_follow_from_the_seed(job):
         numbers = []
         model = torch.nn.Linear(1, 1)
 
-        def loss_of(batch):
+        def loss_of(model, batch):
             numbers.append((batch.tolist(), torch.rand(()).item()))
             return model(batch).mean()
 
@@ -90,7 +64,7 @@ def train_on_share(rank, world_size, job, folder):
     model = torch.nn.Linear(1, 1)
     torch.nn.init.ones_(model.weight)
     torch.nn.init.zeros_(model.bias)
-    fine_tune(model, Points(), lambda batch: (model(batch) - 3).square().mean(), job, "test")
+    fine_tune(model, Points(), lambda model, batch: (model(batch) - 3).square().mean(), job, "test")
     result = [
         *model.state_dict().values(),
         torch.tensor(gather([rank])),
@@ -122,11 +96,3 @@ def test_two_processes_train_as_one_does(job, tmp_path):
         for value in received:
             torch.testing.assert_close(value, expected)
     assert one[0].item() != 1
-
-
-@pytest.mark.parametrize("dropout", [1.0, -0.1, 2.0])
-def test_dropout_is_a_share(dropout):
-    layers = {"reinit_from": "fc6", "fc_channels": 8, "fc6_size": 1, "new_std": None}
-    check_new_layers(layers | {"dropout": 0.5})
-    with refused("dropout", received=dropout, allowed="from 0 to below 1"):
-        check_new_layers(layers | {"dropout": dropout})
