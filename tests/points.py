@@ -6,6 +6,7 @@ import torch
 from torch.utils.data import Dataset
 
 from pretext.training.schedules import Step
+from pretext.training.settings import Spec
 from transfer.job import Job
 from transfer.protocols.table import load_stage_config
 
@@ -32,5 +33,7 @@ def points_job(folder, **changes):
         "max_grad_norm": 100.0,
         "schedule": Step(milestones=(0.5,), factors=(0.5,), rounding="up"),
     }
-    settings = replace(load_stage_config("voc-classification"), **settings | changes)
+    settings |= changes
+    settings["optimizer"] = Spec(settings["optimizer"])
+    settings = replace(load_stage_config("voc-classification"), **settings)
     return Job(settings, "random:alexnet", folder, 0, folder, torch.device("cpu"))

@@ -183,7 +183,7 @@ class TestPapers:
     @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.id)
     def test_protocols_report_a_declared_metric_and_the_summary_shows_it(self, protocol):
         metric = STAGES[protocol.stage].metric(protocol.metric)
-        config = protocol.config()
+        config = protocol.settings.config()
         assert headline_metrics(protocol.stage, config) == (metric.name,)
 
 
