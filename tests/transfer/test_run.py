@@ -5,7 +5,6 @@ import logging
 
 import pytest
 
-from pretext.config import load_config
 from pretext.progress import LOG
 from transfer.__main__ import main
 from transfer.protocols.table import load_stage_config
@@ -13,7 +12,7 @@ from transfer.run import recorded, score
 from transfer.scores.score import read_scores
 
 SMALL = [
-    *("view.size=64", "view.resize=64", "batch_size=8", "epochs=1", "workers=0", "mixed_precision=False"),
+    *("view.size=64", "view.resize=64", "batch_size=8", "epochs=1", "workers=0", "mixed_precision=None"),
     *("train_split=.", "test_split=."),
 ]
 
@@ -29,8 +28,8 @@ def test_the_call_returns_and_records_the_lines_of_the_command(
     where = ["--data", str(photo_folders), "--seed", "1", "--work-dir", str(tmp_path / "command")]
     assert main(["linear-probe", "conv2,conv5", small_alexnet, *SMALL, *where]) == 0
     printed = capsys.readouterr().out.splitlines()
-    config = load_stage_config("linear-probe", overrides=[*SMALL, "layers=conv2,conv5"])
-    called = {"config": config, "data": photo_folders, "seed": 1, "work_dir": tmp_path / "call"}
+    settings = load_stage_config("linear-probe", overrides=[*SMALL, "layers=conv2,conv5"])
+    called = {"settings": settings, "data": photo_folders, "seed": 1, "work_dir": tmp_path / "call"}
     shown = []
     scores = score("linear-probe", small_alexnet, **called, show=shown.append)
     assert shown == printed
@@ -55,7 +54,7 @@ def test_the_config_is_the_stages_own_by_default(monkeypatch, small_alexnet, pho
     monkeypatch.setattr("transfer.stages.linear_probe.linear_probe", stop)
     with pytest.raises(KeyboardInterrupt):
         score("linear-probe", small_alexnet, data=photo_folders, work_dir=tmp_path)
-    assert given[0].config == load_config("transfer", "linear_probe")
+    assert given[0].settings == load_stage_config("linear-probe")
 
 
 def test_the_log_takes_names_that_are_not_utf8(tmp_path, monkeypatch):

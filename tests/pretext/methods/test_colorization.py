@@ -20,7 +20,7 @@ from pretext.data.sources import open_photos
 from pretext.methods import Colorization
 from pretext.methods.parts.photo_prior import prior_of_photos
 from pretext.methods.parts.targets import at_targets
-from pretext.training.engine import build_method
+from pretext.training.engine import build_method, pretrain
 from pretext.training.settings import PretrainingSettings
 
 
@@ -81,10 +81,9 @@ def test_without_weights_rare_colours_count_as_others(method, image):
 @pytest.mark.parametrize("data", ["imagenette128", "toyworld"])
 def test_l_to_ab_is_plain_cross_entropy_with_the_nearest_bin(data, image, photos, tmp_path):
     # "Split-Brain Autoencoders" (Zhang et al., CVPR 2017), L -> ab(cl): one-hot, not rebalanced.
-    colorization = build_method(
-        PretrainingSettings.from_config(load_config("pretext", "l_to_ab", data)), 0
-    ).eval()
-    colorization.setup(UnreadPhotos(), Path())
+    settings = PretrainingSettings.from_config(load_config("pretext", "l_to_ab", data))
+    colorization = build_method(settings, 0).eval()
+    colorization.setup(photos, tmp_path)
     lab = rgb_to_lab(image)
     logits = at_targets(colorization.predict(lab[:, :1]), torch.Size([8, 8]), 2)
     ab = lab[:, 1:, ::8, ::8].permute(0, 2, 3, 1)

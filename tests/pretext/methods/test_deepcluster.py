@@ -283,9 +283,8 @@ def test_two_processes_learn_the_same_clusters_as_one(photo_folder, tmp_path):
     def run(gpus, batch_size):
         words = [
             "view.size=64", "view.resize=64", "held_out=2", "epochs=None", "steps=12", "workers=0",
-            "mixed_precision=None",
-            "optimizer.type=SGD", "optimizer.lr=0.001", "method.clusters=6", "method.components=16",
-            f"batch_size={batch_size}", "checkpoint_interval=12", "preview_interval=100",
+            "mixed_precision=None", "optimizer.type=SGD", "optimizer.lr=0.001", "method.clusters=6",
+            "method.components=16", f"batch_size={batch_size}", "checkpoint_interval=12", "preview_interval=100",
             "--work-dir", str(tmp_path / str(gpus)), "--data", str(photo_folder),
         ]  # fmt: skip
         environment = {**os.environ, "GPUS": str(gpus), "CUDA_VISIBLE_DEVICES": "", "OMP_NUM_THREADS": "1"}

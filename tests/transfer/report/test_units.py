@@ -5,8 +5,9 @@ import re
 
 import numpy as np
 import pytest
-from test_report import Page, report, score
+from scored import Page, report, score
 
+from transfer.protocols.settings import StageSettings
 from transfer.protocols.table import PROTOCOLS
 from transfer.report.papers import _PASCAL, _PROBE, LAYERS, _probe_metric
 from transfer.report.tables import collect_results, headline_metrics
@@ -16,7 +17,7 @@ from transfer.scores.published import TASKS_BY_LAYER, published_table
 from transfer.stage import CIE, DECIBEL, SHARE, STAGES, Metric, Stage
 
 COLOURS = Stage(
-    "colours", "Colours", "transfer.stages.colours:colours",
+    "colours", "Colours", "transfer.stages.colours:colours", StageSettings,
     (
         Metric("psnr", "PSNR", DECIBEL, headline=True, compared=True),
         Metric("rmse", "RMSE", CIE, higher_is_better=False, headline=True, compared=True, note="RMSE is of ab."),
@@ -182,7 +183,7 @@ class TestPapers:
     @pytest.mark.parametrize("protocol", PROTOCOLS.values(), ids=lambda protocol: protocol.id)
     def test_protocols_report_a_declared_metric_and_the_summary_shows_it(self, protocol):
         metric = STAGES[protocol.stage].metric(protocol.metric)
-        config = protocol.config()
+        config = protocol.settings.config()
         assert headline_metrics(protocol.stage, config) == (metric.name,)
 
 

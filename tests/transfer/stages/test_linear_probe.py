@@ -123,10 +123,10 @@ def test_a_probe_is_reduction_normalisation_and_one_matrix(reduction):
 
 @pytest.mark.parametrize("protocol", PROBES, ids=lambda p: p.id)
 def test_every_protocol_reduces_the_published_maps_to_the_published_sizes(protocol):
-    side = protocol.settings["view"]["size"]
+    side = protocol.settings.view["size"]
     # RotNet, DeepCluster and Asano have another conv1, padded by 2, which gives 224 pixels the same 55 positions.
     side = 227 if side == 224 else side
-    reduction = build(protocol.settings["reduction"], REDUCTIONS)
+    reduction = build(protocol.settings.reduction, REDUCTIONS)
     features = load_backbone("random:alexnet", geometry="evaluation").backbone(
         torch.zeros(1, 3, side, side, dtype=torch.uint8), list(CHANNELS)
     )
@@ -142,7 +142,7 @@ def test_every_protocol_runs_shortened_and_says_so(protocol, folders, tmp_path, 
     job = Job(config, small_alexnet, folders, 0, tmp_path, torch.device("cpu"))
     measured = linear_probe(job)
     assert [m.setting for m in measured[::4]] == list(CHANNELS)
-    assert protocol_label(config) == f"{protocol.id} x1e-06 changed"
+    assert protocol_label(config.config()) == f"{protocol.id} x1e-06 changed"
     # Ten photos are scored, whatever the number of crops.
     assert {len(m.outcomes) for m in measured} == {10}
 

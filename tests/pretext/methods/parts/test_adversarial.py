@@ -5,6 +5,7 @@ from types import SimpleNamespace
 import pytest
 import torch
 from refusals import refused
+from small_alexnet import small_alexnet
 from torch import distributed as dist
 from torch import nn
 from torch.nn import functional as F
@@ -15,7 +16,6 @@ from pretext.config import load_config
 from pretext.methods import BiGAN, Inpainting
 from pretext.methods.parts.adversarial import Discriminator, adversarial_losses
 from pretext.training import engine
-from pretext.training.fields import Spec
 from pretext.training.settings import PretrainingSettings
 
 
@@ -193,7 +193,7 @@ def image():
 
 def settings(max_grad_norm=None, **optimizer):
     whole = PretrainingSettings.from_config(load_config("pretext", "bigan", "toyworld"))
-    return replace(whole, optimizer=Spec(type="AdamW", **optimizer), max_grad_norm=max_grad_norm)
+    return replace(whole, optimizer={"type": "AdamW", **optimizer}, max_grad_norm=max_grad_norm)
 
 
 def test_the_rates_keep_their_ratio_and_the_first_is_the_configs(method):
