@@ -198,7 +198,9 @@ def make_schedule(spec: Any) -> Schedule:
     check_choice("schedule", spec["type"], SCHEDULES)
     if fitted := sorted({"strength", "scale"} & spec.keys()):
         raise InputError("the schedule Bottou takes these from the optimizer", received=", ".join(fitted))
-    made: Schedule = build(spec, SCHEDULES)
+    # JSON has lists where schedules have tuples.
+    entries = {key: tuple(value) if isinstance(value, list) else value for key, value in spec.items()}
+    made: Schedule = build(entries, SCHEDULES)
     return made
 
 
