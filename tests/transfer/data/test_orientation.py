@@ -225,7 +225,7 @@ def test_photos_without_coordinates_are_upright(year, orientation):
     assert read_image(path).tobytes() == upright.tobytes()
     assert decode_rgb(path.read_bytes()).tobytes() == upright.tobytes()
     photos = open_voc(year, 2012).photos("train")
-    views = ClassificationViews(photos, np.ones((1, 1), dtype=np.uint8), RandomCrop(64, 80), None, 0)
+    views = ClassificationViews(photos, np.ones((1, 1), dtype=np.uint8), RandomCrop(64, 80), 1, 0)
     assert torch.equal(views[0][0][0], center_crop(upright, 64, 80))
     probed = LabeledViews(LabeledPhotos((str(path),), (0,), ("cat",)), RandomCrop(64, 80), 0)
     assert torch.equal(probed[0][0][0], center_crop(upright, 64, 80))

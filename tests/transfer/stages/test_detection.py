@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_number(job, monkeypatch):
     def losses_of(*args):
         fine_tune = detection_fine_tune
         model, samples, loss_of, *rest = args
-        fine_tune(model, samples, lambda batch: losses.append(loss_of(batch)) or losses[-1], *rest)
+        fine_tune(model, samples, lambda *both: losses.append(loss_of(*both)) or losses[-1], *rest)
 
     detection_fine_tune = detection.fine_tune
     monkeypatch.setattr(detection, "fine_tune", losses_of)
