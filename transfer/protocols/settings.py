@@ -65,7 +65,7 @@ class ComputedSettings(StageSettings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class TrainingSettings(ComputedSettings, RunSettings):
+class TrainingSettings(RunSettings, ComputedSettings):
     """What all stages share that train by gradient descent.
 
     Attributes:

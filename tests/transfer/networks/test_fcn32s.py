@@ -201,8 +201,8 @@ class TestLists:
 def job(trees, tmp_path, small_alexnet):
     def make(name, *words):
         small = ["check_counts=False", "workers=0", *words]
-        config = load_stage_config("voc-segmentation", overrides=small, protocol=name)
-        return Job(config, small_alexnet, trees, 0, tmp_path / "run", torch.device("cpu"))
+        settings = load_stage_config("voc-segmentation", overrides=small, protocol=name)
+        return Job(settings, small_alexnet, trees, 0, tmp_path / "run", torch.device("cpu"))
 
     return make
 

@@ -13,8 +13,8 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 @pytest.fixture
 def prepare(voc_tree, tmp_path, small_alexnet):
     def run(*words):
-        config = load_stage_config("voc-classification", overrides=["geometry=evaluation", *words])
-        job = Job(config, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu"))
+        settings = load_stage_config("voc-classification", overrides=["geometry=evaluation", *words])
+        job = Job(settings, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu"))
         return prepare_backbone(
             job, [photo.path for photo in open_voc(voc_tree, 2007).photos("train")]
         ).backbone

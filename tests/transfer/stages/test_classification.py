@@ -33,8 +33,8 @@ SMALL = ["view.size=64", "view.resize=64", "fc6_size=3", "fc_channels=64", "batc
 @pytest.fixture
 def job(voc_tree, tmp_path, small_alexnet):
     def make(*overrides, on=None, seed=0):
-        config = load_stage_config("voc-classification", on, [*SMALL, *overrides])
-        return Job(config, small_alexnet, voc_tree, seed, tmp_path, torch.device("cpu"))
+        settings = load_stage_config("voc-classification", on, [*SMALL, *overrides])
+        return Job(settings, small_alexnet, voc_tree, seed, tmp_path, torch.device("cpu"))
 
     return make
 
@@ -150,8 +150,8 @@ PUBLISHED = [id for id, protocol in PROTOCOLS.items() if protocol.stage == "voc-
 @pytest.mark.parametrize("name", PUBLISHED)
 def test_a_published_protocol_runs_shortened(voc_tree, tmp_path, small_alexnet, name):
     words = ["scale=1e-5", "train_split=train", "test_split=val", "workers=0", "crops=2", "fc_channels=64"]
-    config = load_stage_config("voc-classification", overrides=words, protocol=name)
-    measured = voc_classification(Job(config, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu")))
+    settings = load_stage_config("voc-classification", overrides=words, protocol=name)
+    measured = voc_classification(Job(settings, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu")))
     assert {m.metric for m in measured} == {"mean_ap_sklearn", "mean_ap_voc07", "mean_ap_voc10"}
 
 

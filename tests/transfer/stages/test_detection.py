@@ -43,8 +43,8 @@ BRIEF = ["epochs=None", "steps=2"]
 @pytest.fixture
 def job(voc_tree, tmp_path, small_alexnet):
     def make(*overrides, on=None, seed=0):
-        config = load_stage_config("voc-detection", on, [*SMALL, *overrides])
-        return Job(config, small_alexnet, voc_tree, seed, tmp_path, torch.device("cpu"))
+        settings = load_stage_config("voc-detection", on, [*SMALL, *overrides])
+        return Job(settings, small_alexnet, voc_tree, seed, tmp_path, torch.device("cpu"))
 
     return make
 
@@ -78,7 +78,7 @@ def test_the_same_seed_gives_the_same_number(job, monkeypatch):
     def losses_of(*args):
         fine_tune = detection_fine_tune
         model, samples, loss_of, *rest = args
-        fine_tune(model, samples, lambda *given: losses.append(loss_of(*given)) or losses[-1], *rest)
+        fine_tune(model, samples, lambda *both: losses.append(loss_of(*both)) or losses[-1], *rest)
 
     detection_fine_tune = detection.fine_tune
     monkeypatch.setattr(detection, "fine_tune", losses_of)
@@ -251,8 +251,8 @@ def test_a_published_protocol_runs_shortened(voc_tree, tmp_path, small_alexnet, 
     ]
     words += ["test_min_size=96", "score_threshold=0.0"]
     words += proposals if name.startswith("fastrcnn") else []
-    config = load_stage_config("voc-detection", overrides=words, protocol=name)
-    measured = voc_detection(Job(config, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu")))
+    settings = load_stage_config("voc-detection", overrides=words, protocol=name)
+    measured = voc_detection(Job(settings, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu")))
     assert len(measured) == 4
 
 

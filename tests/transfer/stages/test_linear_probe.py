@@ -61,11 +61,11 @@ def probe(folders, tmp_path, monkeypatch, small_alexnet):
 
     def run(layers, *overrides, on=None):
         small = ["view.size=64", "view.resize=64", "batch_size=4", "workers=0", "mixed_precision=None"]
-        config = load_stage_config("linear-probe", on, [*small, *overrides, f"layers={layers}"])
+        settings = load_stage_config("linear-probe", on, [*small, *overrides, f"layers={layers}"])
         made = []
         make = stage._probes
         monkeypatch.setattr(stage, "_probes", lambda *words: made.append(make(*words)) or made[-1])
-        job = Job(config, small_alexnet, folders, 0, tmp_path, torch.device("cpu"))
+        job = Job(settings, small_alexnet, folders, 0, tmp_path, torch.device("cpu"))
         return linear_probe(job), made[0]
 
     return run
@@ -138,11 +138,11 @@ def test_every_protocol_reduces_the_published_maps_to_the_published_sizes(protoc
 @pytest.mark.parametrize("protocol", PROBES, ids=lambda p: p.id)
 def test_every_protocol_runs_shortened_and_says_so(protocol, folders, tmp_path, small_alexnet):
     words = ["scale=1e-6", "batch_size=4", "workers=0"]
-    config = load_stage_config("linear-probe", overrides=words, protocol=protocol.id)
-    job = Job(config, small_alexnet, folders, 0, tmp_path, torch.device("cpu"))
+    settings = load_stage_config("linear-probe", overrides=words, protocol=protocol.id)
+    job = Job(settings, small_alexnet, folders, 0, tmp_path, torch.device("cpu"))
     measured = linear_probe(job)
     assert [m.setting for m in measured[::4]] == list(CHANNELS)
-    assert protocol_label(config.config()) == f"{protocol.id} x1e-06 changed"
+    assert protocol_label(settings.config()) == f"{protocol.id} x1e-06 changed"
     # Ten photos are scored, whatever the number of crops.
     assert {len(m.outcomes) for m in measured} == {10}
 
@@ -269,7 +269,7 @@ def test_an_interrupted_probe_goes_on_and_ends_alike(folders, tmp_path, monkeypa
         "mixed_precision=None",
         "epochs=2",
     ]
-    config = load_stage_config("linear-probe", overrides=[*words, "checkpoint_interval=3"])
+    settings = load_stage_config("linear-probe", overrides=[*words, "checkpoint_interval=3"])
 
     def run(name, stop=None):
         take, taken = _step, []
@@ -281,7 +281,7 @@ def test_an_interrupted_probe_goes_on_and_ends_alike(folders, tmp_path, monkeypa
             return taken[-1]
 
         monkeypatch.setattr(stage, "_step", step)
-        job = Job(config, small_alexnet, folders, 0, tmp_path / name, torch.device("cpu"))
+        job = Job(settings, small_alexnet, folders, 0, tmp_path / name, torch.device("cpu"))
         return linear_probe(job), len(taken)
 
     _step = stage._step

@@ -87,8 +87,8 @@ class SpyJob(Job):
 @pytest.fixture
 def job(tree, tmp_path, small_alexnet):
     def make(*overrides, on=None, seed=0, data=tree, work_dir="run"):
-        config = load_stage_config("voc-segmentation", on, [*SMALL, *overrides])
-        return SpyJob(config, small_alexnet, data, seed, tmp_path / work_dir, torch.device("cpu"))
+        settings = load_stage_config("voc-segmentation", on, [*SMALL, *overrides])
+        return SpyJob(settings, small_alexnet, data, seed, tmp_path / work_dir, torch.device("cpu"))
 
     return make
 
@@ -409,8 +409,8 @@ def test_it_trains_on_real_photos(tmp_path):
     root = Path(os.environ.get("PRETEXT_DATA", ""), "voc256")
     if not os.environ.get("PRETEXT_DATA") or not root.is_dir():
         pytest.skip("PRETEXT_DATA does not hold voc256")
-    config = load_stage_config("voc-segmentation", overrides=["epochs=None", "steps=80"])
-    measured = voc_segmentation(Job(config, "random:alexnet", root, 0, tmp_path, torch.device("cpu")))
+    settings = load_stage_config("voc-segmentation", overrides=["epochs=None", "steps=80"])
+    measured = voc_segmentation(Job(settings, "random:alexnet", root, 0, tmp_path, torch.device("cpu")))
     by_metric = {entry.metric: entry.value for entry in measured}
     # All background is 72.5 % of the pixels.
     assert 0 < by_metric["mean_iou"] < 100

@@ -20,8 +20,8 @@ SETTINGS = load_stage_config("voc-svm", overrides=["costs=(0.01, 1.0)", "workers
 def job(voc_tree, tmp_path, small_alexnet):
     def make(*overrides, on=None, protocol=None):
         words = ["workers=1", "train_split=train", "test_split=val", *overrides]
-        config = load_stage_config("voc-svm", on, words, protocol=protocol)
-        return Job(config, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu"))
+        settings = load_stage_config("voc-svm", on, words, protocol=protocol)
+        return Job(settings, small_alexnet, voc_tree, 0, tmp_path, torch.device("cpu"))
 
     return make
 

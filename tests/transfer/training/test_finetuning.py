@@ -75,6 +75,7 @@ def train_on_share(rank, world_size, job, folder):
         dist.destroy_process_group()
 
 
+@pytest.mark.filterwarnings("ignore:.broadcast_buffers. is deprecated:FutureWarning")
 def test_two_processes_train_as_one_does(job, tmp_path):
     optimizer = {"type": "SGD", "lr": 0.02, "momentum": 0.9, "weight_decay": 0.0}
     train_on_share(0, 1, job(optimizer=optimizer, epochs=3, batch_size=6), tmp_path)
