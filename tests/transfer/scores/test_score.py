@@ -286,7 +286,9 @@ class TestUnits:
             Metric("rmse", "RMSE", CIE, higher_is_better=False),
             Metric("ssim", "SSIM", SHARE),
         )
-        monkeypatch.setitem(STAGES, "colours", Stage("colours", "Colours", "nowhere:colours", StageSettings, metrics))
+        monkeypatch.setitem(
+            STAGES, "colours", Stage("colours", "Colours", "nowhere:colours", StageSettings, metrics)
+        )
 
     @pytest.mark.parametrize(
         ("metric", "unit", "value"),
