@@ -2,6 +2,7 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from datetime import timedelta
@@ -77,9 +78,12 @@ def data_parallel(model: nn.Module, device: torch.device) -> nn.Module:
     model = synchronize_batch_norm(model, device).to(device)
     # By default mmengine takes the GPU number LOCAL_RANK, which fails without GPUs.
     device_ids = [device.index] if device.type == "cuda" else None
-    wrapped: nn.Module = MMDistributedDataParallel(
-        module=model, device_ids=device_ids, broadcast_buffers=False
-    )
+    with warnings.catch_warnings():
+        # What replaces the option would make all processes start with the buffers of the first.
+        warnings.filterwarnings("ignore", ".*broadcast_buffers", FutureWarning)
+        wrapped: nn.Module = MMDistributedDataParallel(
+            module=model, device_ids=device_ids, broadcast_buffers=False
+        )
     return wrapped
 
 

@@ -36,7 +36,7 @@ def test_the_config_changes_pretraining_and_the_probe(blocks, tmp_path, monkeypa
     assert rotation["data"] == supervised["data"] == "flowers/train"
     assert supervised["method"]["num_classes"] == 102
     probe = load_stage_config("linear-probe", "flowers")
-    assert (probe["protocol"], probe["data"], probe["view"]["size"]) == (
+    assert (probe.protocol, probe.data, probe.view["size"]) == (
         "linear-probe-flowers",
         "flowers",
         128,

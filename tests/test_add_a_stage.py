@@ -18,6 +18,7 @@ from pretext.backbones.checkpoint import Provenance, build, save_backbone
 from pretext.backbones.initializers import he_normal_
 from pretext.config import config_folder
 from transfer import stage as declarations
+from transfer.protocols import settings
 from transfer.protocols.table import load_stage_config
 from transfer.run import score
 from transfer.stage import STAGES
@@ -25,6 +26,7 @@ from transfer.stage import STAGES
 ROOT = Path(__file__).resolve().parents[1]
 PAGE = ROOT / "docs" / "add_a_stage.md"
 STAGE = "transfer/stages/lightness.py"
+SETTINGS = "transfer/protocols/settings.py"
 TABLE = "transfer/stage.py"
 CONFIG = "configs/transfer/lightness.py"
 TEST = "tests/transfer/stages/test_lightness.py"
@@ -33,13 +35,17 @@ TEST = "tests/transfer/stages/test_lightness.py"
 @pytest.fixture(scope="module")
 def blocks():
     """The page's files by their paths."""
-    return dict(re.findall(r"^`([\w/]+\.py)`\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.M | re.S))
+    return dict(re.findall(r"^`([\w/]+\.py)`[^\n]*\n\n```\w+\n(.*?)^```$", PAGE.read_text(), re.M | re.S))
+
+
+def added(block):
+    return "".join(line.removeprefix("+") for line in block.splitlines(keepends=True))
 
 
 @pytest.fixture(scope="module")
 def entry(blocks):
     """What the page adds to the table."""
-    return "".join(line.removeprefix("+") for line in blocks[TABLE].splitlines(keepends=True))
+    return added(blocks[TABLE])
 
 
 @pytest.fixture
@@ -52,7 +58,10 @@ def written(blocks, entry, tmp_path, monkeypatch):
     monkeypatch.setattr("pretext.config.config_folder", lambda: tmp_path / "configs")
     folders = [*transfer.stages.__path__, str((tmp_path / STAGE).parent)]
     monkeypatch.setattr(transfer.stages, "__path__", folders)
-    (stage,) = eval(entry, dict(vars(declarations)))
+    names = dict(vars(settings))
+    exec(added(blocks[SETTINGS]), names)
+    monkeypatch.setattr(settings, "LightnessSettings", names["LightnessSettings"], raising=False)
+    (stage,) = eval(entry, vars(declarations) | {"LightnessSettings": names["LightnessSettings"]})
     with monkeypatch.context() as patched:
         patched.setitem(STAGES, stage.name, stage)
         importlib.invalidate_caches()
@@ -82,17 +91,17 @@ def backbone(tmp_path):
     return tmp_path / "backbone.safetensors"
 
 
-def test_the_page_shows_four_files_of_a_small_example(blocks):
-    assert list(blocks) == [STAGE, TABLE, CONFIG, TEST]
-    assert len(PAGE.read_text().splitlines()) <= 100
+def test_the_page_shows_five_files_of_a_small_example(blocks):
+    assert list(blocks) == [STAGE, SETTINGS, TABLE, CONFIG, TEST]
+    assert len(PAGE.read_text().splitlines()) <= 115
 
 
 def test_the_command_and_the_call_record_the_same_lines(written, photos, backbone, capsys):
     words = [str(backbone), "size=64", "--data", str(photos), "--seed", "3", "--work-dir", str(written / "a")]
     assert transfer.__main__.main(["lightness", "conv1,conv5", *words]) == 0
     printed = capsys.readouterr().out.splitlines()
-    config = load_stage_config("lightness", overrides=["size=64", "layers=conv1,conv5"])
-    returned = score("lightness", backbone, config=config, data=photos, seed=3, work_dir=written / "b")
+    chosen = load_stage_config("lightness", overrides=["size=64", "layers=conv1,conv5"])
+    returned = score("lightness", backbone, settings=chosen, data=photos, seed=3, work_dir=written / "b")
     by_folder = []
     for name in ("a", "b"):
         lines = (written / name / "results.jsonl").read_text().splitlines()
@@ -107,9 +116,9 @@ def test_the_command_and_the_call_record_the_same_lines(written, photos, backbon
 
 
 def test_the_report_has_the_column_with_its_unit(written, photos, backbone, capsys):
-    config = load_stage_config("lightness", overrides=["size=64", "layers=conv1,conv5"])
+    chosen = load_stage_config("lightness", overrides=["size=64", "layers=conv1,conv5"])
     for name in (str(backbone), f"random:{backbone}"):
-        score("lightness", name, config=config, data=photos, work_dir=written / "work")
+        score("lightness", name, settings=chosen, data=photos, work_dir=written / "work")
     assert transfer.__main__.main(["report", "--work-dir", str(written / "work"), "stage=lightness"]) == 0
     printed = capsys.readouterr().out
     assert "Lightness on photos" in printed
@@ -156,7 +165,10 @@ def test_nothing_else_of_the_project_must_be_touched(blocks, entry, photos, tmp_
     table = (copy / TABLE).read_text()
     head, end, rest = table.rpartition("    )\n}  # fmt: skip\n")
     assert end
+    head = head.replace("    DetectionSettings,\n", "    DetectionSettings,\n    LightnessSettings,\n", 1)
     (copy / TABLE).write_text(f"{head}{entry}{end}{rest}")
+    with (copy / SETTINGS).open("a") as file:
+        file.write(f"\n\n{added(blocks[SETTINGS])}")
 
     def run(*words):
         environment = {**os.environ, "PYTHONPATH": str(copy)}

@@ -8,6 +8,7 @@ import time
 import pytest
 from refusals import refused
 
+from transfer.protocols.settings import StageSettings
 from transfer.scores.score import (
     Score,
     append_scores,
@@ -285,7 +286,9 @@ class TestUnits:
             Metric("rmse", "RMSE", CIE, higher_is_better=False),
             Metric("ssim", "SSIM", SHARE),
         )
-        monkeypatch.setitem(STAGES, "colours", Stage("colours", "Colours", "nowhere:colours", metrics))
+        monkeypatch.setitem(
+            STAGES, "colours", Stage("colours", "Colours", "nowhere:colours", StageSettings, metrics)
+        )
 
     @pytest.mark.parametrize(
         ("metric", "unit", "value"),
