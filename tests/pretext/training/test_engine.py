@@ -268,7 +268,7 @@ def test_two_processes_compute_what_one_does(method, rate, photo_folder, tmp_pat
 @pytest.mark.parametrize("reason", ["photos", "folder"])
 def test_bad_input_of_two_processes_is_said_once(reason, photo_folder, tmp_path):
     # All processes find too few photos; only the first finds the folder in use.
-    words = ["batch_size=40"] if reason == "photos" else []
+    words = ["steps=2", *(["batch_size=40"] if reason == "photos" else [])]
     in_use = sole_run(tmp_path / "run" / "run.lock", tmp_path / "run")
     with in_use if reason == "folder" else nullcontext():
         done = subprocess.run(
@@ -281,7 +281,10 @@ def test_bad_input_of_two_processes_is_said_once(reason, photo_folder, tmp_path)
     assert done.returncode == 2
     (line,) = done.stderr.splitlines()
     assert line.startswith("error: ")
-    assert all(part in line for part in (("46", "40", "2 processes") if words else (str(tmp_path / "run"),)))
+    assert all(
+        part in line
+        for part in (("46", "40", "2 processes") if reason == "photos" else (str(tmp_path / "run"),))
+    )
 
 
 def test_the_same_data_may_be_spelled_otherwise(tiny_config, photo_folder, tmp_path, monkeypatch):
