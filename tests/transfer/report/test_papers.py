@@ -57,8 +57,8 @@ class TestFigure7:
         scores = imagenet(words=["scale=0.1", "optimizer.lr=0.1"], label="splitbrain2017 x0.1 changed")
         (table,) = paper_tables(collect_results(scores))
         assert table.notes[0] == (
-            "[1] splitbrain2017 x0.1 changed on imagenet, train->val: optimizer.lr 0.1 instead of 0.01; scale 0.1"
-            " instead of 1.0."
+            "[1] splitbrain2017 x0.1 changed on imagenet, train->val: scale 0.1 instead of 1.0; optimizer.lr 0.1"
+            " instead of 0.01."
         )
 
     def test_two_protocols_have_two_lines(self):

@@ -16,6 +16,7 @@ from pretext.config import load_config
 from pretext.methods import BiGAN, Inpainting
 from pretext.methods.parts.adversarial import Discriminator, adversarial_losses
 from pretext.training import engine
+from pretext.training.fields import Spec
 from pretext.training.settings import PretrainingSettings
 
 
@@ -193,7 +194,7 @@ def image():
 
 def settings(max_grad_norm=None, **optimizer):
     whole = PretrainingSettings.from_config(load_config("pretext", "bigan", "toyworld"))
-    return replace(whole, optimizer={"type": "AdamW", **optimizer}, max_grad_norm=max_grad_norm)
+    return replace(whole, optimizer=Spec(type="AdamW", **optimizer), max_grad_norm=max_grad_norm)
 
 
 def test_the_rates_keep_their_ratio_and_the_first_is_the_configs(method):
