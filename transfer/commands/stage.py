@@ -69,8 +69,9 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     # Imported here: it takes seconds, and everything above is told before.
     from transfer.run import score
 
-    parts = [stage.config, data_set or options.protocol, options.config and Path(options.config).stem]
-    work_dir = options.work_dir or WORK_DIRS / "_".join(part for part in parts if part)
+    # At most one of them is given.
+    chosen = options.protocol or Path(data_set or options.config or "").stem
+    work_dir = options.work_dir or WORK_DIRS / (f"{stage.config}_{chosen}" if chosen else stage.config)
     score(
         stage.name, backbone, settings=settings, data=data, seed=options.seed, work_dir=work_dir, show=print
     )
