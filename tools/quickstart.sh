@@ -1,5 +1,5 @@
 #!/usr/bin/env bash
-# The whole story in one command, at most 7 minutes on 2 cores after the set-up: renders half of the toy data, pretrains
+# The whole story in one command, at most 7 minutes on 2 cores after the set-up: renders a part of the toy data, pretrains
 # AlexNet by colorization, scores it and an untrained AlexNet by four transfer stages, and makes the table and
 # the page. Started again it goes on where it stopped: finished runs are not repeated. tools/quickstart.py has the steps.
 #

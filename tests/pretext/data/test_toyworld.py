@@ -16,6 +16,7 @@ from PIL import Image
 from refusals import refused
 from skimage.color import rgb2lab, rgb2xyz
 
+from pretext.__main__ import main
 from pretext.data.toyworld import TOY_CLASSES, ToyworldSizes, render, render_toyworld
 from pretext.data.toyworld.classes import CLASSES
 from pretext.data.toyworld.layouts import voc_color_map
@@ -324,3 +325,11 @@ def test_too_small_splits_are_refused() -> None:
 def test_bad_scales_are_refused(scale: float) -> None:
     with refused("scale"):
         ToyworldSizes.scaled(scale)
+
+
+def test_the_command_takes_a_scale(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["toyworld", str(tmp_path / "small"), "--scale", "0.002"]) == 0
+    assert len(list((tmp_path / "small" / "unlabeled").glob("*.jpg"))) == 10
+    assert main(["toyworld", str(tmp_path / "none"), "--scale", "0"]) == 2
+    assert "scale" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
