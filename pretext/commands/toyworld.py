@@ -12,7 +12,10 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     parser.add_argument("out", type=Path, help="folder to make")
     parser.add_argument("--seed", type=seed_number, default=0)
     parser.add_argument(
-        "--scale", type=float, default=1.0, help="size relative to the default of about 9,000 photos (default: 1)"
+        "--scale",
+        type=float,
+        default=1.0,
+        help="size relative to the default of about 9,000 photos (default: 1)",
     )
 
 
