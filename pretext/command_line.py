@@ -5,8 +5,10 @@ Nothing heavy is imported here or at the top of a command's file: ``--help`` and
 
 import argparse
 import os
+import signal
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -68,9 +70,13 @@ def run_command(command: Callable[[], None]) -> int:
     Returns:
         0; 2 for bad input; 1 for a run that diverged; 130 when interrupted. The messages go to stderr; with several
         processes, the one that started them prints the first message.
+
+    Raises:
+        SystemExit: With code 143, for SIGTERM: what the command opened is closed, and what it started ends.
     """
     try:
-        command()
+        with _exit_on_sigterm():
+            command()
     except (InputError, TrainingDivergedError) as error:
         if "TORCHELASTIC_ERROR_FILE" in os.environ:
             from torch.distributed.elastic.multiprocessing.errors import get_error_handler
@@ -87,6 +93,15 @@ def run_command(command: Callable[[], None]) -> int:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _exit_on_sigterm() -> Iterator[None]:
+    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

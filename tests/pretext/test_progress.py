@@ -82,8 +82,17 @@ def test_lines_are_printed_elsewhere_and_logged(capsys, log):
 
 
 @pytest.mark.slow
-@pytest.mark.parametrize("task", ["pretraining", "linear probe"])
-def test_ctrl_c_on_a_terminal_shows_the_cursor_again(task, photo_folder, photo_folders, tmp_path):
+@pytest.mark.parametrize(
+    ("task", "sent", "code"),
+    [
+        ("pretraining", signal.SIGINT, 130),
+        ("pretraining", signal.SIGTERM, 143),
+        ("linear probe", signal.SIGINT, 130),
+    ],
+)
+def test_a_run_that_is_stopped_shows_the_cursor_again(
+    task, sent, code, photo_folder, photo_folders, tmp_path
+):
     if task == "pretraining":
         words = command(
             "colorization", *SMALL_WORDS, "steps=100000", work_dir=tmp_path / "run", data=photo_folder
@@ -120,7 +129,7 @@ def test_ctrl_c_on_a_terminal_shows_the_cursor_again(task, photo_folder, photo_f
         if not interrupted and "loss" in screen:
             interrupted = True
             time.sleep(0.2)
-            process.send_signal(signal.SIGINT)
+            process.send_signal(sent)
     os.close(ours)
-    assert process.wait() == 130
+    assert process.wait() == code
     assert cursor_is_shown(screen)

@@ -1,8 +1,6 @@
 """``compare``: run a grid of backbones, stages and seeds, and report it."""
 
 import argparse
-import signal
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -41,12 +39,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
 
     work_dir = options.work_dir or WORK_DIRS / "compare" / path.stem
     tasks = plan(path, work_dir)
-    # Cells end with the comparison, as with Ctrl-C.
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
-    try:
-        failed = run_grid(tasks, work_dir, options.jobs or max(1, len(devices())))
-    finally:
-        signal.signal(signal.SIGTERM, before)
+    failed = run_grid(tasks, work_dir, options.jobs or max(1, len(devices())))
     # What an earlier version of the grid left is not this grid's.
     folders = sorted({task.folder for task in tasks})
     scores = [score for folder in folders for score in collect_scores(folder)]
