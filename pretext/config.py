@@ -141,6 +141,8 @@ def merge(config: dict[str, Any], changes: Mapping[str, Any]) -> dict[str, Any]:
 def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """Apply overrides to a config in place.
 
+    A run has either steps or epochs: where only one of them is overridden, the other becomes None.
+
     Args:
         config: Nested dicts.
         overrides: ``key=value`` or ``key.subkey=value``; values are Python literals, or else strings.
@@ -150,6 +152,10 @@ def apply_overrides(config: dict[str, Any], overrides: Sequence[str]) -> None:
     """
     for override in overrides:
         _apply(config, override)
+    keys = {override.partition("=")[0] for override in overrides}
+    for key, other in (("steps", "epochs"), ("epochs", "steps")):
+        if key in keys and other not in keys and other in config and config[key] is not None:
+            config[other] = None
 
 
 def build(spec: Mapping[str, Any], table: Mapping[str, Callable[..., Any]], *args: Any, **kwargs: Any) -> Any:

@@ -73,6 +73,10 @@ def test_nothing_else_of_the_project_must_be_touched(blocks, tmp_path):
     head, brace, rest = table.partition("METHODS: dict[str, type[Method]] = {")
     assert brace
     (tmp_path / TABLE).write_text(f"{head}{imported}\n\n{brace}\n{entry}{rest}")
+    # Its rows in the grids ("Tell of it").
+    for grid in ("methods", "toyworld"):
+        with (tmp_path / "configs" / "compare" / f"{grid}.py").open("a") as file:
+            file.write('backbones["channel_order"] = dict(train="channel_order", on="toyworld")\n')
     trains = f"tests/test_configs.py::test_a_pretraining_config_trains_two_steps[{Path(CONFIG).stem}]"
     tests = (TEST, trains, "tests/test_architecture.py", "tests/transfer/compare/test_compare.py::TestPlan")
     command = [sys.executable, "-m", "pytest", "-x", "-p", "no:cacheprovider", *tests]

@@ -13,26 +13,13 @@ from refusals import refused
 from scored import score
 
 from pretext.config import find_config
+from pretext.methods import METHODS
 from transfer.compare import run as compare
 from transfer.compare.grid import STAGE, Task, plan
 from transfer.compare.run import devices, run_grid, status_table
 from transfer.stage import STAGES
 
 REPOSITORY = Path(__file__).parents[3]
-#: The pretext methods that the grids of all of them hold.
-COMPARED = {
-    *(
-        "autoencoder",
-        "bigan",
-        "colorization",
-        "context",
-        "counting",
-        "deepcluster",
-        "egomotion",
-        "inpainting",
-    ),
-    *("jigsaw", "rotation", "split_brain", "supervised", "tracking"),
-}
 
 #: Stands for ``python -m pretext`` and ``python -m transfer``: says that it ran, waits, and leaves what is asked for.
 FAKE = """
@@ -181,10 +168,7 @@ class TestPlan:
 
     @pytest.mark.parametrize(
         ("name", "rows"),
-        [
-            ("small", {"colorization"}),
-            *((name, COMPARED) for name in ("methods", "methods_short", "toyworld")),
-        ],
+        [("small", {"colorization"}), *((name, METHODS) for name in ("methods", "methods_short", "toyworld"))],
     )
     def test_the_grids_that_come_with_the_project_are_ones(self, name, rows, tmp_path, monkeypatch):
         # Their data are not needed for it.
