@@ -165,13 +165,16 @@ def build(spec: Mapping[str, Any], table: Mapping[str, Callable[..., Any]], *arg
         InputError: The class cannot be found, or does not take these arguments or their values.
     """
     arguments = {key: value for key, value in spec.items() if key != "type"} | kwargs
-    name = spec["type"]
+    name = spec.get("type")
+    if not isinstance(name, str):
+        received = repr(name) if "type" in spec else f"one without a type: {dict(spec)}"
+        raise InputError("a part of the config names no class", received=received, allowed=table)
     kind = table[name] if name in table else _import(name, table)
     try:
         return kind(*args, **arguments)
     except InputError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
         raise InputError(f"{name} does not take the config's arguments ({error})") from error
 
 

@@ -72,6 +72,9 @@ def wrong_words():
     yield (*train, "rotation", "--data", "gone"), ["gone", "PRETEXT_DATA"]
     yield (*train, "zhang2016_vgg"), ["imagenet/train", "PRETEXT_DATA"]
     yield (*train, "--seed", "-1"), ["--seed", "-1"]
+    yield (*train, "steps=0", "epochs=None"), ["steps", "0"]
+    yield (*train, "backbone={}"), ["backbone", "architecture"]
+    yield (*train, "short.py"), ["without", "data"]
     yield (*train, "--gone"), ["--gone"]
     yield ("pretext", "prior", "gone", "--out", "prior.json"), ["gone", "PRETEXT_DATA"]
     yield ("pretext", "prior", "gone"), ["--out"]
@@ -135,6 +138,7 @@ def answers(tmp_path_factory):
     backbone = build("alexnet", {"channels": (8, 8, 8, 8, 8)})
     save_backbone(backbone, folder / "made.safetensors", Provenance("random"))
     (folder / "pickled.pth").write_bytes(b"pickled")
+    (folder / "short.py").write_text("epochs = 3\n")
     lines = [*HELP, *(words for words, _ in wrong_words())]
     environment = {name: value for name, value in os.environ.items() if name != "PRETEXT_DATA"}
     done = {}
@@ -150,7 +154,7 @@ def answers(tmp_path_factory):
             check=True,
         )
         done |= dict(zip(own, json.loads(process.stdout), strict=True))
-    assert sorted(path.name for path in folder.iterdir()) == ["made.safetensors", "pickled.pth"]
+    assert sorted(path.name for path in folder.iterdir()) == ["made.safetensors", "pickled.pth", "short.py"]
     return done
 
 

@@ -135,6 +135,12 @@ def test_building_lists_the_names_there_are(name):
         build({"type": name, "size": 3, "resize": 3}, VIEWS)
 
 
+@pytest.mark.parametrize("spec", [{"size": 3}, {"type": ["RandomCrop"]}, {"type": None}])
+def test_building_needs_a_name(spec):
+    with refused("class", allowed="RandomCrop"):
+        build(spec, VIEWS)
+
+
 def test_a_class_outside_the_project_is_named_by_its_path():
     assert build({"type": "fractions.Fraction", "numerator": 1, "denominator": 2}, VIEWS) == Fraction(1, 2)
 

@@ -18,6 +18,7 @@ from pretext.config import load_config, plain, read_config
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
 from pretext.old_names import spelled_for_hash
+from pretext.training.settings import PretrainingSettings
 from transfer.protocols.table import load_stage_config
 from transfer.scores.score import RESULTS_NAME
 from transfer.stage import STAGES, Stage
@@ -163,11 +164,12 @@ def _backbone(row: str, entry: Any) -> _Backbone:
     if isinstance(entry, Mapping) and "train" in entry:
         values = _values(f"backbone {row}", entry, TRAINED)
         config = load_config("pretext", values["train"], values["on"], values["overrides"])
-        data = values["data"] or config["data"]
+        settings = PretrainingSettings.from_config(config)
+        data = values["data"] or settings.data
         words = ["train", values["train"], *([values["on"]] if values["on"] else []), *values["overrides"]]
         words += ["--data", _data(data)]
         identity: tuple[Any, ...] = (plain(config), data)
-        arguments = dict(config["backbone"])
+        arguments = dict(settings.backbone)
         architecture = arguments.pop("architecture")
     else:
         values = _values(f"backbone {row}", entry, INITIALIZED)
