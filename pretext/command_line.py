@@ -14,7 +14,7 @@ from pathlib import Path
 from pretext import __version__
 from pretext.config import config_names
 from pretext.errors import InputError, TrainingDivergedError
-from pretext.files import WORK_DIRS
+from pretext.files import WORK_DIRS, is_file
 
 #: Holds the absolute path of the backbone that the last run of ``train`` made, or found made.
 LAST_BACKBONE = WORK_DIRS / "last_backbone"
@@ -127,7 +127,7 @@ def split_overrides(words: Sequence[str], most: int, expected: str) -> tuple[lis
     Raises:
         InputError: More than ``most`` words are names.
     """
-    names = [word for word in words if "=" not in word or _is_file(word.removeprefix("random:"))]
+    names = [word for word in words if "=" not in word or is_file(word.removeprefix("random:"))]
     overrides = [word for word in words if word not in names]
     if len(names) > most:
         raise InputError("too many words", received=" ".join(names), allowed=f"allowed are {expected}")
@@ -144,10 +144,3 @@ def take_data(names: list[str], paths: bool) -> str | None:
     if names and (names[-1] in config_names("data") or (paths and names[-1].endswith(".py"))):
         return names.pop()
     return None
-
-
-def _is_file(word: str) -> bool:
-    try:
-        return Path(word).is_file()
-    except OSError:  # longer than any file name
-        return False

@@ -91,3 +91,11 @@ def read_lines(path: Path) -> list[str]:
     if not lines[-1]:
         lines.pop()
     return [line.removesuffix(b"\r").decode(errors="surrogateescape") for line in lines]
+
+
+def is_file(path: str | Path) -> bool:
+    """Return whether there is a file; False too for a name too long, or in a folder that may not be entered."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False
