@@ -194,7 +194,8 @@ def _old_schedule(new: Mapping[str, Any], kind: str, steps: Any) -> dict[str, An
     if kind in _PARTS:
         if name == "cosine":
             return old | _PARTS[kind]
-        return old | _parts(new) if name == "step" and new["milestones"] else None
+        begins_late = name == "step" and new["milestones"] and new["milestones"][0] > new["warmup"]
+        return old | _parts(new) if begins_late else None
     milestones = []
     before = 1.0
     for share, factor in zip(new.get("milestones", ()), new.get("factors", ()), strict=True):
