@@ -14,6 +14,7 @@ import difflib
 import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -248,13 +249,15 @@ def _parse(key: str, text: str, current: Any) -> Any:
         return NAMES.get(text, text)
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = text
     if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        with suppress(OverflowError):
+            value = float(value)
     if isinstance(current, str) and not isinstance(value, str):
         value = text if value is not None else None
-    if current is None or value is None or isinstance(value, type(current)):
+    same_type = isinstance(value, type(current)) and isinstance(value, bool) == isinstance(current, bool)
+    if current is None or value is None or same_type:
         return value
     if isinstance(current, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(current)(value)
