@@ -8,7 +8,7 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
@@ -82,17 +82,17 @@ def score(
             if folder is None:  # the first process has the measurements of all
                 return []
             scores = _scores(job, data_name(named), loaded, stage, folder.name, measurements, seconds)
-            for one in scores:
-                line = _line(one)
+            lines = [_line(one) for one in scores]
+            for line in lines:
                 LOG.info(line)
-                if show is not None:
-                    show(line)
-        # The scores come last: where they are, the run was whole.
         kept = {(m.setting, m.metric): m.outcomes for m in measurements if m.outcomes is not None}
-        try:
-            save_outcomes(folder / OUTCOMES_NAME, kept)
-        finally:
-            append_scores(work_dir / RESULTS_NAME, scores)
+        # Neither a closed pipe nor a full disk loses a number. The scores come last: where they are, the run was whole.
+        with ExitStack() as last:
+            last.callback(append_scores, work_dir / RESULTS_NAME, scores)
+            last.callback(save_outcomes, folder / OUTCOMES_NAME, kept)
+            if show is not None:
+                for line in lines:
+                    show(line)
         return scores
 
 

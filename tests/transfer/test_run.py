@@ -62,3 +62,16 @@ def test_the_log_takes_names_that_are_not_utf8(tmp_path, monkeypatch):
     with recorded(tmp_path, "run", {"a": 1}) as folder:
         LOG.info("cannot read photo\udcff.jpg; größer")
     assert "photo\\udcff.jpg; größer" in (folder / "log.txt").read_text(encoding="utf-8")
+
+
+def test_a_closed_pipe_loses_no_score(small_alexnet, photo_folders, tmp_path):
+    def closed(line):
+        raise BrokenPipeError
+
+    settings = load_stage_config("linear-probe", overrides=[*SMALL, "layers=conv1"])
+    with pytest.raises(BrokenPipeError):
+        score(
+            "linear-probe", small_alexnet, settings=settings, data=photo_folders, work_dir=tmp_path, show=closed
+        )
+    assert len(read_scores([tmp_path / "results.jsonl"])) == 4
+    assert list((tmp_path / "runs").glob("*/outcomes.npz"))
