@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
-from pretext.checks import check_choice
+from pretext.checks import check_choice, check_seed
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.distributed import process_group, rank_and_world_size
 from pretext.errors import InputError
@@ -64,7 +64,14 @@ def score(
         TrainingDivergedError: The loss, or a score, is not a finite number.
     """
     check_choice("stage", stage, STAGES)
+    check_seed(seed)
     settings = load_stage_config(stage) if settings is None else settings
+    if not isinstance(settings, STAGES[stage].settings):
+        raise InputError(
+            f"settings are not those of {stage}",
+            received=type(settings).__name__,
+            allowed=f"allowed are {STAGES[stage].settings.__name__}, as load_stage_config({stage!r}) gives them",
+        )
     named = str(data or settings.data)
     root = Path(data_path(ensure_toyworld(named)))
     work_dir = work_dir or WORK_DIRS / STAGES[stage].config

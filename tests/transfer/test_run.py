@@ -4,6 +4,7 @@ import json
 import logging
 
 import pytest
+from refusals import refused
 
 from pretext.progress import LOG
 from transfer.__main__ import main
@@ -75,3 +76,17 @@ def test_a_closed_pipe_loses_no_score(small_alexnet, photo_folders, tmp_path):
         )
     assert len(read_scores([tmp_path / "results.jsonl"])) == 4
     assert list((tmp_path / "runs").glob("*/outcomes.npz"))
+
+
+def test_another_stages_settings_are_refused(small_alexnet, photo_folders, tmp_path):
+    settings = load_stage_config("voc-svm")
+    with refused("linear-probe", received="SvmSettings", allowed="ProbeSettings"):
+        score("linear-probe", small_alexnet, settings=settings, data=photo_folders, work_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, True])
+def test_what_is_no_seed_is_refused(seed, small_alexnet, photo_folders, tmp_path):
+    with refused("seed"):
+        score("linear-probe", small_alexnet, data=photo_folders, seed=seed, work_dir=tmp_path)
+    assert not list(tmp_path.iterdir())

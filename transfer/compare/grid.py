@@ -13,7 +13,7 @@ import torch
 from pretext.backbones.checkpoint import build
 from pretext.backbones.data_dependent import DATA_KINDS
 from pretext.backbones.header import layers_of, parse_name, read_header
-from pretext.checks import check_at_least, check_choice
+from pretext.checks import check_at_least, check_choice, check_seed
 from pretext.config import load_config, plain, read_config
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
@@ -105,7 +105,7 @@ def plan(path: Path, work_dir: Path) -> list[Task]:
                 allowed="a grid needs backbones and stages by name and a list of seeds, at least one of each",
             )
     for seed in grid["seeds"]:
-        check_at_least("seed of a grid", seed, 0)
+        check_seed(seed)
     backbones = {row: _backbone(row, entry) for row, entry in grid["backbones"].items()}
     stages = [_stage(column, entry) for column, entry in grid["stages"].items()]
     tasks: list[Task] = []

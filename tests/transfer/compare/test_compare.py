@@ -224,6 +224,7 @@ class TestPlan:
             ('overrides=["epochs=1"]', "overrides=[1]", ["overrides", "stage probe"], {"received": [1]}),
             ("seeds = (0, 1)", 'seeds = ("a",)', ["seed"], {"received": "'a'"}),
             ("seeds = (0, 1)", "seeds = (-1,)", ["seed"], {"received": -1, "allowed": "from 0"}),
+            ("seeds = (0, 1)", "seeds = (2**32,)", ["seed"], {"received": 2**32}),
             (
                 *(
                     'dict(train="colorization", data=',
