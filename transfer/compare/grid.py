@@ -29,6 +29,8 @@ INITIALIZED = {"initialize": None, "photos": None, "backbone": "alexnet", "size"
 STAGE = {
     "stage": None, "layers": None, "on": None, "protocol": None, "config": None, "data": None, "overrides": (),
 }  # fmt: skip
+#: Keys whose values are texts.
+TEXTS = ("on", "data", "backbone", "protocol", "config")
 #: Keys that an entry must have, if they are among its keys.
 REQUIRED = ("train", "initialize", "photos", "stage")
 
@@ -231,6 +233,8 @@ def _values(what: str, entry: Any, defaults: Mapping[str, Any]) -> dict[str, Any
         )
     for key in entry:
         check_choice(f"key of the {what}", key, defaults)
+        if key in TEXTS and not isinstance(entry[key], str | None):
+            raise InputError(f"{key} of the {what} must be a text", received=entry[key])
     overrides = entry.get("overrides", ())
     if not isinstance(overrides, (list, tuple)) or not all(isinstance(word, str) for word in overrides):
         raise InputError(
@@ -259,9 +263,11 @@ def _chosen_layers(stage: _Stage, names: Sequence[str]) -> str:
             received=given,
             allowed="write, for instance, 'conv1,conv5'",
         )
-    for name in (given or "all").split(","):
-        check_choice(f"layer of the stage {column}", name.strip(), ("all", *names))
-    return given or "all"
+    if not given or given == "all":
+        return "all"
+    for name in given.split(","):
+        check_choice(f"layer of the stage {column}", name.strip(), names)
+    return given
 
 
 def _data(name: str) -> str:
