@@ -9,6 +9,7 @@ import pytest
 
 from pretext.__main__ import COMMANDS as MAKING
 from pretext.backbones.checkpoint import Provenance, build, save_backbone
+from pretext.files import write_whole
 from transfer.__main__ import COMMANDS as JUDGING
 from transfer.stage import STAGES
 
@@ -201,3 +202,13 @@ def test_the_exit_code_is_that_of_the_process(program, tmp_path):
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_the_last_backbone_may_lie_in_a_folder_of_any_name(tmp_path):
+    backbone = tmp_path / os.fsdecode(b"caf\xe9") / "backbone.safetensors"
+    save_backbone(build("alexnet", {"channels": (8, 8, 8, 8, 8)}), backbone, Provenance("random"))
+    write_whole(tmp_path / "work_dirs" / "last_backbone", f"{backbone}\n")
+    words = [sys.executable, "-m", "transfer", "linear-probe", "conv9"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "conv9; allowed are conv1" in done.stderr.splitlines()[-1]
