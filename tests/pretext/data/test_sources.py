@@ -228,6 +228,12 @@ def test_data_is_found_below_pretext_data(tmp_path, monkeypatch):
     assert data_path("faces") == str(tmp_path / "faces")
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_current_folder(name):
+    with refused("data", received=name):
+        data_path(name)
+
+
 def test_a_brace_pattern_is_found_below_pretext_data(tmp_path, monkeypatch):
     (tmp_path / "s-000001.tar").touch()
     monkeypatch.setenv("PRETEXT_DATA", str(tmp_path))
