@@ -106,12 +106,19 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--work-dir",
-        type=Path,
+        type=folder_path,
         help="folder of the run (default: one below work_dirs, named after the config)",
     )
     parser.add_argument(
         "--seed", type=seed_number, default=0, help="seed of the weights and of every draw (default: 0)"
     )
+
+
+def folder_path(text: str) -> Path:
+    """The folder that an option gives; an empty text, as of a variable that is not set, is not the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"received {text!r}, allowed are paths; . is the current folder")
+    return Path(text)
 
 
 def seed_number(text: str) -> int:
