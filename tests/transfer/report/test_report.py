@@ -14,7 +14,7 @@ from scored import VALUES, Page, report, score, sha256, three_seeds
 from transfer.__main__ import main
 from transfer.report.files import build_report, console_table
 from transfer.report.plots import color_grids
-from transfer.report.tables import Row, collect_results
+from transfer.report.tables import Row, collect_results, natural_key
 from transfer.scores.score import append_scores
 
 
@@ -371,3 +371,7 @@ class TestErrors:
         (tmp_path / "report").write_text("a file")
         with refused(tmp_path / "report" / "report.md"):
             build_report([tmp_path], tmp_path / "report")
+
+
+def test_a_name_may_end_in_any_sign_for_a_number():
+    assert sorted(["m10", "m2²", "m2"], key=natural_key) == ["m2", "m2²", "m10"]
