@@ -318,9 +318,13 @@ class TestColorGrids:
                 sizes.append(image.size)
         assert sizes == [(1600, 16), (64, 32)]
 
-    def test_an_unreadable_grid_is_left_out_with_a_warning(self, tmp_path):
+    @pytest.mark.parametrize("kind", [None, "EPS", "GIF"])
+    def test_what_is_not_a_png_is_left_out_with_a_warning(self, kind, tmp_path):
         (tmp_path / "color_grids").mkdir()
-        (tmp_path / "color_grids" / "iter_1.png").write_bytes(b"not a picture")
+        path = tmp_path / "color_grids" / "iter_1.png"
+        path.write_bytes(b"not a picture")
+        if kind is not None:
+            Image.new("RGB", (8, 8)).save(path, kind)
         with pytest.warns(UserWarning, match=r"iter_1\.png: colour grid left out"):
             assert color_grids(tmp_path) == []
 
