@@ -3,7 +3,6 @@
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 import time
@@ -121,6 +120,7 @@ def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[Path]
     content = json.dumps(record, indent=2) + "\n"
     folder = runs / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     again = folder.exists()
+    made = [parent for parent in folder.parents if not parent.exists()]
     write_whole(folder / "config.json", content)
     # Names of files may hold bytes that are not UTF-8.
     handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
@@ -133,7 +133,8 @@ def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[Path]
         if isinstance(error, InputError) and not again:
             shutil.rmtree(folder)
             with suppress(OSError):  # of a folder that holds something else
-                os.removedirs(runs)
+                for parent in made:
+                    parent.rmdir()
         raise
     finally:
         LOG.removeHandler(handler)

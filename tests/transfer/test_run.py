@@ -6,6 +6,7 @@ import logging
 import pytest
 from refusals import refused
 
+from pretext.errors import InputError
 from pretext.progress import LOG
 from transfer.__main__ import main
 from transfer.protocols.table import load_stage_config
@@ -90,3 +91,11 @@ def test_what_is_no_seed_is_refused(seed, small_alexnet, photo_folders, tmp_path
     with refused("seed"):
         score("linear-probe", small_alexnet, data=photo_folders, seed=seed, work_dir=tmp_path)
     assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_refused_leaves_the_folders_that_were_there(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for work_dir in (tmp_path / "mine", tmp_path / "new" / "deep"):
+        with refused("bad"), recorded(work_dir / "runs", "run", {"a": 1}):
+            raise InputError("bad")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
