@@ -4,9 +4,11 @@ Nothing heavy is imported here or at the top of a command's file: ``--help`` and
 """
 
 import argparse
+import errno
 import os
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
@@ -19,6 +21,8 @@ from pretext.files import WORK_DIRS, is_file
 #: Holds the absolute path of the backbone that the last run of ``train`` made, or found made.
 LAST_BACKBONE = WORK_DIRS / "last_backbone"
 
+#: What the system says of a path that is too long, or that this user may not read or write, or of a full disk.
+REFUSALS = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 @dataclass(frozen=True)
 class Command:
@@ -70,7 +74,8 @@ def run_command(command: Callable[[], None]) -> int:
         processes, the one that started them prints the first message.
     """
     try:
-        command()
+        with _refusals_told():
+            command()
     except (InputError, TrainingDivergedError) as error:
         if "TORCHELASTIC_ERROR_FILE" in os.environ:
             from torch.distributed.elastic.multiprocessing.errors import get_error_handler
@@ -87,6 +92,18 @@ def run_command(command: Callable[[], None]) -> int:
         print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
         return 130
     return 0
+
+
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    """Raise InputError for what the system refuses to do with a path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS or not isinstance(error.filename, (str, bytes)):
+            raise
+        path = os.fsdecode(error.filename)
+        raise InputError(f"cannot use {path}: {error.strerror}", allowed="name another path") from error
 
 
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:

@@ -41,6 +41,8 @@ for program, *words in json.load(sys.stdin):
 print(json.dumps(answers))
 """
 PROGRAMS = ("pretext", "transfer", "pretext-transfer")
+#: Longer than the name of a file may be.
+LONG = "a" * 300
 #: Words that come before the overrides of a stage whose backbone and layers are there.
 STAGE_WORDS = {name: (["conv1"] if stage.layers == "argument" else []) for name, stage in STAGES.items()}
 LAYERS = {"linear-probe": ["conv9", "random:alexnet"], "voc-svm": ["random:alexnet", "layers=conv9"]}
@@ -73,6 +75,9 @@ def wrong_words():
     yield (*train, "rotation", "--data", "gone"), ["gone", "PRETEXT_DATA"]
     yield (*train, "zhang2016_vgg"), ["imagenet/train", "PRETEXT_DATA"]
     yield (*train, "--seed", "-1"), ["--seed", "-1"]
+    yield (*train, "--data", LONG), [LONG, "too long"]
+    yield (*train, f"{LONG}.py"), [LONG, "too long"]
+    yield ("pretext", "export", LONG, "--out", "a.pth"), [LONG, "too long"]
     yield (*train, "--work-dir", ""), ["--work-dir"]
     yield (*train, "steps=0", "epochs=None"), ["steps", "0"]
     yield (*train, "backbone={}"), ["backbone", "architecture"]
