@@ -121,17 +121,17 @@ def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[Path]
     folder = runs / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     again = folder.exists()
     made = [parent for parent in folder.parents if not parent.exists()]
-    write_whole(folder / "config.json", content)
     # Names of files may hold bytes that are not UTF-8.
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    LOG.addHandler(handler)
     try:
+        write_whole(folder / "config.json", content)
+        LOG.addHandler(handler)
         yield folder
     except BaseException as error:
         LOG.info("%s: %s", type(error).__name__, error)
         if isinstance(error, InputError) and not again:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):  # of a folder that holds something else
                 for parent in made:
                     parent.rmdir()

@@ -1,11 +1,14 @@
 """The call from Python is the command's: it returns and records the same lines."""
 
+import errno
 import json
 import logging
+import os
 
 import pytest
 from refusals import refused
 
+from pretext import files
 from pretext.errors import InputError
 from pretext.progress import LOG
 from transfer.__main__ import main
@@ -99,3 +102,13 @@ def test_a_run_that_is_refused_leaves_the_folders_that_were_there(tmp_path):
         with refused("bad"), recorded(work_dir / "runs", "run", {"a": 1}):
             raise InputError("bad")
     assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
+def test_a_full_disk_leaves_no_folders(tmp_path, monkeypatch):
+    def full(written, path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "move_into_place", full)
+    with refused("config.json", "No space left"), recorded(tmp_path / "new" / "runs", "run", {"a": 1}):
+        pass
+    assert not list(tmp_path.iterdir())
