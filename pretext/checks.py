@@ -28,7 +28,9 @@ def check_seed(received: Any) -> None:
     """Raise InputError unless ``received`` is a seed that every generator takes: a whole number below 2^32."""
     check_at_least("seed", received, 0)
     if received >= 2**32:
-        raise InputError("seed is too large", received=received, allowed="allowed are whole numbers below 2^32")
+        raise InputError(
+            "seed is too large", received=received, allowed="allowed are whole numbers below 2^32"
+        )
 
 
 def check_share(name: str, received: Any, *, above_zero: bool = False, below_one: bool = False) -> None:

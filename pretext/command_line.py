@@ -24,6 +24,7 @@ LAST_BACKBONE = WORK_DIRS / "last_backbone"
 #: What the system says of a path that is too long, or that this user may not read or write, or of a full disk.
 REFUSALS = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
+
 @dataclass(frozen=True)
 class Command:
     """One command of a command line.

@@ -129,7 +129,9 @@ class PretrainingSettings(RunSettings):
         super().check()
         if not isinstance(self.backbone.get("architecture"), str):
             raise InputError(
-                "backbone names no architecture", received=self.backbone, allowed="write backbone.architecture=alexnet"
+                "backbone names no architecture",
+                received=self.backbone,
+                allowed="write backbone.architecture=alexnet",
             )
         check_at_least("accumulate", self.accumulate, 1)
         check_at_least("held_out", self.held_out, 0)

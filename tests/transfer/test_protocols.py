@@ -201,7 +201,11 @@ class TestErrors:
 
     @pytest.mark.parametrize(
         ("stage", "key"),
-        [("linear-probe", "bias_lr_factor"), ("voc-detection", "bias_lr_factor"), ("voc-segmentation", "head_lr_factor")],
+        [
+            ("linear-probe", "bias_lr_factor"),
+            ("voc-detection", "bias_lr_factor"),
+            ("voc-segmentation", "head_lr_factor"),
+        ],
     )
     def test_no_part_learns_backwards(self, stage, key):
         with refused(key, received=-1.0, allowed="from 0.0 up"):

@@ -76,7 +76,12 @@ def test_a_closed_pipe_loses_no_score(small_alexnet, photo_folders, tmp_path):
     settings = load_stage_config("linear-probe", overrides=[*SMALL, "layers=conv1"])
     with pytest.raises(BrokenPipeError):
         score(
-            "linear-probe", small_alexnet, settings=settings, data=photo_folders, work_dir=tmp_path, show=closed
+            "linear-probe",
+            small_alexnet,
+            settings=settings,
+            data=photo_folders,
+            work_dir=tmp_path,
+            show=closed,
         )
     assert len(read_scores([tmp_path / "results.jsonl"])) == 4
     assert list((tmp_path / "runs").glob("*/outcomes.npz"))
