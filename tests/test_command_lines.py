@@ -8,6 +8,7 @@ import sys
 import pytest
 
 from pretext.__main__ import COMMANDS as MAKING
+from pretext.__main__ import main
 from pretext.backbones.checkpoint import Provenance, build, save_backbone
 from pretext.files import write_whole
 from transfer.__main__ import COMMANDS as JUDGING
@@ -220,3 +221,15 @@ def test_the_last_backbone_may_lie_in_a_folder_of_any_name(tmp_path):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "conv9; allowed are conv1" in done.stderr.splitlines()[-1]
+
+
+def test_a_finished_run_is_no_error_where_the_last_backbone_cannot_be_noted(
+    monkeypatch, photo_folder, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "work_dirs").touch()  # where its folder should be
+    monkeypatch.setattr("pretext.training.engine.pretrain", lambda *args, **options: tmp_path / "made")
+    assert main(["train", "rotation", "--data", str(photo_folder), "--work-dir", "elsewhere"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{tmp_path / 'made'}\n"
+    assert "work_dirs/last_backbone" in printed.err

@@ -9,6 +9,7 @@ from pathlib import Path
 from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides, take_data
 from pretext.config import DEFAULT_DATA, config_names, default_data, find_config, load_config, read_config
 from pretext.data.places import data_path, ensure_toyworld
+from pretext.errors import InputError
 from pretext.files import WORK_DIRS, write_whole
 from pretext.launch import spawn_processes
 from pretext.training.settings import PretrainingSettings
@@ -52,7 +53,10 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     work_dir = options.work_dir or WORK_DIRS / f"{_run_name(method, data_set, settings)}{suffix}"
     backbone = pretrain(config, work_dir=work_dir, seed=options.seed, data=data, fresh=options.fresh)
     if os.environ.get("RANK", "0") == "0":
-        write_whole(LAST_BACKBONE, f"{backbone.absolute()}\n")
+        try:
+            write_whole(LAST_BACKBONE, f"{backbone.absolute()}\n")
+        except InputError as error:  # the run is done all the same
+            print(f"{error}; name the backbone to the stages", file=sys.stderr)
     print(backbone)
 
 
