@@ -24,6 +24,15 @@ def check_at_least(name: str, received: Any, least: int | float) -> None:
         raise InputError(f"{name} is too small", received=received, allowed=allowed)
 
 
+def check_seed(received: Any) -> None:
+    """Raise InputError unless ``received`` is a seed that every generator takes: a whole number below 2^32."""
+    check_at_least("seed", received, 0)
+    if received >= 2**32:
+        raise InputError(
+            "seed is too large", received=received, allowed="allowed are whole numbers below 2^32"
+        )
+
+
 def check_share(name: str, received: Any, *, above_zero: bool = False, below_one: bool = False) -> None:
     """Raise InputError unless ``received`` is a number from 0 to 1.
 

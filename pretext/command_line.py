@@ -4,6 +4,7 @@ Nothing heavy is imported here or at the top of a command's file: ``--help`` and
 """
 
 import argparse
+import errno
 import os
 import signal
 import sys
@@ -16,10 +17,13 @@ from pathlib import Path
 from pretext import __version__
 from pretext.config import config_names
 from pretext.errors import InputError, TrainingDivergedError
-from pretext.files import WORK_DIRS
+from pretext.files import WORK_DIRS, is_file
 
 #: Holds the absolute path of the backbone that the last run of ``train`` made, or found made.
 LAST_BACKBONE = WORK_DIRS / "last_backbone"
+
+#: What the system says of a path that is too long, or that this user may not read or write, or of a full disk.
+REFUSALS = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS)
 
 
 @dataclass(frozen=True)
@@ -75,7 +79,7 @@ def run_command(command: Callable[[], None]) -> int:
         SystemExit: With code 143, for SIGTERM: what the command opened is closed, and what it started ends.
     """
     try:
-        with _exit_on_sigterm():
+        with _exit_on_sigterm(), _refusals_told():
             command()
     except (InputError, TrainingDivergedError) as error:
         if "TORCHELASTIC_ERROR_FILE" in os.environ:
@@ -104,6 +108,18 @@ def _exit_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, before)
 
 
+@contextmanager
+def _refusals_told() -> Iterator[None]:
+    """Raise InputError for what the system refuses to do with a path."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno not in REFUSALS or not isinstance(error.filename, (str, bytes)):
+            raise
+        path = os.fsdecode(error.filename)
+        raise InputError(f"cannot use {path}: {error.strerror}", allowed="name another path") from error
+
+
 def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
     """Parse options, with words (names and overrides) before, between and behind them."""
     options, rest = parser.parse_known_args(arguments)
@@ -121,12 +137,19 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     )
     parser.add_argument(
         "--work-dir",
-        type=Path,
+        type=folder_path,
         help="folder of the run (default: one below work_dirs, named after the config)",
     )
     parser.add_argument(
         "--seed", type=seed_number, default=0, help="seed of the weights and of every draw (default: 0)"
     )
+
+
+def folder_path(text: str) -> Path:
+    """The folder that an option gives; an empty text, as of a variable that is not set, is not the current folder."""
+    if not text.strip():
+        raise argparse.ArgumentTypeError(f"received {text!r}, allowed are paths; . is the current folder")
+    return Path(text)
 
 
 def seed_number(text: str) -> int:
@@ -142,7 +165,7 @@ def split_overrides(words: Sequence[str], most: int, expected: str) -> tuple[lis
     Raises:
         InputError: More than ``most`` words are names.
     """
-    names = [word for word in words if "=" not in word or _is_file(word.removeprefix("random:"))]
+    names = [word for word in words if "=" not in word or is_file(word.removeprefix("random:"))]
     overrides = [word for word in words if word not in names]
     if len(names) > most:
         raise InputError("too many words", received=" ".join(names), allowed=f"allowed are {expected}")
@@ -159,10 +182,3 @@ def take_data(names: list[str], paths: bool) -> str | None:
     if names and (names[-1] in config_names("data") or (paths and names[-1].endswith(".py"))):
         return names.pop()
     return None
-
-
-def _is_file(word: str) -> bool:
-    try:
-        return Path(word).is_file()
-    except OSError:  # longer than any file name
-        return False

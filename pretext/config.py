@@ -14,6 +14,7 @@ import difflib
 import importlib
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -171,13 +172,16 @@ def build(spec: Mapping[str, Any], table: Mapping[str, Callable[..., Any]], *arg
         InputError: The class cannot be found, or does not take these arguments or their values.
     """
     arguments = {key: value for key, value in spec.items() if key != "type"} | kwargs
-    name = spec["type"]
+    name = spec.get("type")
+    if not isinstance(name, str):
+        received = repr(name) if "type" in spec else f"one without a type: {dict(spec)}"
+        raise InputError("a part of the config names no class", received=received, allowed=table)
     kind = table[name] if name in table else _import(name, table)
     try:
         return kind(*args, **arguments)
     except InputError:
         raise
-    except (TypeError, ValueError, RuntimeError) as error:
+    except (TypeError, ValueError, RuntimeError, IndexError) as error:
         raise InputError(f"{name} does not take the config's arguments ({error})") from error
 
 
@@ -251,13 +255,15 @@ def _parse(key: str, text: str, current: Any) -> Any:
         return NAMES.get(text, text)
     try:
         value = ast.literal_eval(text)
-    except (ValueError, SyntaxError):
+    except (ValueError, SyntaxError, TypeError, MemoryError, RecursionError):
         value = text
     if isinstance(current, float) and isinstance(value, int) and not isinstance(value, bool):
-        value = float(value)
+        with suppress(OverflowError):
+            value = float(value)
     if isinstance(current, str) and not isinstance(value, str):
         value = text if value is not None else None
-    if current is None or value is None or isinstance(value, type(current)):
+    same_type = isinstance(value, type(current)) and isinstance(value, bool) == isinstance(current, bool)
+    if current is None or value is None or same_type:
         return value
     if isinstance(current, (list, tuple)) and isinstance(value, (list, tuple)):
         return type(current)(value)

@@ -34,12 +34,14 @@ def write_whole(path: Path, content: bytes | str) -> None:
         Path(temporary).chmod(0o644)
         move_into_place(Path(temporary), path)
     except OSError as error:
-        if temporary is not None:
-            Path(temporary).unlink(missing_ok=True)
         raise InputError(
             f"cannot write {path}: {error.strerror or error}",
             allowed=f"it needs {len(data)} bytes on a writable disk",
         ) from error
+    finally:
+        # Ctrl-C leaves nothing behind, either.
+        if temporary is not None:
+            Path(temporary).unlink(missing_ok=True)
 
 
 def move_into_place(written: Path, path: Path) -> None:
@@ -89,3 +91,11 @@ def read_lines(path: Path) -> list[str]:
     if not lines[-1]:
         lines.pop()
     return [line.removesuffix(b"\r").decode(errors="surrogateescape") for line in lines]
+
+
+def is_file(path: str | Path) -> bool:
+    """Return whether there is a file; False too for a name too long, or in a folder that may not be entered."""
+    try:
+        return Path(path).is_file()
+    except OSError:
+        return False

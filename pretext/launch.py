@@ -20,9 +20,9 @@ def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
         torchrun has started it already.
 
     Raises:
-        InputError: GPUS, NNODES, NODE_RANK or MASTER_PORT is not a whole number.
+        InputError: GPUS, NNODES, NODE_RANK or MASTER_PORT is not a whole number, or GPUS or NNODES is 0.
     """
-    gpus, nodes = _environment_number("GPUS", 1), _environment_number("NNODES", 1)
+    gpus, nodes = _environment_number("GPUS", 1, least=1), _environment_number("NNODES", 1, least=1)
     if "LOCAL_RANK" in os.environ or gpus * nodes == 1:
         return None
     # Imported here: it takes a second that a single process does not need.
@@ -57,8 +57,8 @@ def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
     return 0
 
 
-def _environment_number(name: str, default: int) -> int:
+def _environment_number(name: str, default: int, least: int = 0) -> int:
     text = os.environ.get(name) or str(default)
-    if not text.isdecimal():
-        raise InputError(f"{name} must be a whole number", received=text)
+    if not text.isdecimal() or int(text) < least:
+        raise InputError(f"{name} must be a whole number from {least} up", received=text)
     return int(text)

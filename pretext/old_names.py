@@ -8,6 +8,7 @@ were taken over.
 import math
 import re
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 _METHODS = {
@@ -123,7 +124,9 @@ def _new_form(config: dict[str, Any]) -> dict[str, Any]:
         config["crops"] = 1
     schedule = config.get("schedule")
     if isinstance(schedule, dict) and "name" in schedule:
-        config["schedule"] = _new_schedule(schedule, config.get("steps"))
+        # What is not an old schedule stays as it is, for who reads the config to refuse.
+        with suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
+            config["schedule"] = _new_schedule(schedule, config.get("steps"))
     return config
 
 
@@ -191,7 +194,8 @@ def _old_schedule(new: Mapping[str, Any], kind: str, steps: Any) -> dict[str, An
     if kind in _PARTS:
         if name == "cosine":
             return old | _PARTS[kind]
-        return old | _parts(new) if name == "step" and new["milestones"] else None
+        begins_late = name == "step" and new["milestones"] and new["milestones"][0] > new["warmup"]
+        return old | _parts(new) if begins_late else None
     milestones = []
     before = 1.0
     for share, factor in zip(new.get("milestones", ()), new.get("factors", ()), strict=True):

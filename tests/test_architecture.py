@@ -40,7 +40,8 @@ WINGS = {
     ),
     "transfer.report": ("transfer.protocols", "transfer.scores"),
     "transfer.compare": (
-        *("pretext.backbones", "pretext.data", "transfer.protocols", "transfer.report", "transfer.scores"),
+        *("pretext.backbones", "pretext.data", "pretext.training", "transfer.protocols", "transfer.report"),
+        "transfer.scores",
     ),
     "transfer.commands": (
         *("pretext.backbones", "pretext.data", "transfer.compare", "transfer.protocols", "transfer.report"),

@@ -8,7 +8,9 @@ import sys
 import pytest
 
 from pretext.__main__ import COMMANDS as MAKING
+from pretext.__main__ import main
 from pretext.backbones.checkpoint import Provenance, build, save_backbone
+from pretext.files import write_whole
 from transfer.__main__ import COMMANDS as JUDGING
 from transfer.stage import STAGES
 
@@ -40,6 +42,8 @@ for program, *words in json.load(sys.stdin):
 print(json.dumps(answers))
 """
 PROGRAMS = ("pretext", "transfer", "pretext-transfer")
+#: Longer than the name of a file may be.
+LONG = "a" * 300
 #: Words that come before the overrides of a stage whose backbone and layers are there.
 STAGE_WORDS = {name: (["conv1"] if stage.layers == "argument" else []) for name, stage in STAGES.items()}
 LAYERS = {"linear-probe": ["conv9", "random:alexnet"], "voc-svm": ["random:alexnet", "layers=conv9"]}
@@ -72,6 +76,13 @@ def wrong_words():
     yield (*train, "rotation", "--data", "gone"), ["gone", "PRETEXT_DATA"]
     yield (*train, "zhang2016_vgg"), ["imagenet/train", "PRETEXT_DATA"]
     yield (*train, "--seed", "-1"), ["--seed", "-1"]
+    yield (*train, "--data", LONG), [LONG, "too long"]
+    yield (*train, f"{LONG}.py"), [LONG, "too long"]
+    yield ("pretext", "export", LONG, "--out", "a.pth"), [LONG, "too long"]
+    yield (*train, "--work-dir", ""), ["--work-dir"]
+    yield (*train, "steps=0", "epochs=None"), ["steps", "0"]
+    yield (*train, "backbone={}"), ["backbone", "architecture"]
+    yield (*train, "short.py"), ["without", "data"]
     yield (*train, "--gone"), ["--gone"]
     yield ("pretext", "prior", "gone", "--out", "prior.json"), ["gone", "PRETEXT_DATA"]
     yield ("pretext", "prior", "gone"), ["--out"]
@@ -99,6 +110,8 @@ def wrong_words():
     yield ("transfer", "protocols", "gone"), ["gone", "splitbrain2017"]
     yield ("transfer", "compare", "gone"), ["gone", "methods_short"]
     yield ("transfer", "compare", "small", "--jobs", "0"), ["--jobs"]
+    yield ("transfer", "compare", "small", "--work-dir", ""), ["--work-dir"]
+    yield ("transfer", "report", "--work-dir", " "), ["--work-dir"]
     yield ("transfer", "report", "gone"), ["gone", "field=value"]
     yield ("transfer", "report", "--seed", "one"), ["--seed", "one"]
     yield ("pretext-transfer", "train", "gone"), ["gone", "rotation"]
@@ -135,6 +148,7 @@ def answers(tmp_path_factory):
     backbone = build("alexnet", {"channels": (8, 8, 8, 8, 8)})
     save_backbone(backbone, folder / "made.safetensors", Provenance("random"))
     (folder / "pickled.pth").write_bytes(b"pickled")
+    (folder / "short.py").write_text("epochs = 3\n")
     lines = [*HELP, *(words for words, _ in wrong_words())]
     environment = {name: value for name, value in os.environ.items() if name != "PRETEXT_DATA"}
     done = {}
@@ -150,7 +164,7 @@ def answers(tmp_path_factory):
             check=True,
         )
         done |= dict(zip(own, json.loads(process.stdout), strict=True))
-    assert sorted(path.name for path in folder.iterdir()) == ["made.safetensors", "pickled.pth"]
+    assert sorted(path.name for path in folder.iterdir()) == ["made.safetensors", "pickled.pth", "short.py"]
     return done
 
 
@@ -197,3 +211,25 @@ def test_the_exit_code_is_that_of_the_process(program, tmp_path):
     assert done.stderr.startswith("error: ")
     assert len(done.stderr.splitlines()) == 1
     assert not list(tmp_path.iterdir())
+
+
+def test_the_last_backbone_may_lie_in_a_folder_of_any_name(tmp_path):
+    backbone = tmp_path / os.fsdecode(b"caf\xe9") / "backbone.safetensors"
+    save_backbone(build("alexnet", {"channels": (8, 8, 8, 8, 8)}), backbone, Provenance("random"))
+    write_whole(tmp_path / "work_dirs" / "last_backbone", f"{backbone}\n")
+    words = [sys.executable, "-m", "transfer", "linear-probe", "conv9"]
+    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 2
+    assert "conv9; allowed are conv1" in done.stderr.splitlines()[-1]
+
+
+def test_a_finished_run_is_no_error_where_the_last_backbone_cannot_be_noted(
+    monkeypatch, photo_folder, tmp_path, capsys
+):
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "work_dirs").touch()  # where its folder should be
+    monkeypatch.setattr("pretext.training.engine.pretrain", lambda *args, **options: tmp_path / "made")
+    assert main(["train", "rotation", "--data", str(photo_folder), "--work-dir", "elsewhere"]) == 0
+    printed = capsys.readouterr()
+    assert printed.out == f"{tmp_path / 'made'}\n"
+    assert "work_dirs/last_backbone" in printed.err

@@ -3,17 +3,16 @@
 import hashlib
 import json
 import logging
-import os
 import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import Any
 
 from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
-from pretext.checks import check_choice
+from pretext.checks import check_choice, check_seed
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.distributed import process_group, rank_and_world_size
 from pretext.errors import InputError
@@ -64,7 +63,14 @@ def score(
         TrainingDivergedError: The loss, or a score, is not a finite number.
     """
     check_choice("stage", stage, STAGES)
+    check_seed(seed)
     settings = load_stage_config(stage) if settings is None else settings
+    if not isinstance(settings, STAGES[stage].settings):
+        raise InputError(
+            f"settings are not those of {stage}",
+            received=type(settings).__name__,
+            allowed=f"allowed are {STAGES[stage].settings.__name__}, as load_stage_config({stage!r}) gives them",
+        )
     named = str(data or settings.data)
     root = Path(data_path(ensure_toyworld(named)))
     work_dir = work_dir or WORK_DIRS / STAGES[stage].config
@@ -82,17 +88,17 @@ def score(
             if folder is None:  # the first process has the measurements of all
                 return []
             scores = _scores(job, data_name(named), loaded, stage, folder.name, measurements, seconds)
-            for one in scores:
-                line = _line(one)
+            lines = [_line(one) for one in scores]
+            for line in lines:
                 LOG.info(line)
-                if show is not None:
-                    show(line)
-        # The scores come last: where they are, the run was whole.
         kept = {(m.setting, m.metric): m.outcomes for m in measurements if m.outcomes is not None}
-        try:
-            save_outcomes(folder / OUTCOMES_NAME, kept)
-        finally:
-            append_scores(work_dir / RESULTS_NAME, scores)
+        # Neither a closed pipe nor a full disk loses a number. The scores come last: where they are, the run was whole.
+        with ExitStack() as last:
+            last.callback(append_scores, work_dir / RESULTS_NAME, scores)
+            last.callback(save_outcomes, folder / OUTCOMES_NAME, kept)
+            if show is not None:
+                for line in lines:
+                    show(line)
         return scores
 
 
@@ -114,19 +120,21 @@ def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[Path]
     content = json.dumps(record, indent=2) + "\n"
     folder = runs / f"{name}-{hashlib.sha256(content.encode()).hexdigest()[:8]}"
     again = folder.exists()
-    write_whole(folder / "config.json", content)
+    made = [parent for parent in folder.parents if not parent.exists()]
     # Names of files may hold bytes that are not UTF-8.
-    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace")
+    handler = logging.FileHandler(folder / "log.txt", encoding="utf-8", errors="backslashreplace", delay=True)
     handler.setFormatter(logging.Formatter("%(asctime)s %(message)s"))
-    LOG.addHandler(handler)
     try:
+        write_whole(folder / "config.json", content)
+        LOG.addHandler(handler)
         yield folder
     except BaseException as error:
         LOG.info("%s: %s", type(error).__name__, error)
         if isinstance(error, InputError) and not again:
-            shutil.rmtree(folder)
+            shutil.rmtree(folder, ignore_errors=True)
             with suppress(OSError):  # of a folder that holds something else
-                os.removedirs(runs)
+                for parent in made:
+                    parent.rmdir()
         raise
     finally:
         LOG.removeHandler(handler)

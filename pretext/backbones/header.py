@@ -16,7 +16,7 @@ from pretext.old_names import renamed
 FORMAT_VERSION = 1
 HEADER_KEY = "pretext_transfer"
 #: Keys that a header must have, and the types of their values.
-REQUIRED = {"architecture": str, "arguments": dict, "provenance": dict, "sha256": str}
+REQUIRED = {"architecture": str, "arguments": dict, "layers": list, "provenance": dict, "sha256": str}
 #: Longest header of safetensors in bytes, as its own reader allows.
 MAX_HEADER = 100_000_000
 INPUT_SPACES = ("lightness", "lab", "rgb")
@@ -67,7 +67,7 @@ def read_file_header(
     try:
         header = renamed(json.loads(_metadata(path)[key]))
         found_version = header["format_version"]
-    except (ValueError, KeyError, TypeError, OSError) as error:
+    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise InputError(
             f"{path} is not {kind} ({type(error).__name__}: {error})",
             allowed=f"name a file of safetensors with a {key} header, as `pretext train` writes it. Pickled"

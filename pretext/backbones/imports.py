@@ -64,7 +64,7 @@ class _Source:
         # Arrays of Caffe's old files always have four sides, the first of them ones.
         if tensor.ndim == 4 and tensor.shape[:2] == (1, 1) and shape[:2] != (1, 1):
             tensor = tensor[0, 0]
-        while tensor.ndim > len(shape):
+        while tensor.ndim > len(shape) and tensor.shape[0] == 1:
             tensor = tensor[0]
         flat = tensor.ndim in (2, 4) and len(shape) == 4 and tensor.shape[0] == shape[0]
         if tensor.shape != shape and not (flat and tensor.ndim == 2 and tensor.numel() == shape.numel()):

@@ -3,15 +3,16 @@
 import argparse
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides, take_data
 from pretext.config import DEFAULT_DATA, config_names, default_data, find_config, load_config, read_config
 from pretext.data.places import data_path, ensure_toyworld
+from pretext.errors import InputError
 from pretext.files import WORK_DIRS, write_whole
 from pretext.launch import spawn_processes
+from pretext.training.settings import PretrainingSettings
 
 #: What is trained if nothing is named.
 DEFAULT_METHOD = "colorization"
@@ -39,7 +40,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     data_set = names.pop() if len(names) == 2 else take_data(names, paths=False)
     method = names[0] if names else DEFAULT_METHOD
     config = load_config("pretext", method, data_set, overrides)
-    data = ensure_toyworld(options.data or config["data"])
+    settings = PretrainingSettings.from_config(config)
+    data = ensure_toyworld(options.data or settings.data)
     data_path(data)
     exit_code = spawn_processes("pretext", arguments)
     if exit_code is not None:
@@ -48,18 +50,21 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from pretext.training.engine import pretrain
 
     suffix = f"-seed{options.seed}" if options.seed else ""
-    work_dir = options.work_dir or WORK_DIRS / f"{_run_name(method, data_set, config)}{suffix}"
+    work_dir = options.work_dir or WORK_DIRS / f"{_run_name(method, data_set, settings)}{suffix}"
     backbone = pretrain(config, work_dir=work_dir, seed=options.seed, data=data, fresh=options.fresh)
     if os.environ.get("RANK", "0") == "0":
-        write_whole(LAST_BACKBONE, f"{backbone.absolute()}\n")
+        try:
+            write_whole(LAST_BACKBONE, f"{backbone.absolute()}\n")
+        except InputError as error:  # the run is done all the same
+            print(f"{error}; name the backbone to the stages", file=sys.stderr)
     print(backbone)
 
 
-def _run_name(method: str, data_set: str | None, config: Mapping[str, Any]) -> str:
+def _run_name(method: str, data_set: str | None, settings: PretrainingSettings) -> str:
     """The folder of a run: method, architecture and data set, as in ``rotation_alexnet_toyworld``."""
     data_set = data_set or default_data(read_config(find_config("pretext", method)))
     parts = [Path(method).stem]
     if data_set is not None:
-        architecture = config["backbone"]["architecture"]
+        architecture = settings.backbone["architecture"]
         parts += [*([] if architecture in parts[0] else [architecture]), Path(data_set).stem]
     return "_".join(parts)

@@ -21,6 +21,10 @@ def data_path(name: str) -> str:
     Raises:
         InputError: It is in neither place.
     """
+    if not name.strip():  # which would be the current folder
+        raise InputError(
+            "no data are named", received=name, allowed="name a path, or a place below PRETEXT_DATA"
+        )
     if "://" in name or _exists(Path(name)):
         return name
     root = os.environ.get("PRETEXT_DATA")

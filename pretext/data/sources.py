@@ -12,7 +12,7 @@ from pretext.data.pairs.tracks import Tracks
 from pretext.data.photos import PhotoFiles, Photos, PhotoShards, last_two
 from pretext.data.walking import tell_left_out, walk_files
 from pretext.errors import InputError
-from pretext.files import WORK_DIRS, read_lines
+from pretext.files import WORK_DIRS, is_file, read_lines
 
 PAIR_LISTS = {".pairs": FramePairs, ".tracks": Tracks}
 
@@ -71,11 +71,11 @@ def _open_folder(folder: Path, cache: Path) -> Photos:
 def _listed(path: Path) -> list[Path]:
     """Return the files of a list; a name may begin or end with blanks if there is such a file."""
     files = [
-        path.parent / (line if (path.parent / line).is_file() else line.strip())
+        path.parent / (line if is_file(path.parent / line) else line.strip())
         for line in read_lines(path)
         if line.strip()
     ]
-    missing = [str(file) for file in files if not file.is_file()]
+    missing = [str(file) for file in files if not is_file(file)]
     if missing:
         raise InputError(
             f"{path} lists {len(missing)} files that do not exist",

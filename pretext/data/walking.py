@@ -11,6 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from pretext.errors import InputError
+from pretext.files import is_file
 
 #: Names, in lower case, of what systems put beside photos: thumbnails, trash, archives' metadata.
 SYSTEM_NAMES = frozenset(
@@ -125,7 +126,7 @@ def _walk_tree(
                 links.append((entry.path, real))
             elif is_folder:
                 folders.append((entry.path, f"{real.rstrip('/')}/{entry.name}"))
-            elif wanted and Path(entry.path).is_file():
+            elif wanted and is_file(entry.path):
                 walked.files.append(Path(entry.path))
             elif wanted and entry.is_symlink():
                 walked.left_out[BROKEN_LINKS] += 1

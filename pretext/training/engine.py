@@ -20,7 +20,7 @@ from torch.utils.data import DataLoader
 from pretext.backbones.checkpoint import Provenance, save_backbone
 from pretext.backbones.checkpoint import build as build_backbone
 from pretext.backbones.initializers import he_normal_
-from pretext.checks import check_at_least, check_choice
+from pretext.checks import check_at_least, check_choice, check_seed
 from pretext.colorize.colorizer import save_colorizer
 from pretext.config import build
 from pretext.data.crops import VIEWS, PairCrop, View, center_crop
@@ -139,6 +139,7 @@ def pretrain(
         TrainingDivergedError: The loss is no longer finite.
     """
     settings = PretrainingSettings.from_config(config)
+    check_seed(seed)
     with process_group() as device, _sole_run(work_dir, fresh):
         _check_precision(settings.mixed_precision, device)
         run = _prepare(settings, work_dir, seed, data or settings.data, device)

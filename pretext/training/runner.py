@@ -87,7 +87,7 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
             launcher="pytorch" if rank_and_world_size()[1] > 1 else "none",
             log_processor={"by_epoch": False},
             randomness={"seed": seed},
-            cfg=Config({}),
+            cfg=EmptyConfig(),
             **kwargs,
         )
 
@@ -133,6 +133,15 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
                 f"cannot write the checkpoint {filename} to {out_dir}: {error.strerror or error}",
                 allowed="make room and start the same command again: it goes on from the checkpoint before",
             ) from error
+
+
+class EmptyConfig(Config):  # type: ignore[misc]
+    """mmengine's record of a config, which holds nothing: the caller has written the resolved config.
+
+    Its text is not formatted for each checkpoint. While mmengine does that, it takes Ctrl-C for an error of syntax.
+    """
+
+    pretty_text = ""
 
 
 class CpuAmpOptimWrapper(OptimWrapper):  # type: ignore[misc]

@@ -97,7 +97,9 @@ class Poly(Schedule):
         check_at_least("schedule.power", self.power, 0.0)
 
     def _after_warmup(self, step: int, steps: int, warmup: int) -> float:
-        return float((1 - (step - warmup) / max(steps - warmup - 1, 1)) ** self.power)
+        left = 1 - (step - warmup) / max(steps - warmup - 1, 1)
+        # A scheduler of torch asks for the step behind the last, too.
+        return float(max(left, 0.0) ** self.power)
 
 
 @dataclass(frozen=True)

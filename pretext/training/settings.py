@@ -127,6 +127,12 @@ class PretrainingSettings(RunSettings):
     def check(self) -> None:
         """Raise InputError where a value is out of range."""
         super().check()
+        if not isinstance(self.backbone.get("architecture"), str):
+            raise InputError(
+                "backbone names no architecture",
+                received=self.backbone,
+                allowed="write backbone.architecture=alexnet",
+            )
         check_at_least("accumulate", self.accumulate, 1)
         check_at_least("held_out", self.held_out, 0)
         if self.name is not None and (not self.name.strip() or self.name == "random"):

@@ -31,6 +31,10 @@ def test_names_stand_for_classes_and_build_makes_them():
         ("nonsense=1", [], {"received": "nonsense", "allowed": "batch_size"}),
         ("epochs.more=1", [], {"received": "epochs.more", "allowed": "epochs"}),
         ("epochs=many", ["epochs"], {"received": "many", "allowed": "int, such as 6"}),
+        ("epochs={[]: 1}", ["epochs"], {"received": "{[]: 1}", "allowed": "int, such as 6"}),
+        ("epochs=" + 9999 * "(", ["epochs"], {"allowed": "int, such as 6"}),
+        ("view.size=True", ["view.size"], {"received": "True", "allowed": "int, such as 128"}),
+        ("optimizer.lr=1" + 400 * "0", ["optimizer.lr"], {"allowed": "float, such as 0.001"}),
         ("epochs", ["key=value"], {"received": "epochs"}),
         ("=1", ["key=value"], {"received": "=1"}),
     ],
@@ -133,6 +137,12 @@ def test_building_names_a_wrong_argument():
 def test_building_lists_the_names_there_are(name):
     with refused(received=name, allowed="RandomCrop"):
         build({"type": name, "size": 3, "resize": 3}, VIEWS)
+
+
+@pytest.mark.parametrize("spec", [{"size": 3}, {"type": ["RandomCrop"]}, {"type": None}])
+def test_building_needs_a_name(spec):
+    with refused("class", allowed="RandomCrop"):
+        build(spec, VIEWS)
 
 
 def test_a_class_outside_the_project_is_named_by_its_path():

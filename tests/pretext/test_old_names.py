@@ -212,3 +212,26 @@ def test_what_is_written_today_is_there():
 def test_other_names_have_no_new_spelling():
     for name in ("rotation", "gone", "pretext/gone", "transfer/gone_voc256", "compare/small", "mine.py"):
         assert new_spelling(name) is None
+
+
+@pytest.mark.parametrize(
+    "schedule",
+    [
+        {"name": "step"},
+        {"name": "poly", "warmup": 0.1},
+        {"name": "step", "milestones": [[1, 0.1]]},
+        {"name": "step", "milestones": [0.5]},
+    ],
+)
+def test_what_is_not_an_old_schedule_is_left_for_its_reader_to_refuse(schedule):
+    config = {"steps": 0, "schedule": schedule}
+    assert renamed(config) == config
+    with refused("schedule"):
+        make_schedule(schedule)
+
+
+@pytest.mark.parametrize(("warmup", "milestone"), [(0.1, 0.1), (0.1, 0.05), (0.0, 0.0)])
+def test_a_milestone_at_the_end_of_the_warm_up_could_not_be_said_before(warmup, milestone):
+    schedule = {"type": "Step", "warmup": warmup, "milestones": (milestone, 0.5), "factors": (0.5, 0.1)}
+    config = load_stage_config("voc-classification", overrides=[f"schedule={schedule}"]).config()
+    assert spelled_for_hash(config)["schedule"] == config["schedule"]

@@ -199,6 +199,23 @@ class TestErrors:
         with refused("scale"):
             load_stage_config(stage, overrides=[f"scale={scale}"])
 
+    @pytest.mark.parametrize(
+        ("stage", "key"),
+        [
+            ("linear-probe", "bias_lr_factor"),
+            ("voc-detection", "bias_lr_factor"),
+            ("voc-segmentation", "head_lr_factor"),
+        ],
+    )
+    def test_no_part_learns_backwards(self, stage, key):
+        with refused(key, received=-1.0, allowed="from 0.0 up"):
+            load_stage_config(stage, overrides=[f"{key}=-1"])
+
+    @pytest.mark.parametrize("stage", ["linear-probe", "voc-classification"])
+    def test_a_view_of_pairs_is_not_one_of_photos(self, stage):
+        with refused("view", received="PairCrop"):
+            load_stage_config(stage, overrides=["view={'type': 'PairCrop', 'size': 8, 'resize': 8}"])
+
     @pytest.mark.parametrize("stage", STAGES)
     def test_values_of_another_type_are_told(self, stage):
         config, kind = load_stage_config(stage).config(), STAGES[stage].settings

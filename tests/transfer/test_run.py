@@ -1,10 +1,15 @@
 """The call from Python is the command's: it returns and records the same lines."""
 
+import errno
 import json
 import logging
+import os
 
 import pytest
+from refusals import refused
 
+from pretext import files
+from pretext.errors import InputError
 from pretext.progress import LOG
 from transfer.__main__ import main
 from transfer.protocols.table import load_stage_config
@@ -62,3 +67,53 @@ def test_the_log_takes_names_that_are_not_utf8(tmp_path, monkeypatch):
     with recorded(tmp_path, "run", {"a": 1}) as folder:
         LOG.info("cannot read photo\udcff.jpg; größer")
     assert "photo\\udcff.jpg; größer" in (folder / "log.txt").read_text(encoding="utf-8")
+
+
+def test_a_closed_pipe_loses_no_score(small_alexnet, photo_folders, tmp_path):
+    def closed(line):
+        raise BrokenPipeError
+
+    settings = load_stage_config("linear-probe", overrides=[*SMALL, "layers=conv1"])
+    with pytest.raises(BrokenPipeError):
+        score(
+            "linear-probe",
+            small_alexnet,
+            settings=settings,
+            data=photo_folders,
+            work_dir=tmp_path,
+            show=closed,
+        )
+    assert len(read_scores([tmp_path / "results.jsonl"])) == 4
+    assert list((tmp_path / "runs").glob("*/outcomes.npz"))
+
+
+def test_another_stages_settings_are_refused(small_alexnet, photo_folders, tmp_path):
+    settings = load_stage_config("voc-svm")
+    with refused("linear-probe", received="SvmSettings", allowed="ProbeSettings"):
+        score("linear-probe", small_alexnet, settings=settings, data=photo_folders, work_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("seed", [-1, 2**32, True])
+def test_what_is_no_seed_is_refused(seed, small_alexnet, photo_folders, tmp_path):
+    with refused("seed"):
+        score("linear-probe", small_alexnet, data=photo_folders, seed=seed, work_dir=tmp_path)
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_run_that_is_refused_leaves_the_folders_that_were_there(tmp_path):
+    (tmp_path / "mine").mkdir()
+    for work_dir in (tmp_path / "mine", tmp_path / "new" / "deep"):
+        with refused("bad"), recorded(work_dir / "runs", "run", {"a": 1}):
+            raise InputError("bad")
+    assert [path.name for path in tmp_path.rglob("*")] == ["mine"]
+
+
+def test_a_full_disk_leaves_no_folders(tmp_path, monkeypatch):
+    def full(written, path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(files, "move_into_place", full)
+    with refused("config.json", "No space left"), recorded(tmp_path / "new" / "runs", "run", {"a": 1}):
+        pass
+    assert not list(tmp_path.iterdir())

@@ -2,8 +2,8 @@
 
 import argparse
 from collections.abc import Sequence
-from pathlib import Path
 
+from pretext.command_line import folder_path
 from pretext.config import config_names, find_config
 from pretext.errors import InputError
 from pretext.files import WORK_DIRS
@@ -16,7 +16,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         help=f"backbones, stages and seeds: {', '.join(config_names('compare'))}, or the path of a config",
     )
     parser.add_argument(
-        "--work-dir", type=Path, help="folder of the grid (default: work_dirs/compare/<grid's name>)"
+        "--work-dir", type=folder_path, help="folder of the grid (default: work_dirs/compare/<grid's name>)"
     )
     parser.add_argument(
         "--jobs", type=_jobs, help="how many cells run side by side (default: one per GPU, or one)"

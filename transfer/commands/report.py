@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from pretext.command_line import seed_number, split_overrides
+from pretext.command_line import folder_path, seed_number, split_overrides
 from pretext.files import WORK_DIRS
 
 
@@ -12,7 +12,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the command's options."""
     parser.add_argument(
         "--work-dir",
-        type=Path,
+        type=folder_path,
         default=WORK_DIRS,
         help=f"every results.jsonl below this folder counts (default: {WORK_DIRS})",
     )

@@ -1,6 +1,7 @@
 """The stages: score a backbone."""
 
 import argparse
+import os
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -92,7 +93,7 @@ def _last_backbone() -> str:
             f"no backbone is given, and none was pretrained from this folder: there is no {LAST_BACKBONE}",
             allowed="name a backbone file or random:alexnet, or run tools/pretrain.sh first",
         )
-    backbone = Path(LAST_BACKBONE.read_text().strip())
+    backbone = Path(os.fsdecode(LAST_BACKBONE.read_bytes().strip()))
     if not backbone.is_file():
         raise InputError(
             f"no backbone is given, and the last one pretrained is gone: {LAST_BACKBONE} names it",

@@ -13,11 +13,12 @@ import torch
 from pretext.backbones.checkpoint import build
 from pretext.backbones.data_dependent import DATA_KINDS
 from pretext.backbones.header import layers_of, parse_name, read_header
-from pretext.checks import check_at_least, check_choice
+from pretext.checks import check_at_least, check_choice, check_seed
 from pretext.config import load_config, plain, read_config
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
 from pretext.old_names import spelled_for_hash
+from pretext.training.settings import PretrainingSettings
 from transfer.protocols.table import load_stage_config
 from transfer.scores.score import RESULTS_NAME
 from transfer.stage import STAGES, Stage
@@ -28,6 +29,8 @@ INITIALIZED = {"initialize": None, "photos": None, "backbone": "alexnet", "size"
 STAGE = {
     "stage": None, "layers": None, "on": None, "protocol": None, "config": None, "data": None, "overrides": (),
 }  # fmt: skip
+#: Keys whose values are texts.
+TEXTS = ("on", "data", "backbone", "protocol", "config")
 #: Keys that an entry must have, if they are among its keys.
 REQUIRED = ("train", "initialize", "photos", "stage")
 
@@ -104,7 +107,7 @@ def plan(path: Path, work_dir: Path) -> list[Task]:
                 allowed="a grid needs backbones and stages by name and a list of seeds, at least one of each",
             )
     for seed in grid["seeds"]:
-        check_at_least("seed of a grid", seed, 0)
+        check_seed(seed)
     backbones = {row: _backbone(row, entry) for row, entry in grid["backbones"].items()}
     stages = [_stage(column, entry) for column, entry in grid["stages"].items()]
     tasks: list[Task] = []
@@ -163,11 +166,12 @@ def _backbone(row: str, entry: Any) -> _Backbone:
     if isinstance(entry, Mapping) and "train" in entry:
         values = _values(f"backbone {row}", entry, TRAINED)
         config = load_config("pretext", values["train"], values["on"], values["overrides"])
-        data = values["data"] or config["data"]
+        settings = PretrainingSettings.from_config(config)
+        data = values["data"] or settings.data
         words = ["train", values["train"], *([values["on"]] if values["on"] else []), *values["overrides"]]
         words += ["--data", _data(data)]
         identity: tuple[Any, ...] = (plain(config), data)
-        arguments = dict(config["backbone"])
+        arguments = dict(settings.backbone)
         architecture = arguments.pop("architecture")
     else:
         values = _values(f"backbone {row}", entry, INITIALIZED)
@@ -229,6 +233,8 @@ def _values(what: str, entry: Any, defaults: Mapping[str, Any]) -> dict[str, Any
         )
     for key in entry:
         check_choice(f"key of the {what}", key, defaults)
+        if key in TEXTS and not isinstance(entry[key], str | None):
+            raise InputError(f"{key} of the {what} must be a text", received=entry[key])
     overrides = entry.get("overrides", ())
     if not isinstance(overrides, (list, tuple)) or not all(isinstance(word, str) for word in overrides):
         raise InputError(
@@ -257,9 +263,11 @@ def _chosen_layers(stage: _Stage, names: Sequence[str]) -> str:
             received=given,
             allowed="write, for instance, 'conv1,conv5'",
         )
-    for name in (given or "all").split(","):
-        check_choice(f"layer of the stage {column}", name.strip(), ("all", *names))
-    return given or "all"
+    if not given or given == "all":
+        return "all"
+    for name in given.split(","):
+        check_choice(f"layer of the stage {column}", name.strip(), names)
+    return given
 
 
 def _data(name: str) -> str:

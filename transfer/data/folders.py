@@ -27,8 +27,9 @@ from transfer.data.listed import check_files
 
 #: Endings of lists of photos and labels.
 LISTS = (".txt", ".csv")
-#: What a line of a list looks like: a path, which may hold blanks and commas, and a label behind the last of them.
-_LINE = re.compile(r"(\S.*?)(?:\s*,\s*|\s+)([0-9]+)")
+#: What a line of a list looks like: a path, which may hold blanks and commas, and a label behind the last of them. Each
+#: number up to the largest is a class: what has more digits is no label but, say, the size of a file.
+_LINE = re.compile(r"(\S.*?)(?:\s*,\s*|\s+)([0-9]{1,6})")
 #: What is left out, beside the kinds of `pretext.data.walking`.
 _NO_CLASS = "photos outside of the folders of classes"
 
@@ -71,7 +72,7 @@ def read_image_list(root: Path, split: str) -> LabeledPhotos:
             raise InputError(
                 f"line {number} of {path} is not a photo with a label",
                 received=line,
-                allowed="write PATH LABEL, the label a number from 0",
+                allowed="write PATH LABEL, the label a number from 0 to 999999",
             )
         paths.append(folder / (_unquoted(match[1]) if path.suffix.lower() == ".csv" else match[1]))
         labels.append(int(match[2]))

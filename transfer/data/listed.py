@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pretext.errors import InputError
+from pretext.files import is_file
 
 
 def check_files(listed_by: str, paths: Sequence[Path], allowed: str) -> None:
@@ -14,7 +15,7 @@ def check_files(listed_by: str, paths: Sequence[Path], allowed: str) -> None:
         paths: The files.
         allowed: How to mend it.
     """
-    missing = [path for path in paths if not _is_file(path)]
+    missing = [path for path in paths if not is_file(path)]
     if missing:
         first = ", ".join(map(str, missing[:3]))
         raise InputError(
@@ -22,10 +23,3 @@ def check_files(listed_by: str, paths: Sequence[Path], allowed: str) -> None:
             received=f"no {first}",
             allowed=allowed,
         )
-
-
-def _is_file(path: Path) -> bool:
-    try:
-        return path.is_file()
-    except OSError:  # a name too long, or a folder that may not be entered
-        return False

@@ -59,10 +59,10 @@ class _WindowPool:
                 f"{reduction} has no window for a layer", received=layer.name, allowed=self.windows
             )
         window = self.windows[layer.name]
-        if len(window) != 3:
+        if not isinstance(window, Sequence) or len(window) != 3:
             raise InputError(
                 f"{reduction} has a wrong window for {layer.name}",
-                received=tuple(window),
+                received=window,
                 allowed="a window is (size, stride, padding)",
             )
         size, stride, padding = window

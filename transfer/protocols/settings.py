@@ -76,6 +76,11 @@ class TrainingSettings(RunSettings, ComputedSettings):
     bias_lr_factor: float
     decay_biases: bool
 
+    def check(self) -> None:
+        """Raise InputError where a value is out of range."""
+        super().check()
+        check_at_least("bias_lr_factor", self.bias_lr_factor, 0.0)
+
     def length(self, steps_per_epoch: int) -> int:
         """Return the steps of the run."""
         return run_length(self.scale, super().length(steps_per_epoch))
@@ -113,6 +118,7 @@ class ProbeSettings(TrainingSettings):
     def check(self) -> None:
         """Raise InputError where a value is out of range."""
         super().check()
+        _check_view(self.view)
         check_choice("classifier_init", self.classifier_init, ("normal", "fan_out", "xavier"))
         check_at_least("classifier_std", self.classifier_std, 0.0)
         if self.evaluations is not None:
@@ -199,6 +205,7 @@ class ClassificationSettings(FineTuningSettings):
     def check(self) -> None:
         """Raise InputError where a value is out of range."""
         super().check()
+        _check_view(self.view)
         check_at_least("crops", self.crops, 1)
 
 
@@ -343,8 +350,16 @@ class SegmentationSettings(FineTuningSettings):
         """Raise InputError where a value is out of range."""
         super().check()
         check_choice("network", self.network, ("head", "fcn32s"))
+        check_at_least("head_lr_factor", self.head_lr_factor, 0.0)
         check_at_least("accumulate", self.accumulate, 1)
         if self.network == "head":
             head = Spec() if self.head is None else self.head
             for key, least in (("channels", 1), ("num_convs", 0), ("kernel_size", 1)):
                 check_at_least(f"head.{key}", head.get(key), least)
+
+
+def _check_view(view: Spec) -> None:
+    if view.get("type") == "PairCrop":
+        raise InputError(
+            "the view cuts pairs", received="PairCrop", allowed="the other views are for single photos"
+        )

@@ -173,7 +173,7 @@ def color_grids(work_dir: Path) -> list[Picture]:
 
 def _data_url(path: Path) -> str:
     content = path.read_bytes()
-    with Image.open(io.BytesIO(content)) as picture:
+    with Image.open(io.BytesIO(content), formats=("PNG",)) as picture:
         picture.load()
         if picture.width > _MAX_GRID_WIDTH:
             height = max(1, round(picture.height * _MAX_GRID_WIDTH / picture.width))

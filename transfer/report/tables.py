@@ -195,7 +195,7 @@ def _seed_label(score: Score) -> str:
 def natural_key(text: str) -> list[tuple[int, int, str]]:
     """Return a key that sorts conv2 before conv10."""
     parts = re.split(r"(\d+)", text)
-    return [(1, int(part), "") if part.isdigit() else (0, 0, part) for part in parts]
+    return [(1, int(part), "") if part.isdecimal() else (0, 0, part) for part in parts]
 
 
 def _rank(name: str, order: Iterable[str]) -> tuple[int, list[tuple[int, int, str]]]:

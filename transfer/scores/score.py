@@ -45,7 +45,10 @@ def _is_whole(value: object) -> bool:
 
 
 def _is_finite(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    try:
+        return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    except OverflowError:  # a whole number beyond all floats
+        return False
 
 
 def _is_sha256(value: object) -> bool:
@@ -272,7 +275,7 @@ def _parse_line(line: bytes, where: str) -> Score:
     names = [field.name for field in dataclasses.fields(Score)]
     try:
         values = renamed(json.loads(line))
-    except ValueError:
+    except (ValueError, RecursionError):
         values = None
     if not isinstance(values, dict):
         received = line[:80].decode(errors="replace")

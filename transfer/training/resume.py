@@ -90,7 +90,12 @@ class Unfinished:
             path.unlink(missing_ok=True)
 
     def _newest(self) -> Path | None:
-        return newest_whole([path for path in (self.path, self.before) if path.exists()], weights_only=True)
+        states = [path for path in (self.path, self.before) if path.exists()]
+        newest = newest_whole(states, weights_only=True)
+        if newest == self.before:
+            # Damaged. The next state would push it into the place of the only whole one.
+            self.path.unlink(missing_ok=True)
+        return newest
 
 
 def run_digest(*identity: Any) -> str:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from pretext.data.decoding import UnreadablePhotoError, read_rgb
 from pretext.errors import InputError
-from pretext.files import read_lines
+from pretext.files import is_file, read_lines
 
 
 def halves(
@@ -133,7 +133,7 @@ class PairList:
                 allowed=f"a line reads {self.form}",
             )
         for place in files:
-            if not (self.path.parent / words[place]).is_file():
+            if not is_file(self.path.parent / words[place]):
                 raise InputError(
                     f"{where} names a file that does not exist",
                     received=words[place],

@@ -207,6 +207,7 @@ def change_header(path, change):
         (lambda header: header.pop("architecture"), "architecture"),
         (lambda header: header.pop("sha256"), "sha256"),
         (lambda header: header.update(arguments=[1]), "arguments"),
+        (lambda header: header.pop("layers"), "layers"),
         (lambda header: header["provenance"].pop("method"), "provenance.method"),
     ],
 )

@@ -303,10 +303,15 @@ def without(key):
             ["features.0.bias"],
             {"received": None},
         ),
+        (
+            lambda weights: weights | {"features.0.bias": torch.zeros(3, 4)},
+            ["features.0.bias"],
+            {"received": (3, 4), "allowed": ((4,),)},
+        ),
         (lambda weights: {0: torch.zeros(2)}, [], {"received": "dict"}),
         (lambda weights: [1, 2], [], {"received": "list"}),
     ],
-    ids=["missing", "shape", "not a number", "other keys", "list"],
+    ids=["missing", "shape", "not a number", "several rows", "other keys", "list"],
 )
 def test_another_network_is_refused(change, names, fields, narrow, tmp_path):
     path = tmp_path / "weights.pth"

@@ -228,6 +228,12 @@ def test_data_is_found_below_pretext_data(tmp_path, monkeypatch):
     assert data_path("faces") == str(tmp_path / "faces")
 
 
+@pytest.mark.parametrize("name", ["", " "])
+def test_an_empty_name_is_not_the_current_folder(name):
+    with refused("data", received=name):
+        data_path(name)
+
+
 def test_a_brace_pattern_is_found_below_pretext_data(tmp_path, monkeypatch):
     (tmp_path / "s-000001.tar").touch()
     monkeypatch.setenv("PRETEXT_DATA", str(tmp_path))
@@ -238,3 +244,14 @@ def test_a_brace_pattern_is_found_below_pretext_data(tmp_path, monkeypatch):
         data_path("t-{0..1}.tar")
     with refused("s-{0..1.tar"):
         data_path("s-{0..1.tar")
+
+
+@pytest.mark.parametrize("ending", [".txt", ".pairs"])
+def test_a_text_that_is_not_a_list_is_refused(tmp_path, ending):
+    text = tmp_path / f"readme{ending}"
+    text.write_text("A sentence that is longer than any name of a file. " * 8)
+    with refused(text):
+        open_photos(text)
+    text.write_text(f"{'a' * 300}.jpg b.jpg 1 2 3")
+    with refused(text):
+        open_photos(text)

@@ -186,6 +186,10 @@ LEAST = "allowed are whole numbers from {} up"
         ("max_grad_norm=-1", ["max_grad_norm"], {"received": -1, "allowed": "from 0.0 up"}),
         ("max_grad_norm=much", ["max_grad_norm"], {"received": "'much'"}),
         ("optimizer.lr=-1.0", ["optimizer.lr"], {"received": -1.0, "allowed": "from 0.0 up"}),
+        ("view={}", ["class"], {"received": "one without a type: {}", "allowed": "RandomCrop"}),
+        ("method.type=3", ["type"], {"received": "3", "allowed": "rotation"}),
+        ("backbone={}", ["backbone", "architecture"], {}),
+        ("optimizer={'type': 'AdamW', 'lr': 0.1, 'betas': ()}", ["AdamW"], {}),
     ],
 )
 def test_bad_settings_are_named(tiny_config, photo_folder, tmp_path, override, names, fields):

@@ -138,3 +138,13 @@ def test_killed_and_started_again_the_weights_are_the_same(photo_folder, tmp_pat
     assert not (tmp_path / "broken" / "backbone.safetensors").exists()
     subprocess.run(broken, check=True)
     assert same_weights(tmp_path / "whole", tmp_path / "broken")
+
+
+def test_ctrl_c_meets_no_formatter_of_configs(run_config, photo_folder, tmp_path, monkeypatch):
+    """mmengine's makes an error of syntax of it."""
+
+    def interrupted(*args, **kwargs):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("yapf.yapflib.yapf_api.FormatCode", interrupted)
+    pretrain(run_config | {"steps": 3}, work_dir=tmp_path, data=str(photo_folder))

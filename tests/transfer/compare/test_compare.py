@@ -208,6 +208,9 @@ class TestPlan:
             ('overrides=["epochs=1"]', "overrides=[1]", ["overrides", "stage probe"], {"received": [1]}),
             ("seeds = (0, 1)", 'seeds = ("a",)', ["seed"], {"received": "'a'"}),
             ("seeds = (0, 1)", "seeds = (-1,)", ["seed"], {"received": -1, "allowed": "from 0"}),
+            ('layers="conv5"', 'layers="all,conv5"', ["probe"], {"received": "all", "allowed": "conv5"}),
+            ('layers="conv5"', "on=5", ["on", "stage probe"], {"received": 5}),
+            ("seeds = (0, 1)", "seeds = (2**32,)", ["seed"], {"received": 2**32}),
             (
                 *(
                     'dict(train="colorization", data=',

@@ -95,6 +95,7 @@ def test_a_csv_may_quote_paths(tmp_path):
         ("7\n", ["line 1", "bad.csv"], "7"),
         ("a/abbey/1.jpg 0\na/abbey/2.jpg -1\n", ["line 2", "bad.csv"], "a/abbey/2.jpg -1"),
         ("a/abbey/1.jpg 0\na/abbey/2.jpg 1.5\n", ["line 2", "bad.csv"], "a/abbey/2.jpg 1.5"),
+        ("a/abbey/1.jpg 0\na/abbey/2.jpg 1700000000\n", ["line 2", "bad.csv"], "a/abbey/2.jpg 1700000000"),
         ("a/abbey/1.jpg 0\na/abbey/2.jpg 0\n", ["bad.csv"], 1),
         ("", ["bad.csv"], 0),
     ],

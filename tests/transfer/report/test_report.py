@@ -14,7 +14,7 @@ from scored import VALUES, Page, report, score, sha256, three_seeds
 from transfer.__main__ import main
 from transfer.report.files import build_report, console_table
 from transfer.report.plots import color_grids
-from transfer.report.tables import Row, collect_results
+from transfer.report.tables import Row, collect_results, natural_key
 from transfer.scores.score import append_scores
 
 
@@ -318,9 +318,13 @@ class TestColorGrids:
                 sizes.append(image.size)
         assert sizes == [(1600, 16), (64, 32)]
 
-    def test_an_unreadable_grid_is_left_out_with_a_warning(self, tmp_path):
+    @pytest.mark.parametrize("kind", [None, "EPS", "GIF"])
+    def test_what_is_not_a_png_is_left_out_with_a_warning(self, kind, tmp_path):
         (tmp_path / "color_grids").mkdir()
-        (tmp_path / "color_grids" / "iter_1.png").write_bytes(b"not a picture")
+        path = tmp_path / "color_grids" / "iter_1.png"
+        path.write_bytes(b"not a picture")
+        if kind is not None:
+            Image.new("RGB", (8, 8)).save(path, kind)
         with pytest.warns(UserWarning, match=r"iter_1\.png: colour grid left out"):
             assert color_grids(tmp_path) == []
 
@@ -371,3 +375,7 @@ class TestErrors:
         (tmp_path / "report").write_text("a file")
         with refused(tmp_path / "report" / "report.md"):
             build_report([tmp_path], tmp_path / "report")
+
+
+def test_a_name_may_end_in_any_sign_for_a_number():
+    assert sorted(["m10", "m2²", "m2"], key=natural_key) == ["m2", "m2²", "m10"]

@@ -180,6 +180,7 @@ class TestReadErrors:
             ("value", True, "from 0 to 100"),
             ("value", float("inf"), "from 0 to 100"),
             ("value", -0.1, "from 0 to 100"),
+            ("value", 10**400, "from 0 to 100"),
             ("unit", "fraction", ("percent",)),
             ("unit", "dB", ("percent",)),
             ("metric", "mean_iou", ("top1", "top5", "top1_best", "top5_best")),
@@ -211,6 +212,12 @@ class TestReadErrors:
         path = tmp_path / "results.jsonl"
         path.write_text(line + "\n" + json.dumps(FIELDS) + "\n")
         with refused(f"{path}, line 1", received=line, allowed="JSON object"):
+            read_scores([path])
+
+    def test_a_line_that_is_nested_too_deep(self, tmp_path):
+        path = tmp_path / "results.jsonl"
+        path.write_text(100_000 * "[" + "\n")
+        with refused(f"{path}, line 1", allowed="JSON object"):
             read_scores([path])
 
     def test_no_file(self, tmp_path):

@@ -173,6 +173,10 @@ def test_windows_are_for_the_layers_they_were_made_for():
         AveragePool(conv1=(6, 6, 3))(Layer("pool5", 256, 16), torch.zeros(1, 256, 6, 6))
     with refused("AveragePool", "pool5", received=(6, 6)):
         AveragePool(pool5=(6, 6))(Layer("pool5", 256, 16), torch.zeros(1, 256, 6, 6))
+    pool = AveragePool()
+    pool.windows = {"pool5": 6}
+    with refused("AveragePool", "pool5", received=6):
+        pool(Layer("pool5", 256, 16), torch.zeros(1, 256, 6, 6))
 
 
 def test_biases_learn_at_twice_the_rate_and_do_not_decay(probe):

@@ -97,3 +97,11 @@ def test_two_processes_train_as_one_does(job, tmp_path):
         for value in received:
             torch.testing.assert_close(value, expected)
     assert one[0].item() != 1
+
+
+@pytest.mark.parametrize("kind", ["Constant", "Cosine", "Poly", "Step"])
+def test_every_schedule_reaches_the_end(job, kind):
+    model = torch.nn.Linear(1, 1)
+    settings = job(schedule={"type": kind, "warmup": 0.2}, epochs=3)
+    fine_tune(model, Points(), lambda model, batch: model(batch).square().mean(), settings, "test")
+    assert torch.isfinite(model.weight).all()

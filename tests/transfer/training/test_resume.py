@@ -107,6 +107,18 @@ def test_a_full_disk_keeps_the_state_before(run, tmp_path, monkeypatch):
     assert run()[1] == 6
 
 
+def test_a_full_disk_after_a_damaged_state_keeps_the_whole_one(run, broken, monkeypatch):
+    def full(written, path):
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    cut(broken[0])
+    with monkeypatch.context() as patch:
+        patch.setattr(files, "move_into_place", full)
+        with refused("No space left"):
+            run()
+    assert run()[1] == 6
+
+
 def test_the_same_run_in_another_process_is_kept_out(job, tmp_path):
     with resumable(job(), "a" * 64):
         with refused(tmp_path / "unfinished", ".pth"), resumable(job(workers=3), "a" * 64):
