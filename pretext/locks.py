@@ -260,11 +260,12 @@ def _read(path: str | Path) -> str:
 
 
 def _parsed(text: str) -> dict[str, Any]:
-    """Return what a holder file says; nothing if it is being written."""
+    """Return what a holder file says; nothing if it is being written, or not a holder file."""
     try:
-        return dict(json.loads(text))
+        holder = json.loads(text)
     except ValueError:
         return {}
+    return holder if isinstance(holder, dict) and {"pid", "started", "host", "since"} <= holder.keys() else {}
 
 
 def _named(holder: dict[str, Any]) -> str:

@@ -65,7 +65,10 @@ def read_file_header(
         InputError: The file is of another kind, its header is damaged, or its format is another version's.
     """
     try:
-        header = renamed(json.loads(_metadata(path)[key]))
+        metadata = _metadata(path)
+        if key not in metadata:
+            raise ValueError(f"it has the header {', '.join(sorted(metadata)) or 'of nothing'}, not {key}")
+        header = renamed(json.loads(metadata[key]))
         found_version = header["format_version"]
     except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
         raise InputError(

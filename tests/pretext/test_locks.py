@@ -187,8 +187,8 @@ class TestHolderFiles:
         with hold(tmp_path):
             pass
 
-    @pytest.mark.parametrize("text", ["", '{"host"'])
-    def test_half_a_file_that_a_kill_left_holds_nothing(self, tmp_path, path, text):
+    @pytest.mark.parametrize("text", ["", '{"host"', "5", "{}"])
+    def test_half_a_file_that_a_kill_left_or_another_file_holds_nothing(self, tmp_path, path, text):
         path.write_text(text)
         with hold(tmp_path):
             pass

@@ -107,7 +107,7 @@ def read_proposals(path: Path, names: Sequence[str], most: int) -> tuple[list[Bo
         raise InputError(
             f"cannot read the proposals {path}: {error.strerror}",
             allowed="give both files, train_proposals=FILE and test_proposals=FILE (docs/data.md), or take"
-            " --config transfer/voc_detection_fasterrcnn",
+            " --protocol fasterrcnn",
         ) from error
     read = _read_npz if path.suffix == ".npz" else _read_pickle
     try:

@@ -278,9 +278,9 @@ def test_other_files_are_refused_and_pickles_never_opened(saved, tmp_path):
     with refused(other, allowed="pretext_colorizer"):
         load_colorizer(other)
     save_backbone(saved[0].backbone, other, PROVENANCE)
-    with refused(other, "pretext_colorizer"):
+    with refused(other, "the header pretext_transfer", "not pretext_colorizer"):
         load_colorizer(other)
-    with refused(saved[1], "pretext_transfer"):
+    with refused(saved[1], "the header pretext_colorizer", "not pretext_transfer"):
         load_backbone(saved[1])
 
 
