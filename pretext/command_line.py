@@ -13,12 +13,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
+from typing import NoReturn
 
 from pretext import __version__
 from pretext.config import config_names
 from pretext.errors import InputError, TrainingDivergedError
 from pretext.files import WORK_DIRS, is_file
 
+#: Said of a command that a signal ended.
+INTERRUPTED = "interrupted; the same command goes on from what was saved"
 #: Holds the absolute path of the backbone that the last run of ``train`` made, or found made.
 LAST_BACKBONE = WORK_DIRS / "last_backbone"
 
@@ -94,18 +97,23 @@ def run_command(command: Callable[[], None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print("interrupted; the same command goes on from the last checkpoint", file=sys.stderr)
+        print(INTERRUPTED, file=sys.stderr)
         return 130
     return 0
 
 
 @contextmanager
 def _exit_on_sigterm() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, lambda number, frame: sys.exit(128 + number))
+    before = signal.signal(signal.SIGTERM, _leave)
     try:
         yield
     finally:
         signal.signal(signal.SIGTERM, before)
+
+
+def _leave(number: int, frame: object) -> NoReturn:
+    os.write(2, f"{INTERRUPTED}\n".encode())  # print may be what was interrupted
+    sys.exit(128 + number)
 
 
 @contextmanager

@@ -24,6 +24,8 @@ from pretext.old_names import NAMES, new_spelling, renamed
 PACKAGE = Path(__file__).resolve().parent
 #: The data set of a config that names none.
 DEFAULT_DATA = "toyworld"
+#: What the configs of a folder are called in messages.
+KINDS = {"pretext": "method", "transfer": "stage", "data": "data set", "compare": "grid"}
 
 
 def config_folder() -> Path:
@@ -55,7 +57,7 @@ def find_config(folder: str, name: str) -> Path:
     names = config_names(folder)
     close = difflib.get_close_matches(name, names, 1)
     raise InputError(
-        f"unknown config of {folder}",
+        f"unknown {KINDS[folder]}",
         received=name,
         allowed=f"{_did_you_mean(close)}allowed are {', '.join(names)}, or the path of a .py or .json file",
     )

@@ -3,6 +3,7 @@
 import codecs
 import errno
 import os
+import re
 import tempfile
 from pathlib import Path
 
@@ -99,3 +100,8 @@ def is_file(path: str | Path) -> bool:
         return Path(path).is_file()
     except OSError:
         return False
+
+
+def file_name(text: str) -> str:
+    """Return a text as part of a file's name, with dashes for what is not a letter, digit, ``_``, ``.`` or ``-``."""
+    return re.sub(r"[^\w.-]+", "-", text)

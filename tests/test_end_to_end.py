@@ -41,7 +41,7 @@ def train(*words):
 def test_from_photos_to_a_table(toyworld, capsys):
     assert train("--data", str(toyworld / "unlabeled")) == 0
     backbone = capsys.readouterr().out.strip().splitlines()[-1]
-    assert backbone == "work_dirs/colorization_alexnet_toyworld/backbone.safetensors"
+    assert backbone == "work_dirs/colorization_alexnet_toyworld-unlabeled/backbone.safetensors"
     labeled = ["--data", str(toyworld / "labeled")]
     # Left out, the backbone is the last one pretrained.
     assert transfer_main(["linear-probe", "all", *PROBE, *labeled]) == 0
@@ -69,6 +69,9 @@ def test_from_photos_to_a_table(toyworld, capsys):
         ("toyworld", None, 1),
     }
     assert Path("work_dirs/report/report.html").is_file()
+    assert transfer_main(["report", "method=random"]) == 0
+    assert "colorization" not in Path("work_dirs/report_method-random/report.md").read_text()
+    assert "colorization" in Path("work_dirs/report/report.md").read_text()
 
 
 def test_the_last_backbone_is_the_last_one_pretrained_wherever_it_lies(toyworld, photo_folder, capsys):
@@ -83,8 +86,10 @@ def test_the_last_backbone_is_the_last_one_pretrained_wherever_it_lies(toyworld,
     assert f"{Path('elsewhere').absolute()}/backbone.safetensors (the last one" in capsys.readouterr().err
     # A run that is found finished counts too.
     assert train("--data", str(photo_folder)) == 0
-    assert "work_dirs/colorization_alexnet_toyworld/" in Path("work_dirs/last_backbone").read_text()
-    Path("work_dirs/colorization_alexnet_toyworld/backbone.safetensors").unlink()
+    place = "-".join(photo_folder.parts[-2:])
+    backbone = Path(f"work_dirs/colorization_alexnet_{place}/backbone.safetensors")
+    assert Path("work_dirs/last_backbone").read_text() == f"{backbone.absolute()}\n"
+    backbone.unlink()
     assert transfer_main(["linear-probe", "conv1", *PROBE, *labeled]) == 2
     said = capsys.readouterr().err
     assert all(
@@ -280,7 +285,7 @@ def test_a_bad_backbone_scores_nothing(make, names, toyworld, capsys):
         (["linear-probe", "conv5"], ["no backbone", "random:alexnet"]),
         (["linear-probe", "conv5", "random:alexnet", "--protocol", "krahenbuhl2016"], ["krahenbuhl2016", "goyal2019"]),
         (["linear-probe", "conv5", "random:alexnet", "toyworld", "--protocol", "goyal2019"], ["toyworld", "goyal2019"]),
-        (["linear-probe", "conv5", "random:alexnet", "other.safetensors"], ["conv5 random:alexnet other.safetensors"]),
+        (["linear-probe", "conv5", "random:alexnet", "other.safetensors"], ["data set", "other.safetensors", "imagenette128"]),
         (["linear-probe", "conv5", "random:alexnet", "--config", "gone.py"], ["gone.py"]),
         (["linear-probe", "conv5", "random:alexnet", "--config", "transfer/linear_probe_goyal2019"],
          ["write --protocol goyal2019"]),

@@ -10,7 +10,7 @@ from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides
 from pretext.config import DEFAULT_DATA, config_names, default_data, find_config, load_config, read_config
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
-from pretext.files import WORK_DIRS, write_whole
+from pretext.files import WORK_DIRS, file_name, write_whole
 from pretext.launch import spawn_processes
 from pretext.training.settings import PretrainingSettings
 
@@ -50,7 +50,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from pretext.training.engine import pretrain
 
     suffix = f"-seed{options.seed}" if options.seed else ""
-    work_dir = options.work_dir or WORK_DIRS / f"{_run_name(method, data_set, settings)}{suffix}"
+    name = _run_name(method, data_set, settings, options.data)
+    work_dir = options.work_dir or WORK_DIRS / f"{name}{suffix}"
     backbone = pretrain(config, work_dir=work_dir, seed=options.seed, data=data, fresh=options.fresh)
     if os.environ.get("RANK", "0") == "0":
         try:
@@ -60,11 +61,18 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     print(backbone)
 
 
-def _run_name(method: str, data_set: str | None, settings: PretrainingSettings) -> str:
-    """The folder of a run: method, architecture and data set, as in ``rotation_alexnet_toyworld``."""
+def _run_name(method: str, data_set: str | None, settings: PretrainingSettings, place: str | None) -> str:
+    """Name the folder of a run by method, architecture and data.
+
+    That is ``rotation_alexnet_toyworld``, or with ``--data my/photos`` ``rotation_alexnet_my-photos``.
+    """
     data_set = data_set or default_data(read_config(find_config("pretext", method)))
     parts = [Path(method).stem]
     if data_set is not None:
         architecture = settings.backbone["architecture"]
-        parts += [*([] if architecture in parts[0] else [architecture]), Path(data_set).stem]
+        parts += [] if architecture in parts[0] else [architecture]
+    if place is not None and place != settings.data:
+        parts.append(file_name("-".join(Path(place).absolute().parts[-2:])))
+    elif data_set is not None:
+        parts.append(Path(data_set).stem)
     return "_".join(parts)

@@ -35,7 +35,7 @@ from pretext.errors import InputError
 from pretext.methods import METHODS
 from pretext.methods.base import Method
 from pretext.precision import has_bfloat16
-from pretext.progress import ProgressDisplay
+from pretext.progress import ProgressDisplay, say
 from pretext.training.claim import claim, sole_run
 from pretext.training.hooks import (
     BeginEpochs,
@@ -147,6 +147,8 @@ def pretrain(
         room = 11 * 4 * sum(p.numel() for p in run.method.parameters())
         on_first(lambda: claim(run.work_dir, run.identity(), room, fresh, run.respelled))
         if run.backbone_file.is_file():
+            if run.sampler.rank == 0:
+                say(f"finished already in {work_dir}; --fresh trains anew")
             return run.backbone_file
         _setup(run)
         display = ProgressDisplay(run.name, run.steps, enabled=run.sampler.rank == 0)

@@ -50,12 +50,12 @@ def test_a_config_is_found_by_name_or_path_and_else_all_are_listed(tmp_path):
     assert load_config("pretext", str(path))["epochs"] == 3
     assert find_config(*NAME[:2]) == config_folder() / "pretext" / "colorization.py"
     for name, close in (("gone", "colorization"), ("rotaton", "did you mean rotation")):
-        with refused("pretext", received=name, allowed=close):
+        with refused("unknown method", received=name, allowed=close):
             load_config("pretext", name)
-    with refused("data", received="imagenet128", allowed="did you mean imagenette128"):
+    with refused("unknown data set", received="imagenet128", allowed="did you mean imagenette128"):
         load_config("pretext", "colorization", "imagenet128")
     # What configs share is none to be run.
-    with refused("pretext", received="_alexnet"):
+    with refused("unknown method", received="_alexnet"):
         load_config("pretext", "_alexnet")
     for wrong in ("epochs = = 3\n", "epochs = three\n"):
         path.write_text(wrong)

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pretext.command_line import folder_path, seed_number, split_overrides
-from pretext.files import WORK_DIRS
+from pretext.files import WORK_DIRS, file_name
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
@@ -16,7 +16,11 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         default=WORK_DIRS,
         help=f"every results.jsonl below this folder counts (default: {WORK_DIRS})",
     )
-    parser.add_argument("--out", type=Path, help="folder for the report (default: WORK_DIR/report)")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder for the report (default: WORK_DIR/report; for chosen scores it is named after the choice)",
+    )
     parser.add_argument("--data", help="only the scores of this data set (as data=NAME does)")
     parser.add_argument("--seed", type=seed_number, help="only the scores of this seed (as seed=N does)")
     parser.add_argument(
@@ -37,6 +41,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from transfer.report.views import console_table
     from transfer.scores.score import collect_scores, latest_scores, select_scores
 
-    paths = build_report([options.work_dir], options.out or options.work_dir / "report", where)
+    chosen = [file_name(f"{field}-{value}") for field, value in where.items()]
+    out = options.out or options.work_dir / "_".join(["report", *chosen])
+    paths = build_report([options.work_dir], out, where)
     print(console_table(latest_scores(select_scores(collect_scores(options.work_dir), where))))
     print(paths.html)

@@ -9,7 +9,7 @@ from pathlib import Path
 from pretext.backbones.header import layers_of
 from pretext.checks import check_choice
 from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides, take_data
-from pretext.config import config_names
+from pretext.config import config_names, find_config
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
 from pretext.files import WORK_DIRS
@@ -51,6 +51,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     names, overrides = split_overrides(options.words, 3 if by_layers else 2, expected)
     data_set = take_data(names, paths=True)
     if len(names) > (2 if by_layers else 1):
+        if data_set is None:
+            find_config("data", names[-1])  # tells of a misspelt data set
         raise InputError("too many words", received=" ".join(names), allowed=f"allowed are {expected}")
     if by_layers and names:
         if any(override.startswith("layers=") for override in overrides):
@@ -69,6 +71,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         sys.exit(exit_code)
     # Imported here: it takes seconds, and everything above is told before.
     from transfer.run import score
+    from transfer.scores.score import RESULTS_NAME
 
     # At most one of them is given.
     chosen = options.protocol or Path(data_set or options.config or "").stem
@@ -76,6 +79,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     score(
         stage.name, backbone, settings=settings, data=data, seed=options.seed, work_dir=work_dir, show=print
     )
+    if os.environ.get("RANK", "0") == "0":
+        print(f"scores: {work_dir / RESULTS_NAME}; tools/report.sh shows all", file=sys.stderr)
 
 
 def _check_layers(stage: Stage, layers: str | None, backbone: str) -> None:

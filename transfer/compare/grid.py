@@ -102,9 +102,10 @@ def plan(path: Path, work_dir: Path) -> list[Task]:
     for key, kind in (("backbones", Mapping), ("stages", Mapping), ("seeds", Sequence)):
         if not isinstance(grid.get(key), kind) or not grid[key]:
             raise InputError(
-                f"the grid {path} has no {key}",
+                f"{key} of the grid {path} cannot be used",
                 received=grid.get(key),
-                allowed="a grid needs backbones and stages by name and a list of seeds, at least one of each",
+                allowed="a grid needs dicts of backbones and stages, such as backbones = dict(random="
+                '"random:alexnet"), and a list of seeds, with at least one entry each',
             )
     for seed in grid["seeds"]:
         check_seed(seed)

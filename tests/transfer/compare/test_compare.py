@@ -168,7 +168,10 @@ class TestPlan:
 
     @pytest.mark.parametrize(
         ("name", "rows"),
-        [("small", {"colorization"}), *((name, METHODS) for name in ("methods", "methods_short", "toyworld"))],
+        [
+            ("small", {"colorization"}),
+            *((name, METHODS) for name in ("methods", "methods_short", "toyworld")),
+        ],
     )
     def test_the_grids_that_come_with_the_project_are_ones(self, name, rows, tmp_path, monkeypatch):
         # Their data are not needed for it.
@@ -180,6 +183,12 @@ class TestPlan:
         ("old", "new", "names", "fields"),
         [
             ("seeds = (0, 1)", "seeds = ()", ["grid.py", "seeds"], {"received": ()}),
+            (
+                "backbones =",
+                "backbones = 3\n_ =",
+                ["grid.py", "backbones"],
+                {"received": 3, "allowed": "dicts"},
+            ),
             ("seeds = (0, 1)", "seeds = 3", ["grid.py", "seeds"], {"received": 3}),
             ("train=", "distill=", ["backbone ours", "initialize and photos"], {"allowed": "count"}),
             (
