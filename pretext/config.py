@@ -54,6 +54,8 @@ def find_config(folder: str, name: str) -> Path:
         return path
     if spelling := new_spelling(name):
         raise InputError("configs are named otherwise now", received=name, allowed=f"write {spelling}")
+    if folder in ("pretext", "data") and path.exists():
+        raise InputError(f"{name} is not a config", allowed=f"write --data {name} if it holds the photos")
     names = config_names(folder)
     close = difflib.get_close_matches(name, names, 1)
     raise InputError(

@@ -285,7 +285,7 @@ def test_a_bad_backbone_scores_nothing(make, names, toyworld, capsys):
         (["linear-probe", "conv5"], ["no backbone", "random:alexnet"]),
         (["linear-probe", "conv5", "random:alexnet", "--protocol", "krahenbuhl2016"], ["krahenbuhl2016", "goyal2019"]),
         (["linear-probe", "conv5", "random:alexnet", "toyworld", "--protocol", "goyal2019"], ["toyworld", "goyal2019"]),
-        (["linear-probe", "conv5", "random:alexnet", "other.safetensors"], ["data set", "other.safetensors", "imagenette128"]),
+        (["linear-probe", "conv5", "random:alexnet", "b.safetensors"], ["data set", "b.safetensors", "imagenette128"]),
         (["linear-probe", "conv5", "random:alexnet", "--config", "gone.py"], ["gone.py"]),
         (["linear-probe", "conv5", "random:alexnet", "--config", "transfer/linear_probe_goyal2019"],
          ["write --protocol goyal2019"]),

@@ -190,7 +190,7 @@ def _photos_in(path: Path, shard: str) -> list[_Member]:
                 raise tarfile.ReadError(f"cut short or damaged at byte {tar.offset}")
             return listed
     except (tarfile.TarError, OSError) as error:
-        received = f"{_kind(path)} ({error})"
+        received = f"{kind_at(path)} ({error})"
         raise InputError(
             f"cannot read {shard} as a shard",
             received=received,
@@ -198,7 +198,8 @@ def _photos_in(path: Path, shard: str) -> list[_Member]:
         ) from error
 
 
-def _kind(path: Path) -> str:
+def kind_at(path: Path) -> str:
+    """Return what a file really is, in words, for errors."""
     try:
         with path.open("rb") as file:
             return kind_of_file(file.read(512))

@@ -129,6 +129,12 @@ def claim(
     write_whole(record, json.dumps(identity, indent=2) + "\n")
 
 
+def release(folder: Path) -> None:
+    """Give back a folder whose run was refused before its first checkpoint: the mended command may use it."""
+    if not any(folder.glob("step_*.pth")):
+        _delete_run(folder)
+
+
 def _read(record: Path, identity: dict[str, Any]) -> dict[str, Any]:
     try:
         earlier = renamed(json.loads(record.read_text()))

@@ -36,7 +36,7 @@ from pretext.methods import METHODS
 from pretext.methods.base import Method
 from pretext.precision import has_bfloat16
 from pretext.progress import ProgressDisplay, say
-from pretext.training.claim import claim, sole_run
+from pretext.training.claim import claim, release, sole_run
 from pretext.training.hooks import (
     BeginEpochs,
     PinRandomNumbers,
@@ -150,7 +150,12 @@ def pretrain(
             if run.sampler.rank == 0:
                 say(f"finished already in {work_dir}; --fresh trains anew")
             return run.backbone_file
-        _setup(run)
+        try:
+            _setup(run)
+        except InputError:
+            if run.sampler.rank == 0:
+                release(work_dir)
+            raise
         display = ProgressDisplay(run.name, run.steps, enabled=run.sampler.rank == 0)
         runner = _runner(run, display)
         with display:

@@ -12,7 +12,7 @@ from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides
 from pretext.config import config_names, find_config
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
-from pretext.files import WORK_DIRS
+from pretext.files import WORK_DIRS, is_file
 from pretext.launch import spawn_processes
 from transfer.protocols.table import PROTOCOLS, load_stage_config
 from transfer.stage import STAGES, Stage
@@ -51,7 +51,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     names, overrides = split_overrides(options.words, 3 if by_layers else 2, expected)
     data_set = take_data(names, paths=True)
     if len(names) > (2 if by_layers else 1):
-        if data_set is None:
+        if data_set is None and not is_file(names[-1]):
             find_config("data", names[-1])  # tells of a misspelt data set
         raise InputError("too many words", received=" ".join(names), allowed=f"allowed are {expected}")
     if by_layers and names:

@@ -327,3 +327,12 @@ def test_a_runs_own_pictures_are_not_its_photos(tiny_config, photo_folder, tmp_p
     assert list(Path("work_dirs/run/color_grids").glob("*.png"))
     pretrain(config, work_dir=Path("work_dirs/run"), data=".")
     assert backbone.read_bytes() == written
+
+
+def test_a_run_that_is_refused_before_its_first_step_gives_its_folder_back(
+    tiny_config, photo_folder, tmp_path
+):
+    data, work_dir = str(photo_folder), tmp_path / "run"
+    with refused("label"):
+        pretrain(tiny_config("supervised", "method.num_classes=7"), work_dir=work_dir, data=data)
+    assert pretrain(tiny_config("rotation"), work_dir=work_dir, data=data).is_file()
