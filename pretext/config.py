@@ -90,7 +90,12 @@ def load_config(
             raise InputError(
                 f"the data set says nothing about {path.stem}",
                 received=data,
-                allowed=f"allowed are {', '.join(changes)}",
+                allowed=[
+                    name
+                    for name in config_names("data")
+                    if path.stem in read_config(find_config("data", name))
+                ]
+                or f"{data} has sections for {', '.join(changes)}",
             )
         for section in sections:
             config = merge(config, changes[section])

@@ -10,6 +10,7 @@ import pytest
 from pretext.__main__ import COMMANDS as MAKING
 from pretext.__main__ import main
 from pretext.backbones.checkpoint import Provenance, build, save_backbone
+from pretext.config import config_names, find_config, read_config
 from pretext.files import write_whole
 from transfer.__main__ import COMMANDS as JUDGING
 from transfer.stage import STAGES
@@ -46,6 +47,8 @@ PROGRAMS = ("pretext", "transfer", "pretext-transfer")
 LONG = "a" * 300
 #: Words that come before the overrides of a stage whose backbone and layers are there.
 STAGE_WORDS = {name: (["conv1"] if stage.layers == "argument" else []) for name, stage in STAGES.items()}
+#: Stages whose configs once had other names.
+FIRST_STAGES = ("linear-probe", "voc-classification", "voc-svm", "voc-detection", "voc-segmentation")
 LAYERS = {"linear-probe": ["conv9", "random:alexnet"], "voc-svm": ["random:alexnet", "layers=conv9"]}
 
 HELP = [
@@ -118,6 +121,10 @@ def wrong_words():
     yield ("pretext-transfer", "voc-svm", "random:alexnet", "--data", "gone"), ["gone", "PRETEXT_DATA"]
 
 
+def has_section(data, section):
+    return section in read_config(find_config("data", data))
+
+
 def wrong_words_of_a_stage(name, before):
     known = (*before, "random:alexnet")
     yield before, ["last_backbone", "random:alexnet"]
@@ -132,12 +139,16 @@ def wrong_words_of_a_stage(name, before):
     yield (*known, "--protocol", "gone"), ["gone", name]
     yield (*known, "--config", "gone.py"), ["gone.py", STAGES[name].config]
     yield (*known, "--data", "gone"), ["gone", "PRETEXT_DATA"]
-    yield (*known, "imagenette128" if name != "linear-probe" else "voc256"), [STAGES[name].config]
+    silent = [data for data in config_names("data") if not has_section(data, STAGES[name].config)]
+    yield (*known, silent[0]), [STAGES[name].config]
     yield (
         (*known, "toyworld", "--config", STAGES[name].config),
         ["toyworld", f"--config {STAGES[name].config}"],
     )
-    yield (*known, "--config", f"transfer/{STAGES[name].config}_gone"), ["write --protocol gone"]
+    if name in FIRST_STAGES:
+        yield (*known, "--config", f"transfer/{STAGES[name].config}_gone"), ["write --protocol gone"]
+    if STAGES[name].layers == "argument":
+        yield (*before[:2], "random:alexnet"), ["random:alexnet", "LAYERS come first"]
     yield (*known, "--seed", "x"), ["--seed", "x"]
 
 

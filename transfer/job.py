@@ -80,5 +80,6 @@ class Measurement:
             raise InputError(
                 f"{self.metric} of {self.setting} on {self.split} is not a finite number",
                 received=self.value,
-                allowed="no score is written; check that the test split shows objects that are not difficult",
+                allowed="no score is written; a test split without anything to count, such as objects that are not"
+                " difficult, has none",
             )

@@ -26,7 +26,7 @@ from transfer.protocols.settings import StageSettings
 from transfer.protocols.table import load_stage_config, protocol_label
 from transfer.scores.outcomes import OUTCOMES_NAME, save_outcomes
 from transfer.scores.score import RESULTS_NAME, Score, append_scores, utc_now
-from transfer.stage import STAGES
+from transfer.stage import STAGES, Stage
 
 #: Keys of a pretraining config that change no weight; what ``data`` names is told by its fingerprint.
 PLACE_KEYS = frozenset({"data", "workers", "checkpoint_interval", "preview_interval"})
@@ -85,6 +85,7 @@ def score(
             began = time.monotonic()
             measurements = STAGES[stage].load()(job)
             seconds = time.monotonic() - began
+            _check(STAGES[stage], measurements)
             if folder is None:  # the first process has the measurements of all
                 return []
             scores = _scores(job, data_name(named), loaded, stage, folder.name, measurements, seconds)
@@ -174,6 +175,19 @@ def _line(score: Score) -> str:
     unit = STAGES[score.stage].metric(score.metric).unit
     number = f"{score.value:6.{max(2, unit.decimals)}f} {unit.label}"
     return f"{score.method:>14}  {score.setting:>8}  {score.metric:<12} {number}".rstrip()
+
+
+def _check(stage: Stage, measurements: Sequence[Measurement]) -> None:
+    """Raise ValueError, since the stage's code is wrong, unless it gives what its record in STAGES says."""
+    known = {metric.name: metric for metric in stage.metrics}
+    given = [(m.setting, m.metric) for m in measurements]
+    if not given or len(set(given)) < len(given):
+        raise ValueError(f"{stage.name} gives no measurement, or one twice: {given}")
+    for m in measurements:
+        if m.metric not in known:
+            raise ValueError(f"{stage.name} gives {m.metric}, which its metrics in STAGES do not name")
+        if known[m.metric].compared and m.outcomes is None:
+            raise ValueError(f"{m.metric} of {stage.name} is compared=True, but has no outcomes by image")
 
 
 def _scores(

@@ -7,7 +7,6 @@ import math
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from importlib import import_module
-from types import MappingProxyType
 from typing import Any, Literal
 
 from pretext.checks import check_choice
@@ -69,8 +68,6 @@ PERCENT = Unit("percent", "%", "percentages", "points", 1, 0.0, 100.0)
 SHARE = Unit("share", "share", "shares", "shares", 3, 0.0, 1.0)
 DECIBEL = Unit("dB", "dB", "dB", "dB", 2)  # of an error: may be negative
 CIE = Unit("CIE", "CIE units", "CIE units", "CIE units", 2, 0.0)
-#: By the names in score lines.
-UNITS: Mapping[str, Unit] = MappingProxyType({unit.name: unit for unit in (PERCENT, SHARE, DECIBEL, CIE)})
 
 
 @dataclass(frozen=True)

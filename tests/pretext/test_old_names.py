@@ -103,8 +103,8 @@ def names_of_configs():
         "pretext/zhang2016_vgg": "zhang2016_vgg",
         "transfer/linear_probe_imagenette128": "imagenette128",
     }
-    for stage in STAGES.values():
-        names[f"transfer/{stage.config}"] = "no --config: it is the default"
+    for stage in ("linear_probe", "voc_classification", "voc_svm", "voc_detection", "voc_segmentation"):
+        names[f"transfer/{stage}"] = "no --config: it is the default"
     for stage in ("voc_classification", "voc_detection", "voc_segmentation"):
         names[f"transfer/{stage}_voc256"] = "voc256"
     for protocol in PROTOCOLS.values():

@@ -54,6 +54,12 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         if data_set is None and not is_file(names[-1]):
             find_config("data", names[-1])  # tells of a misspelt data set
         raise InputError("too many words", received=" ".join(names), allowed=f"allowed are {expected}")
+    if by_layers and len(names) == 1 and (names[0].startswith("random:") or is_file(names[0])):
+        raise InputError(
+            "LAYERS come first",
+            received=names[0],
+            allowed="write conv5, conv1,conv3 or all, and then the backbone",
+        )
     if by_layers and names:
         if any(override.startswith("layers=") for override in overrides):
             received = f"{names[0]} and {' '.join(overrides)}"

@@ -207,7 +207,7 @@ class TestPlan:
             ('layers="conv5"', 'layers=["conv5"]', ["layers", "probe"], {"received": ["conv5"]}),
             (
                 *("voc-segmentation", 'voc-segmentation", layers="conv5', ["seg", "voc-segmentation"]),
-                {"received": "conv5", "allowed": "linear-probe and voc-svm"},
+                {"received": "conv5", "allowed": "linear-probe"},
             ),
             ("epochs=1", "scale=0", ["scale", "0"], {}),
             (

@@ -256,7 +256,7 @@ def test_ten_crops_are_scored_by_their_mean_probability_or_logit(probe, monkeypa
             ["schedule.factors", "schedule.milestones"],
             {"received": "2 milestones and 1 factors"},
         ),
-        (["steps=5"], ["steps", "epochs"], {}),
+        (["steps=5", "epochs=1"], ["steps", "epochs"], {}),
     ],
 )
 def test_what_a_probe_cannot_do_is_refused(probe, words, names, fields):
