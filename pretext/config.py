@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from pretext.errors import InputError
-from pretext.old_names import NAMES, new_spelling, renamed
+from pretext.old_names import MENDED, NAMES, new_spelling, renamed
 
 PACKAGE = Path(__file__).resolve().parent
 #: The data set of a config that names none.
@@ -291,6 +291,12 @@ def _keys(config: dict[str, Any], prefix: str = "") -> list[str]:
 
 
 def _import(name: str, table: Iterable[str]) -> Any:
+    if name in MENDED:
+        raise InputError(
+            "a type in the config does not do what its paper's code does",
+            received=name,
+            allowed=f"write {MENDED[name]}; what {name} made is kept apart from its results",
+        )
     module, _, attribute = name.rpartition(".")
     try:
         return getattr(importlib.import_module(module), attribute)

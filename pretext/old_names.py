@@ -38,6 +38,9 @@ NAMES: Mapping[str, str] = {
     **{f"transfer.reductions.{name}": name for name in _REDUCTIONS},
     **{f"torch.optim.{name}": name for name in _OPTIMIZERS},
 }
+#: What does as the papers' code does, by the name of what did not. Scores keep the name of what made them, so that
+#: the two share no column; a config with such a name is refused.
+MENDED: Mapping[str, str] = {"BilinearResize": "TentResize", "RandomScaleCrop": "RandomWindowCrop"}
 #: What is written today for a config whose name held method, architecture and data, or stage and protocol.
 _SPELLINGS = (
     (r"egomotion_alexnet_frames128", "egomotion_frames"),

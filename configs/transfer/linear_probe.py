@@ -12,7 +12,7 @@ layers = "conv5"
 
 view = dict(type="RandomCrop", size=96, resize=96, flip=True, min_scale=1.0)
 geometry = "evaluation"
-reduction = dict(type="BilinearResize")
+reduction = dict(type="TentResize")
 batch_norm = True
 # Rule of the standard deviation of the classifier's first weights: normal (classifier_std), fan_out or xavier.
 classifier_init = "normal"

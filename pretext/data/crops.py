@@ -130,15 +130,21 @@ class RandomResizedCrop:
 
 
 @dataclass(frozen=True)
-class RandomScaleCrop:
-    """Resize by a random factor, crop at a random place, mirror at random (Kraehenbuehl et al., ICLR 2016).
+class RandomWindowCrop:
+    """Cut a square window of a random size at a random place, resize it, mirror at random.
+
+    The crop of Kraehenbuehl et al. (ICLR 2016): src/caffe/layers/transformation_layer.cpp of philkr/caffe, branch
+    ``future``. It interpolates bilinearly, without smoothing where the window is larger than the view.
+
+    Differences from the layer: a view's pixels lie evenly in the window. The layer's begin at its border, up to half a
+    pixel of the photo away.
 
     Attributes:
-        size: Side of the square crop in pixels.
+        size: Side of the square view in pixels.
         resize: Length of the shorter side where the central crop is asked for.
         flip: Whether to mirror every other photo, at random.
-        scale: Least and greatest factor by which the photo is resized. Where it would become smaller than the crop,
-            its shorter side gets the crop's size.
+        scale: Least and greatest side of the window, over ``size``. The greatest is at most the photo's shorter side;
+            if the least is more than that, the window has the shorter side.
     """
 
     size: int
@@ -149,22 +155,26 @@ class RandomScaleCrop:
     def __post_init__(self) -> None:
         if not (0 < self.size <= self.resize and 0 < self.scale[0] <= self.scale[1]):
             raise InputError(
-                "RandomScaleCrop cannot cut such crops",
+                "RandomWindowCrop cannot cut such crops",
                 received=f"size={self.size}, resize={self.resize}, scale={self.scale}",
                 allowed="0 < size <= resize, and from the least to the greatest 0 < scale",
             )
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
         """Return a view (3, size, size) uint8 of an RGB photo."""
-        draws = rng.random(4)
-        factor = self.scale[0] + (self.scale[1] - self.scale[0]) * draws[0]
-        side = min(self.size / factor, *image.size)
-        left, top = (image.width - side) * draws[1], (image.height - side) * draws[2]
-        box = (left, top, left + side, top + side)
-        image = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
-        if self.flip and draws[3] < 0.5:
+        box = self._box(image, rng)
+        image = image.transform(
+            (self.size, self.size), Image.Transform.EXTENT, box, Image.Resampling.BILINEAR
+        )
+        if self.flip and rng.random() < 0.5:
             image = image.transpose(Image.Transpose.FLIP_LEFT_RIGHT)
         return to_tensor(image)
+
+    def _box(self, image: Image.Image, rng: np.random.Generator) -> tuple[float, float, float, float]:
+        least, greatest = (min(scale * self.size, *image.size) for scale in self.scale)
+        side = rng.uniform(least, greatest)
+        left, top = rng.uniform(0, image.width - side), rng.uniform(0, image.height - side)
+        return left, top, left + side, top + side
 
 
 @dataclass(frozen=True)
@@ -212,7 +222,7 @@ VIEWS: Mapping[str, type[View]] = MappingProxyType(
         "PairCrop": PairCrop,
         "RandomCrop": RandomCrop,
         "RandomResizedCrop": RandomResizedCrop,
-        "RandomScaleCrop": RandomScaleCrop,
+        "RandomWindowCrop": RandomWindowCrop,
     }
 )
 

@@ -24,7 +24,7 @@ PROBE = ProbeSettings(
     view=_CROP_227,
     crops=1,
     crop_scores="logits",
-    reduction=Spec(type="BilinearResize"),
+    reduction=Spec(type="TentResize"),
     batch_norm=True,
     classifier_init="normal",
     classifier_std=0.01,
@@ -68,7 +68,8 @@ PROBES = (
     _protocol(
         "splitbrain2017",
         "Zhang et al., Split-Brain Autoencoders, CVPR 2017; feature_learning_tests/linear/train_val.prototxt of"
-        " richzhang/colorization (8 taps, zero classifiers, biases at twice the rate without decay)",
+        " richzhang/colorization (8 taps, zero classifiers, biases at twice the rate without decay), with the layer"
+        " Resize of philkr/caffe",
         replace(PROBE, bias_lr_factor=2.0, classifier_std=0.0),
     ),
     _protocol(

@@ -47,7 +47,7 @@ CLASSIFICATION = ClassificationSettings(
     new_std=0.01,
     new_bias=0.1,
     dropout=0.5,
-    view=Spec(type="RandomScaleCrop", size=227, resize=256, flip=True, scale=(0.5, 2.0)),
+    view=Spec(type="RandomWindowCrop", size=227, resize=256, flip=True, scale=(0.5, 2.0)),
     crops=10,
     batch_size=16,
     steps=80_000,
@@ -73,7 +73,8 @@ CLASSIFICATIONS = (
         "voc-classification",
         "mean_ap_sklearn",
         "Kraehenbuehl et al., Data-dependent Initializations of Convolutional Neural Networks, ICLR 2016, as Zhang et"
-        " al. 2016 use it; src/train_cls.py of philkr/voc-classification",
+        " al. 2016 use it; src/train_cls.py of philkr/voc-classification, with the transformation layer of"
+        " philkr/caffe",
         CLASSIFICATION,
         _CHOICES | {"train"},
     ),

@@ -19,7 +19,7 @@ from pretext.backbones.initializers import normal_
 from pretext.backbones.surgery import drop_fully_connected
 from pretext.checks import room_for
 from pretext.config import build
-from pretext.data.crops import VIEWS, RandomCrop, RandomResizedCrop, RandomScaleCrop, center_crop
+from pretext.data.crops import VIEWS, RandomCrop, RandomResizedCrop, RandomWindowCrop, center_crop
 from pretext.data.sampling import Draw, draw_rng
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
@@ -94,7 +94,7 @@ class ClassificationViews(Dataset[tuple[Tensor, Tensor]]):
         self,
         photos: Sequence[VocPhoto],
         labels: UInt8[np.ndarray, "n c"],
-        view: RandomCrop | RandomResizedCrop | RandomScaleCrop,
+        view: RandomCrop | RandomResizedCrop | RandomWindowCrop,
         crops: int,
         seed: int,
     ):
@@ -143,9 +143,6 @@ def voc_classification(job: Job[ClassificationSettings]) -> list[Measurement]:
     Raises:
         InputError: The data or the backbone cannot be used.
         TrainingDivergedError: The loss or a score is not a finite number.
-
-    Differences from the papers: a photo that the drawn scale would make smaller than the crop is resized to the
-    crop's size instead.
     """
     settings = job.settings
     year = open_voc(job.data, settings.year)

@@ -4,15 +4,18 @@ import torch
 from PIL import Image
 from refusals import refused
 
+from pretext.config import build
 from pretext.data.crops import (
+    VIEWS,
     PairCrop,
     RandomCrop,
     RandomResizedCrop,
-    RandomScaleCrop,
+    RandomWindowCrop,
     center_crop,
     resize_shorter_side,
 )
 from pretext.data.pairs.pair_list import halves, side_by_side
+from transfer.protocols.table import PROTOCOLS
 
 
 def noise(width, height, seed):
@@ -61,21 +64,99 @@ def test_a_crop_of_the_square_stays_in_it():
     assert {int(view[0].min()) for view in views} >= {20, 39}
 
 
-@pytest.mark.parametrize("size", [40, 100])
-def test_a_scaled_crop_shows_as_much_as_its_scale_says(size):
-    crop = RandomScaleCrop(size=size, resize=size, flip=False, scale=(0.5, 2.0))
-    widths = []
-    for seed in range(200):
-        view = crop(ramp(), np.random.default_rng(seed)).float()
-        assert view.shape == (3, size, size)
-        # Columns of the photo between the middles of the first and the last column of the view.
-        widths.append(float(view[0, 0, -1] - view[0, 0, 0]) * size / (size - 1))
-    least, most = size / 2, min(2 * size, 80)
-    assert min(widths) == pytest.approx(least, rel=0.1)
-    assert max(widths) == pytest.approx(most, rel=0.05)
-    # The factor is uniform: three in four are between 0.875 and 2 (unless the photo is too small).
-    share = np.mean([width < size / 0.875 + 1.5 for width in widths])
-    assert share == pytest.approx(0.75 if size == 40 else 1.0, abs=0.08)
+def window_of_the_layer(width, height, size, rng):
+    """Left, top and scale of a window, as philkr/caffe draws them.
+
+    ``generate`` of src/caffe/layers/transformation_layer.cpp, branch future (fb5f6cd), with the scales that
+    src/train_cls.py of philkr/voc-classification gives it. It places the middle of the window.
+    """
+    greatest = min(2.0, min(height / size, width / size))
+    scale = rng.uniform(min(0.5, greatest), greatest)
+    middles = []
+    for length in (width, height):
+        free = length - min(size * scale, length)
+        middles.append(length / 2 + rng.uniform(-free / 2, free / 2))
+    return middles[0] - scale * size / 2, middles[1] - scale * size / 2, scale
+
+
+def sampled_by_the_layer(pixels, left, top, scale, size):
+    """A view of a (H, W) photo, as ``Forward_cpu`` of the same file samples it."""
+    view = np.zeros((size, size))
+    for y in range(size):
+        for x in range(size):
+            column, row = left + scale * x, top + scale * y
+            x0, y0 = int(column), int(row)
+            x1, y1 = min(x0 + 1, pixels.shape[1] - 1), min(y0 + 1, pixels.shape[0] - 1)
+            right, below = column - x0, row - y0
+            upper = (1 - right) * pixels[y0, x0] + right * pixels[y0, x1]
+            lower = (1 - right) * pixels[y1, x0] + right * pixels[y1, x1]
+            view[y, x] = (1 - below) * upper + below * lower
+    return view
+
+
+PERCENTILES = (5, 25, 50, 75, 95)
+
+
+class TestWindows:
+    """The crop of Kraehenbuehl et al., against the layer of their Caffe."""
+
+    def windows(self, size, width, height, number):
+        crop, image = RandomWindowCrop(size, size), Image.new("RGB", (width, height))
+        return np.array([crop._box(image, np.random.default_rng(seed)) for seed in range(number)])
+
+    @pytest.mark.parametrize(
+        ("size", "width", "height"), [(227, 500, 375), (227, 333, 500), (227, 200, 300), (64, 500, 375)]
+    )
+    def test_they_are_drawn_as_the_layer_draws_them(self, size, width, height):
+        left, top, right, bottom = self.windows(size, width, height, 5000).T
+        np.testing.assert_allclose(right - left, bottom - top)
+        rng = np.random.default_rng(0)
+        expected = np.array([window_of_the_layer(width, height, size, rng) for _ in range(5000)]).T
+        for ours, theirs in ((right - left, expected[2] * size), (left, expected[0]), (top, expected[1])):
+            spread = np.ptp(theirs)
+            assert np.percentile(ours, PERCENTILES) == pytest.approx(
+                np.percentile(theirs, PERCENTILES), abs=0.03 * spread
+            )
+        assert min(left.min(), top.min()) >= 0
+        assert right.max() <= width + 1e-9
+        assert bottom.max() <= height + 1e-9
+
+    @pytest.mark.parametrize("protocol", ["krahenbuhl2016", "deepcluster2018_fc6-8", "deepcluster2018_all"])
+    def test_sides_on_photos_of_voc(self, protocol):
+        view = build(PROTOCOLS[protocol].settings.view | {"flip": False}, VIEWS)
+        half = np.arange(500) / 2
+        image = Image.fromarray(np.broadcast_to(half[None, :, None], (375, 500, 3)).astype(np.uint8))
+        rng = np.random.default_rng(0)
+        rows = [view(image, rng)[0, 0].double() for _ in range(800)]
+        # Columns of the photo, two a level, between the middles of the first and the last column of the view.
+        sides = [2 * float(row[-1] - row[0]) * 227 / 226 for row in rows]
+        assert np.percentile(sides, PERCENTILES) == pytest.approx([127, 180, 245, 310, 362], abs=15)
+
+    def test_places_are_uniform(self):
+        left, top, right, bottom = self.windows(227, 500, 375, 2000).T
+        free = right - left < 370
+        for start, end, length in ((left, right, 500), (top, bottom, 375)):
+            shares = (start / (length - (end - start)))[free]
+            assert np.histogram(shares, 4, (0, 1))[0] / len(shares) == pytest.approx([0.25] * 4, abs=0.03)
+
+    @pytest.mark.parametrize(("width", "height"), [(113, 90), (60, 227), (1, 5)])
+    def test_of_a_photo_below_half_the_view_they_have_the_shorter_side(self, width, height):
+        left, top, right, bottom = self.windows(227, width, height, 50).T
+        np.testing.assert_allclose(right - left, min(width, height))
+        np.testing.assert_allclose(bottom - top, min(width, height))
+
+    @pytest.mark.parametrize("scale", [0.4, 0.75, 1.0, 1.6, 2.0])
+    def test_they_are_sampled_as_the_layer_does_but_for_half_a_pixel(self, scale):
+        size, photo = 24, noise(70, 60, seed=1)
+        crop = RandomWindowCrop(size, size, flip=False, scale=(scale, scale))
+        for seed in range(3):
+            left, top, _, _ = crop._box(photo, np.random.default_rng(seed))
+            shift = (scale - 1) / 2
+            pixels = np.pad(np.asarray(photo, dtype=float)[..., 0], 1, mode="edge")
+            expected = sampled_by_the_layer(pixels, left + shift + 1, top + shift + 1, scale, size)
+            view = crop(photo, np.random.default_rng(seed))
+            # Whole levels, rounded down.
+            assert np.abs(view[0].numpy() + 0.5 - expected).max() < 0.6
 
 
 def test_a_resized_crop_covers_the_areas_and_shapes_it_says():
@@ -99,7 +180,7 @@ def test_a_part_that_fits_nowhere_becomes_the_central_square():
     assert crop._box(ramp(), np.random.default_rng(0)) == (20, 0, 100, 80)
 
 
-@pytest.mark.parametrize("kind", [RandomScaleCrop, RandomResizedCrop])
+@pytest.mark.parametrize("kind", [RandomWindowCrop, RandomResizedCrop])
 def test_half_of_the_views_are_mirrored(kind):
     crop = kind(size=32, resize=36)
     mirrored = [
@@ -143,8 +224,8 @@ def test_pictures_are_resized_first():
         (RandomCrop, {"size": 64, "resize": 32}, "0 < size <= resize"),
         (RandomCrop, {"size": 32, "resize": 32, "min_scale": 0.0}, "0 < min_scale <= 1"),
         (PairCrop, {"size": 40, "resize": 32}, "0 < size <= resize"),
-        (RandomScaleCrop, {"size": 32, "resize": 30}, "0 < size <= resize"),
-        (RandomScaleCrop, {"size": 32, "resize": 32, "scale": (2.0, 0.5)}, "from the least to the greatest"),
+        (RandomWindowCrop, {"size": 32, "resize": 30}, "0 < size <= resize"),
+        (RandomWindowCrop, {"size": 32, "resize": 32, "scale": (2.0, 0.5)}, "from the least to the greatest"),
         (RandomResizedCrop, {"size": 32, "resize": 32, "scale": (0.0, 1.0)}, "0 < scale <= 1"),
         (RandomResizedCrop, {"size": 32, "resize": 32, "ratio": (2.0, 1.0)}, "0 < ratio"),
     ],
@@ -160,7 +241,7 @@ LONG_AND_THIN = {
     "RandomCrop, scaled": RandomCrop(32, 32, min_scale=0.5),
     "RandomCrop, square": RandomCrop(32, 32, square=True),
     "RandomResizedCrop": RandomResizedCrop(32, 32),
-    "RandomScaleCrop": RandomScaleCrop(32, 32),
+    "RandomWindowCrop": RandomWindowCrop(32, 32),
     "PairCrop": PairCrop(32, 32),
     "center_crop": lambda image, rng: center_crop(image, 32, 32),
 }

@@ -13,7 +13,7 @@ from pretext.config import build
 from pretext.data.crops import VIEWS
 from pretext.data.sampling import Draw
 from pretext.errors import TrainingDivergedError
-from transfer.data.voc import classification_labels, open_voc
+from transfer.data.voc import classification_labels, open_voc, read_image
 from transfer.job import Job
 from transfer.networks.preparation import prepare_backbone
 from transfer.protocols.table import PROTOCOLS, load_stage_config
@@ -183,6 +183,19 @@ def test_test_crops_are_central_or_random(views):
     assert not torch.equal(crops[0], views()[Draw(0, 0)][0])
     # 80 x 64 pixels: the middle 64 columns.
     assert torch.equal(center, views(seed=5)[0][0][0])
+
+
+def test_the_papers_test_crops_are_ten_windows(voc_tree):
+    """Each drawn as one for training, with a side and a place of its own."""
+    photos = open_voc(voc_tree, 2007).photos("val")
+    settings = load_stage_config("voc-classification", protocol="krahenbuhl2016")
+    view = build(settings.view, VIEWS)
+    samples = ClassificationViews(photos, classification_labels(photos, 2), view, settings.crops, seed=3)
+    crops, _ = samples[1]
+    image, rng = read_image(photos[1].path), np.random.default_rng((3, 0, 1, 1))
+    assert crops.shape == (10, 3, 227, 227)
+    assert torch.equal(crops, torch.stack([view(image, rng) for _ in range(10)]))
+    assert len({crop.sum().item() for crop in crops}) == 10
 
 
 def test_the_logits_of_all_crops_are_added_up(job, views):

@@ -21,7 +21,8 @@ from transfer.networks.reductions import (
     AdaptiveAveragePool,
     AdaptiveMaxPool,
     AveragePool,
-    BilinearResize,
+    TentResize,
+    tent_matrix,
 )
 from transfer.protocols.table import PROTOCOLS, load_stage_config, protocol_label
 from transfer.scores.outcomes import load_outcomes
@@ -36,7 +37,7 @@ CHANNELS = {"conv1": 96, "conv2": 256, "conv3": 384, "conv4": 384, "conv5": 256}
 def layer_probe(name, side, reduction=None):
     return LayerProbe(
         Layer(name, CHANNELS[name], 1), (CHANNELS[name], side, side), 10,
-        reduction=reduction or BilinearResize(), batch_norm=True, classifier_init="normal", classifier_std=0.01, seed=0,
+        reduction=reduction or TentResize(), batch_norm=True, classifier_init="normal", classifier_std=0.01, seed=0,
     )  # fmt: skip
 
 
@@ -106,12 +107,12 @@ def test_classifiers_get_nine_to_ten_thousand_features(photo):
     assert sizes == [9600, 9216, 9600, 9600, 9216]
 
 
-@pytest.mark.parametrize("reduction", [BilinearResize(), AdaptiveAveragePool(), AdaptiveMaxPool()])
+@pytest.mark.parametrize("reduction", [TentResize(), AdaptiveAveragePool(), AdaptiveMaxPool()])
 def test_a_probe_is_reduction_normalisation_and_one_matrix(reduction):
     features = torch.rand(6, 256, 13, 13)
     probe = layer_probe("conv5", 13, reduction=reduction)
     pooled = {
-        BilinearResize: lambda x: F.interpolate(x, size=(6, 6), mode="bilinear"),
+        TentResize: lambda x: tent_matrix(13, 6) @ x @ tent_matrix(13, 6).T,
         AdaptiveAveragePool: lambda x: F.adaptive_avg_pool2d(x, (6, 6)),
         AdaptiveMaxPool: lambda x: F.adaptive_max_pool2d(x, (6, 6)),
     }[type(reduction)](features)
@@ -153,7 +154,7 @@ def test_every_protocol_runs_shortened_and_says_so(protocol, folders, tmp_path, 
 def test_a_classifiers_first_weights_follow_their_rule(rule, std):
     probe = LayerProbe(
         Layer("conv5", 256, 16), (256, 13, 13), 40,
-        reduction=BilinearResize(), batch_norm=True, classifier_init=rule, classifier_std=0.05, seed=0,
+        reduction=TentResize(), batch_norm=True, classifier_init=rule, classifier_std=0.05, seed=0,
     )  # fmt: skip
     assert probe.classifier.weight.std().item() == pytest.approx(std, rel=0.01)
 
@@ -162,7 +163,7 @@ def test_split_brain_taps_eight_layers():
     backbone = load_backbone("random:alexnet", geometry="evaluation").backbone
     names = ["conv1", "pool1", "conv2", "pool2", "conv3", "conv4", "conv5", "pool5"]
     features = backbone(torch.zeros(1, 3, 227, 227, dtype=torch.uint8), names)
-    reduced = [BilinearResize()(backbone.layer(name), features[name]).shape[-1] for name in names]
+    reduced = [TentResize()(backbone.layer(name), features[name]).shape[-1] for name in names]
     assert reduced == [10, 10, 6, 6, 5, 5, 6, 6]
     # What the authors leave as it is keeps its size.
     assert features["pool5"].shape[-1] == 6
