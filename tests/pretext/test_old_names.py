@@ -109,6 +109,9 @@ def names_of_configs():
         names[f"transfer/{stage}_voc256"] = "voc256"
     for protocol in PROTOCOLS.values():
         names[f"transfer/{protocol.stage.replace('-', '_')}_{protocol.id}"] = f"--protocol {protocol.id}"
+    names["transfer/linear_probe_goyal2019"] = (
+        "--protocol goyal2019_colorization or --protocol goyal2019_jigsaw"
+    )
     return names
 
 
@@ -132,7 +135,11 @@ def resolved(old):
     return load_stage_config(stage, None if words.startswith("no ") else words).config()
 
 
-@pytest.mark.parametrize("old", FIRST["sha256"])
+#: Protocols that were not as the papers' code: those of today are others.
+MENDED = ("transfer/linear_probe_asano2020", "transfer/linear_probe_goyal2019")
+
+
+@pytest.mark.parametrize("old", [old for old in FIRST["sha256"] if old not in MENDED])
 def test_todays_configs_have_the_hashes_of_the_first_ones(old):
     content = json.dumps(spelled_for_hash(resolved(old)), sort_keys=True)
     assert hashlib.sha256(content.encode()).hexdigest() == FIRST["sha256"][old]

@@ -3,6 +3,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from refusals import refused
+from scored import score
 
 from pretext.config import find_config
 from pretext.training.fields import Spec
@@ -14,6 +15,7 @@ from transfer.protocols.table import (
     load_stage_config,
     protocol_label,
 )
+from transfer.report.tables import collect_results
 from transfer.stage import STAGES
 
 
@@ -107,10 +109,10 @@ class TestFiles:
         return write
 
     def test_it_changes_the_protocol_that_it_names(self, file):
-        path = file('protocol = "goyal2019"\noptimizer = dict(lr=0.1)\n')
+        path = file('protocol = "rotnet2018"\noptimizer = dict(lr=0.1)\n')
         config = load_stage_config("linear-probe", file=path).config()
         assert departures(config) == {"optimizer.lr": (0.01, 0.1)}
-        assert protocol_label(config) == "goyal2019 changed"
+        assert protocol_label(config) == "rotnet2018 changed"
 
     def test_it_may_have_a_config_of_the_project_as_its_base(self, file):
         text = 'base = "transfer/linear_probe"\nprotocol = "mine"\nepochs = 9\n'
@@ -123,6 +125,12 @@ class TestFiles:
         settings = load_stage_config(stage)
         (tmp_path / "config.json").write_text(json.dumps(settings.config()))
         assert load_stage_config(stage, file=str(tmp_path / "config.json")) == settings
+
+    def test_a_recorded_config_of_a_protocol_that_is_no_more_is_told_with_those_to_take(self, tmp_path):
+        whole = PROTOCOLS["goyal2019_jigsaw"].settings.config() | {"protocol": "goyal2019"}
+        (tmp_path / "config.json").write_text(json.dumps(whole))
+        with refused(received="goyal2019", allowed="goyal2019_jigsaw"):
+            load_stage_config("linear-probe", file=str(tmp_path / "config.json"))
 
     def test_one_of_the_first_form_still_is(self, file):
         """Keys, milestones in equal parts and booleans of the configs before."""
@@ -138,7 +146,7 @@ class TestFiles:
         [("epoch = 3", "epoch", "epochs"), ("optimiser = dict()", "optimiser", "optimizer")],
     )
     def test_an_unknown_key_is_told_with_the_nearest(self, file, line, key, hint):
-        path = file(f'protocol = "goyal2019"\n{line}\n')
+        path = file(f'protocol = "rotnet2018"\n{line}\n')
         with refused(received=key) as info:
             load_stage_config("linear-probe", file=path)
         assert f"did you mean {hint}?" in info.value.allowed
@@ -167,14 +175,24 @@ class TestFiles:
 
 class TestErrors:
     def test_a_protocol_is_not_overridden(self):
-        with refused("protocol", received="protocol=goyal2019", allowed="choose it by --protocol ID"):
-            load_stage_config("linear-probe", overrides=["protocol=goyal2019"])
+        with refused("protocol", received="protocol=rotnet2018", allowed="choose it by --protocol ID"):
+            load_stage_config("linear-probe", overrides=["protocol=rotnet2018"])
 
     @pytest.mark.parametrize("name", ["goyal2020", "krahenbuhl2016"])
     def test_an_unknown_protocol_or_one_of_another_stage_is_told(self, name):
         of_stage = tuple(p.id for p in PROTOCOLS.values() if p.stage == "linear-probe")
         with refused("protocol", "linear-probe", received=name, allowed=of_stage):
             load_stage_config("linear-probe", protocol=name)
+
+    def test_an_id_that_is_no_more_is_told_with_those_to_take(self):
+        now = "goyal2019_colorization or goyal2019_jigsaw"
+        with refused("goyal2019", received="goyal2019", allowed=f"take {now}"):
+            load_stage_config("linear-probe", protocol="goyal2019")
+        with refused("goyal2019", received="goyal2019", allowed=f"take {now}"):
+            get_protocol("goyal2019")
+        # No other stage ever had it.
+        with refused("voc-svm", received="goyal2019", allowed=("goyal2019_svm",)):
+            load_stage_config("voc-svm", protocol="goyal2019")
 
     def test_protocols_are_told_by_their_ids(self):
         assert get_protocol("splitbrain2017") is PROTOCOLS["splitbrain2017"]
@@ -184,9 +202,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         "given",
         [
-            {"data": "imagenette128", "protocol": "goyal2019"},
+            {"data": "imagenette128", "protocol": "rotnet2018"},
             {"data": "imagenette128", "file": "linear_probe"},
-            {"file": "linear_probe", "protocol": "goyal2019"},
+            {"file": "linear_probe", "protocol": "rotnet2018"},
         ],
     )
     def test_settings_come_from_one_place(self, given):
@@ -210,6 +228,29 @@ class TestErrors:
         del config["batch_size"]
         with refused(received="one without batch_size"):
             kind.from_config(config)
+
+
+class TestMended:
+    """Protocols whose settings were not as the papers' code: scores of the earlier ones stay readable, apart."""
+
+    def test_scores_of_asano2020_from_other_first_weights_have_a_column_of_their_own(self):
+        config = load(PROTOCOLS["asano2020"]).config()
+        before = config | {"classifier_init": "xavier"}
+        assert departures(before) == {"classifier_init": ("xavier_uniform", "xavier")}
+        old, new = (score(protocol="asano2020", config=each) for each in (before, config))
+        results = collect_results([old, new])
+        assert len(results.columns) == len(results.benchmarks) == 2
+        assert {results.config_difference(b) for b in results.benchmarks} == {
+            "classifier_init=xavier",
+            "classifier_init=xavier_uniform",
+        }
+
+    def test_scores_of_goyal2019_are_of_no_protocol(self):
+        config = load(PROTOCOLS["goyal2019_jigsaw"]).config() | {"protocol": "goyal2019"}
+        assert departures(config) == {}
+        assert protocol_label(config) == "goyal2019"
+        results = collect_results([score(protocol="goyal2019", config=config)])
+        assert [column.metric for column in results.summary_columns()] == ["top1"]
 
 
 def test_the_command_lists_and_describes_them(capsys):
