@@ -14,6 +14,7 @@ from transfer.protocols.table import (
     get_protocol,
     load_stage_config,
     protocol_label,
+    sizes_note,
 )
 from transfer.report.tables import collect_results
 from transfer.stage import STAGES
@@ -251,6 +252,30 @@ class TestMended:
         assert protocol_label(config) == "goyal2019"
         results = collect_results([score(protocol="goyal2019", config=config)])
         assert [column.metric for column in results.summary_columns()] == ["top1"]
+
+
+class TestFeatures:
+    """How many numbers the classifiers see, where the windows of a protocol fix it."""
+
+    SIZES = PROTOCOLS["asano2020"].features
+
+    @pytest.mark.parametrize(
+        "id", ["goyal2019_colorization", "goyal2019_jigsaw", "deepcluster2018", "goyal2019_svm"]
+    )
+    def test_as_in_the_paper_nothing_is_said(self, id):
+        assert sizes_note(id, self.SIZES) is None
+        assert sizes_note(id, {"conv5": 9216, "pool5": 1}) is None
+
+    def test_what_differs_is_said_in_one_line(self):
+        note = sizes_note("asano2020", {**self.SIZES, "conv1": 6400, "conv4": 6400})
+        assert note is not None
+        assert note.startswith("asano2020: ")
+        assert note.endswith("conv1 6400, conv4 6400; there conv1 9600, conv4 9600")
+        assert "\n" not in note
+
+    @pytest.mark.parametrize("id", ["splitbrain2017", "rotnet2018", "fcn32s_zhang2016", "mine"])
+    def test_of_other_protocols_nothing_is_said(self, id):
+        assert sizes_note(id, {"conv1": 1}) is None
 
 
 def test_the_command_lists_and_describes_them(capsys):

@@ -53,6 +53,8 @@ _DEEPCLUSTER_WINDOWS = {
 GOYAL_WINDOWS = {
     "conv1": (19, 4, 0), "conv2": (12, 3, 0), "conv3": (9, 1, 0), "conv4": (9, 1, 0), "conv5": (8, 1, 0),
 }  # fmt: skip
+#: Numbers that these windows leave of the papers' AlexNet.
+PUBLISHED_FEATURES = Spec(conv1=9600, conv2=9216, conv3=9600, conv4=9600, conv5=9216)
 _GOYAL = (
     "Goyal et al., Scaling and Benchmarking Self-Supervised Visual Representation Learning, ICCV 2019; of"
     " facebookresearch/fair_self_supervision_benchmark"
@@ -67,7 +69,8 @@ def windows(pooling: str, by_layer: Mapping[str, Sequence[int]]) -> Spec:
 def _protocol(id: str, source: str, settings: ProbeSettings) -> Protocol:
     metric = "top1_best" if settings.epoch_rule == "best" else "top1"
     choices = frozenset({"data", "train_split", "test_split", "layers"})
-    return Protocol(id, "linear-probe", metric, source, replace(settings, protocol=id), choices)
+    features: Mapping[str, int] = PUBLISHED_FEATURES if "conv1" in settings.reduction else {}
+    return Protocol(id, "linear-probe", metric, source, replace(settings, protocol=id), choices, features)
 
 
 PROBES = (

@@ -127,6 +127,23 @@ def departures(config: Mapping[str, Any], processes: int = 1) -> dict[str, tuple
     }
 
 
+def sizes_note(protocol: str, sizes: Mapping[str, int]) -> str | None:
+    """Say which layers give another number of features than in the paper, and how many; None if there are none.
+
+    Args:
+        protocol: What a config names; of one of no paper nothing is said.
+        sizes: By layer, how many numbers its classifier sees.
+    """
+    known = PROTOCOLS[protocol].features if protocol in PROTOCOLS else {}
+    odd = [layer for layer, size in sizes.items() if known.get(layer, size) != size]
+    if not odd:
+        return None
+    ours, theirs = (", ".join(f"{layer} {each[layer]}" for layer in odd) for each in (sizes, known))
+    return (
+        f"{protocol}: the classifiers see other numbers of features than in the paper: {ours}; there {theirs}"
+    )
+
+
 def protocol_label(config: Mapping[str, Any], processes: int = 1) -> str:
     """Return the name that a run's scores are filed under.
 

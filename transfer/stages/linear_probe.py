@@ -25,11 +25,12 @@ from pretext.data.crops import VIEWS
 from pretext.data.sampling import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.precision import mixed_precision
-from pretext.progress import ProgressDisplay
+from pretext.progress import ProgressDisplay, say
 from transfer.data.folders import LabeledViews, read_splits
 from transfer.job import Job, Measurement
 from transfer.networks.reductions import REDUCTIONS
 from transfer.protocols.settings import ProbeSettings
+from transfer.protocols.table import sizes_note
 from transfer.scores.metrics import check_scores, topk_hits
 from transfer.scores.outcomes import Accuracy
 from transfer.training.finetuning import check_finite, optimizer_and_scheduler
@@ -184,6 +185,9 @@ def _probes(
             )
             for name, features in maps.items()
         }
+    note = sizes_note(settings.protocol, {name: p.classifier.in_features for name, p in probes.items()})
+    if note and rank_and_world_size()[0] == 0:
+        say(note)
     return data_parallel(Probes(probes), job.device)
 
 

@@ -12,6 +12,7 @@ from refusals import refused
 from torch.nn import functional as F
 
 from pretext.backbones.base import Layer
+from pretext.backbones.checkpoint import build as build_backbone
 from pretext.backbones.checkpoint import load_backbone
 from pretext.config import build
 from pretext.data.crops import VIEWS
@@ -246,6 +247,45 @@ def test_goyals_two_protocols_see_photos_as_the_authors_two_configs_do():
         torch.equal(view.flip(2), middle) for view, as_is in zip(seen, straight, strict=True) if not as_is
     )
     assert 35 <= sum(straight) <= 65
+
+
+@pytest.mark.parametrize(
+    ("id", "side", "arguments", "odd"),
+    [
+        ("goyal2019_colorization", 227, {}, None),
+        ("goyal2019_jigsaw", 227, {}, None),
+        ("deepcluster2018", 224, {"conv1_padding": 2}, None),
+        ("asano2020", 224, {"conv1_padding": 2}, None),
+        ("asano2020", 224, {}, None),
+        (
+            "goyal2019_colorization",
+            227,
+            {"conv1_padding": 2},
+            {"conv3": 13824, "conv4": 13824, "conv5": 12544},
+        ),
+        # torchvision's channels.
+        (
+            "asano2020",
+            224,
+            {"conv1_padding": 2, "channels": (64, 192, 384, 256, 256), "groups": 1},
+            {"conv1": 6400, "conv2": 6912, "conv4": 6400},
+        ),
+    ],
+)
+def test_windows_that_leave_other_sizes_than_the_papers_are_told(id, side, arguments, odd, tmp_path, capsys):
+    protocol = PROTOCOLS[id]
+    backbone = build_backbone("alexnet", arguments | {"geometry": "evaluation"}).eval()
+    job = Job(protocol.settings, "random:alexnet", tmp_path, 0, tmp_path, torch.device("cpu"))
+    stage._probes(backbone, tuple(CHANNELS), 2, side, job)
+    lines = capsys.readouterr().err.splitlines()
+    if odd is None:
+        assert lines == []
+        return
+    (line,) = lines
+    ours = ", ".join(f"{layer} {size}" for layer, size in odd.items())
+    theirs = ", ".join(f"{layer} {protocol.features[layer]}" for layer in odd)
+    assert line.startswith(f"{id}: ")
+    assert line.endswith(f"{ours}; there {theirs}")
 
 
 def test_split_brain_taps_eight_layers():
