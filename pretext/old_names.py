@@ -49,6 +49,7 @@ _SPELLINGS = (
     (r"(\w+)_alexnet_(toyworld|imagenette128)", r"\1 \2"),
     (r"(zhang2016_\w+)", r"\1"),
     (r"(?:linear_probe|voc_classification|voc_detection|voc_segmentation)_(imagenette128|voc256)", r"\1"),
+    (r"linear_probe_goyal2019", "--protocol goyal2019_colorization or --protocol goyal2019_jigsaw"),
     (
         r"(?:linear_probe|voc_classification|voc_svm|voc_detection|voc_segmentation)_([\w-]+)",
         r"--protocol \1",

@@ -111,6 +111,10 @@ def wrong_words():
         yield ("transfer", name, *of_file), ["made.safetensors", "conv9", "conv1"]
     yield ("transfer", "linear-probe", "conv1", "random:alexnet", "layers=conv2"), ["conv1", "layers=conv2"]
     yield ("transfer", "protocols", "gone"), ["gone", "splitbrain2017"]
+    yield (
+        ("transfer", "linear-probe", "conv5", "random:alexnet", "--protocol", "goyal2019"),
+        ["goyal2019_colorization", "goyal2019_jigsaw"],
+    )
     yield ("transfer", "compare", "gone"), ["gone", "methods_short"]
     yield ("transfer", "compare", "small", "--jobs", "0"), ["--jobs"]
     yield ("transfer", "compare", "small", "--work-dir", ""), ["--work-dir"]
@@ -135,7 +139,7 @@ def wrong_words_of_a_stage(name, before):
     yield (*known, "rest", "more"), ["rest", "more"]
     yield (*known, "protokol=1"), ["protokol", "protocol"]
     yield (*known, "workers=many"), ["workers", "many"]
-    yield (*known, "protocol=goyal2019"), ["protocol=goyal2019", "--protocol"]
+    yield (*known, "protocol=rotnet2018"), ["protocol=rotnet2018", "--protocol"]
     yield (*known, "--protocol", "gone"), ["gone", name]
     yield (*known, "--config", "gone.py"), ["gone.py", STAGES[name].config]
     yield (*known, "--data", "gone"), ["gone", "PRETEXT_DATA"]
@@ -203,7 +207,7 @@ def test_help_names_what_can_be_chosen(answers):
     train = answers["pretext", "train", "--help"]["out"]
     assert all(name in train for name in ("rotation", "zhang2016_vgg", "imagenette128"))
     probe = answers["transfer", "linear-probe", "--help"]["out"]
-    assert all(name in probe for name in ("LAYERS", "goyal2019", "imagenette128"))
+    assert all(name in probe for name in ("LAYERS", "goyal2019_jigsaw", "imagenette128"))
     assert "krahenbuhl2016" not in probe
 
 

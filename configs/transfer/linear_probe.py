@@ -14,7 +14,7 @@ view = dict(type="RandomCrop", size=96, resize=96, flip=True, min_scale=1.0)
 geometry = "evaluation"
 reduction = dict(type="TentResize")
 batch_norm = True
-# Rule of the standard deviation of the classifier's first weights: normal (classifier_std), fan_out or xavier.
+# Rule of the classifier's first weights: normal (of classifier_std), fan_out or xavier_uniform.
 classifier_init = "normal"
 classifier_std = 0.01
 

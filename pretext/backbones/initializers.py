@@ -43,7 +43,16 @@ def he_normal_(module: nn.Module, seed: int) -> None:
 
 def normal_(weight: torch.Tensor, *, std: float, seed: int, name: str) -> None:
     """Fill ``weight`` in place with N(0, std^2) drawn from (seed, name) alone."""
-    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
-    generator = torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))
     with torch.no_grad():
-        weight.normal_(0, std, generator=generator)
+        weight.normal_(0, std, generator=_stream(seed, name))
+
+
+def uniform_(weight: torch.Tensor, *, bound: float, seed: int, name: str) -> None:
+    """Fill ``weight`` in place with U(-bound, bound) drawn from (seed, name) alone."""
+    with torch.no_grad():
+        weight.uniform_(-bound, bound, generator=_stream(seed, name))
+
+
+def _stream(seed: int, name: str) -> torch.Generator:
+    digest = hashlib.sha256(f"{seed}/{name}".encode()).digest()
+    return torch.Generator().manual_seed(int.from_bytes(digest[:8], "little", signed=True))

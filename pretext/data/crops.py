@@ -14,6 +14,12 @@ from pretext.errors import InputError
 
 #: A photo is resized to so many pixels at the most: 100 MB in RGB.
 MAX_RESIZED = 1 << 25
+#: Principal components of ImageNet's colours, one per column, R, G and B per row, and their eigenvalues, for values of
+#: 0..1, as fb.resnet.torch and FAIR's benchmark have them.
+_COLOR_COMPONENTS = np.array(
+    [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+)
+_COLOR_EIGENVALUES = np.array([0.2175, 0.0188, 0.0045])
 
 
 @runtime_checkable
@@ -33,6 +39,42 @@ class View(Protocol):
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
         """Return a view (3, size, width) uint8 of an RGB photo; the width is the same for all photos."""
         ...
+
+
+@dataclass(frozen=True)
+class CentralCrop:
+    """Resize, crop the centre, shift the colours at random, mirror at random.
+
+    Attributes:
+        size: Side of the square crop in pixels.
+        resize: Length of the photo's shorter side before cropping, in pixels; at least ``size``.
+        flip: Whether to mirror every other photo, at random.
+        lighting: Standard deviation of three random factors, by which all pixels are shifted along the principal
+            components of ImageNet's colours, each times its eigenvalue (Krizhevsky et al., NIPS 2012, section 4.1, have
+            0.1); 0 for none. Shifted colours are rounded and kept within 0..255.
+    """
+
+    size: int
+    resize: int
+    flip: bool = True
+    lighting: float = 0.0
+
+    def __post_init__(self) -> None:
+        if not (0 < self.size <= self.resize and self.lighting >= 0):
+            raise InputError(
+                "CentralCrop cannot cut such crops",
+                received=f"size={self.size}, resize={self.resize}, lighting={self.lighting}",
+                allowed="0 < size <= resize and lighting from 0 up",
+            )
+
+    def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
+        """Return a view (3, size, size) uint8 of an RGB photo."""
+        view = center_crop(image, self.size, self.resize)
+        if self.lighting:
+            shift = 255 * _COLOR_COMPONENTS @ (rng.normal(0.0, self.lighting, 3) * _COLOR_EIGENVALUES)
+            shifted = view + torch.from_numpy(shift).view(3, 1, 1)
+            view = shifted.round().clamp(0, 255).to(torch.uint8)
+        return view.flip(2) if self.flip and rng.random() < 0.5 else view
 
 
 @dataclass(frozen=True)
@@ -219,6 +261,7 @@ class PairCrop:
 #: Every view by the name that configs and records have.
 VIEWS: Mapping[str, type[View]] = MappingProxyType(
     {
+        "CentralCrop": CentralCrop,
         "PairCrop": PairCrop,
         "RandomCrop": RandomCrop,
         "RandomResizedCrop": RandomResizedCrop,

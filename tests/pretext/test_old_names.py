@@ -119,6 +119,9 @@ def names_of_configs():
         names[f"transfer/{stage}_voc256"] = "voc256"
     for protocol in PROTOCOLS.values():
         names[f"transfer/{protocol.stage.replace('-', '_')}_{protocol.id}"] = f"--protocol {protocol.id}"
+    names["transfer/linear_probe_goyal2019"] = (
+        "--protocol goyal2019_colorization or --protocol goyal2019_jigsaw"
+    )
     return names
 
 
@@ -157,7 +160,11 @@ def digest(config):
     return hashlib.sha256(json.dumps(spelled_for_hash(config), sort_keys=True).encode()).hexdigest()
 
 
-@pytest.mark.parametrize("old", FIRST["sha256"])
+#: Protocols that were not as the papers' code: those of today are others.
+REPLACED = ("transfer/linear_probe_asano2020", "transfer/linear_probe_goyal2019")
+
+
+@pytest.mark.parametrize("old", [old for old in FIRST["sha256"] if old not in REPLACED])
 def test_todays_configs_have_the_hashes_of_the_first_ones(old):
     config = resolved(old)
     assert digest(before_mending(config)) == FIRST["sha256"][old]
@@ -166,7 +173,7 @@ def test_todays_configs_have_the_hashes_of_the_first_ones(old):
 
 
 def test_what_was_mended_is_in_the_configs_that_had_it():
-    mended = {old for old in FIRST["sha256"] if (config := resolved(old)) != before_mending(config)}
+    mended = {old for old in FIRST["sha256"] if old not in REPLACED and (config := resolved(old)) != before_mending(config)}
     assert mended == {
         *(f"transfer/linear_probe{end}" for end in ("", "_imagenette128", "_splitbrain2017")),
         *(f"transfer/voc_classification_{id}" for id in ("krahenbuhl2016", "deepcluster2018_fc6-8")),

@@ -3,6 +3,7 @@ from dataclasses import FrozenInstanceError, replace
 
 import pytest
 from refusals import refused
+from scored import score
 
 from pretext.config import find_config
 from pretext.training.fields import Spec
@@ -13,7 +14,9 @@ from transfer.protocols.table import (
     get_protocol,
     load_stage_config,
     protocol_label,
+    sizes_note,
 )
+from transfer.report.tables import collect_results
 from transfer.stage import STAGES
 
 
@@ -107,10 +110,10 @@ class TestFiles:
         return write
 
     def test_it_changes_the_protocol_that_it_names(self, file):
-        path = file('protocol = "goyal2019"\noptimizer = dict(lr=0.1)\n')
+        path = file('protocol = "rotnet2018"\noptimizer = dict(lr=0.1)\n')
         config = load_stage_config("linear-probe", file=path).config()
         assert departures(config) == {"optimizer.lr": (0.01, 0.1)}
-        assert protocol_label(config) == "goyal2019 changed"
+        assert protocol_label(config) == "rotnet2018 changed"
 
     def test_it_may_have_a_config_of_the_project_as_its_base(self, file):
         text = 'base = "transfer/linear_probe"\nprotocol = "mine"\nepochs = 9\n'
@@ -123,6 +126,12 @@ class TestFiles:
         settings = load_stage_config(stage)
         (tmp_path / "config.json").write_text(json.dumps(settings.config()))
         assert load_stage_config(stage, file=str(tmp_path / "config.json")) == settings
+
+    def test_a_recorded_config_of_a_protocol_that_is_no_more_is_told_with_those_to_take(self, tmp_path):
+        whole = PROTOCOLS["goyal2019_jigsaw"].settings.config() | {"protocol": "goyal2019"}
+        (tmp_path / "config.json").write_text(json.dumps(whole))
+        with refused(received="goyal2019", allowed="goyal2019_jigsaw"):
+            load_stage_config("linear-probe", file=str(tmp_path / "config.json"))
 
     def test_one_of_the_first_form_still_is(self, file):
         """Keys, milestones in equal parts and booleans of the configs before."""
@@ -138,7 +147,7 @@ class TestFiles:
         [("epoch = 3", "epoch", "epochs"), ("optimiser = dict()", "optimiser", "optimizer")],
     )
     def test_an_unknown_key_is_told_with_the_nearest(self, file, line, key, hint):
-        path = file(f'protocol = "goyal2019"\n{line}\n')
+        path = file(f'protocol = "rotnet2018"\n{line}\n')
         with refused(received=key) as info:
             load_stage_config("linear-probe", file=path)
         assert f"did you mean {hint}?" in info.value.allowed
@@ -167,14 +176,24 @@ class TestFiles:
 
 class TestErrors:
     def test_a_protocol_is_not_overridden(self):
-        with refused("protocol", received="protocol=goyal2019", allowed="choose it by --protocol ID"):
-            load_stage_config("linear-probe", overrides=["protocol=goyal2019"])
+        with refused("protocol", received="protocol=rotnet2018", allowed="choose it by --protocol ID"):
+            load_stage_config("linear-probe", overrides=["protocol=rotnet2018"])
 
     @pytest.mark.parametrize("name", ["goyal2020", "krahenbuhl2016"])
     def test_an_unknown_protocol_or_one_of_another_stage_is_told(self, name):
         of_stage = tuple(p.id for p in PROTOCOLS.values() if p.stage == "linear-probe")
         with refused("protocol", "linear-probe", received=name, allowed=of_stage):
             load_stage_config("linear-probe", protocol=name)
+
+    def test_an_id_that_is_no_more_is_told_with_those_to_take(self):
+        now = "goyal2019_colorization or goyal2019_jigsaw"
+        with refused("goyal2019", received="goyal2019", allowed=f"take {now}"):
+            load_stage_config("linear-probe", protocol="goyal2019")
+        with refused("goyal2019", received="goyal2019", allowed=f"take {now}"):
+            get_protocol("goyal2019")
+        # No other stage ever had it.
+        with refused("voc-svm", received="goyal2019", allowed=("goyal2019_svm",)):
+            load_stage_config("voc-svm", protocol="goyal2019")
 
     def test_protocols_are_told_by_their_ids(self):
         assert get_protocol("splitbrain2017") is PROTOCOLS["splitbrain2017"]
@@ -184,9 +203,9 @@ class TestErrors:
     @pytest.mark.parametrize(
         "given",
         [
-            {"data": "imagenette128", "protocol": "goyal2019"},
+            {"data": "imagenette128", "protocol": "rotnet2018"},
             {"data": "imagenette128", "file": "linear_probe"},
-            {"file": "linear_probe", "protocol": "goyal2019"},
+            {"file": "linear_probe", "protocol": "rotnet2018"},
         ],
     )
     def test_settings_come_from_one_place(self, given):
@@ -227,6 +246,53 @@ class TestErrors:
         del config["batch_size"]
         with refused(received="one without batch_size"):
             kind.from_config(config)
+
+
+class TestMended:
+    """Protocols whose settings were not as the papers' code: scores of the earlier ones stay readable, apart."""
+
+    def test_scores_of_asano2020_from_other_first_weights_have_a_column_of_their_own(self):
+        config = load(PROTOCOLS["asano2020"]).config()
+        before = config | {"classifier_init": "xavier"}
+        assert departures(before) == {"classifier_init": ("xavier_uniform", "xavier")}
+        old, new = (score(protocol="asano2020", config=each) for each in (before, config))
+        results = collect_results([old, new])
+        assert len(results.columns) == len(results.benchmarks) == 2
+        assert {results.config_difference(b) for b in results.benchmarks} == {
+            "classifier_init=xavier",
+            "classifier_init=xavier_uniform",
+        }
+
+    def test_scores_of_goyal2019_are_of_no_protocol(self):
+        config = load(PROTOCOLS["goyal2019_jigsaw"]).config() | {"protocol": "goyal2019"}
+        assert departures(config) == {}
+        assert protocol_label(config) == "goyal2019"
+        results = collect_results([score(protocol="goyal2019", config=config)])
+        assert [column.metric for column in results.summary_columns()] == ["top1"]
+
+
+class TestFeatures:
+    """How many numbers the classifiers see, where the windows of a protocol fix it."""
+
+    SIZES = PROTOCOLS["asano2020"].features
+
+    @pytest.mark.parametrize(
+        "id", ["goyal2019_colorization", "goyal2019_jigsaw", "deepcluster2018", "goyal2019_svm"]
+    )
+    def test_as_in_the_paper_nothing_is_said(self, id):
+        assert sizes_note(id, self.SIZES) is None
+        assert sizes_note(id, {"conv5": 9216, "pool5": 1}) is None
+
+    def test_what_differs_is_said_in_one_line(self):
+        note = sizes_note("asano2020", {**self.SIZES, "conv1": 6400, "conv4": 6400})
+        assert note is not None
+        assert note.startswith("asano2020: ")
+        assert note.endswith("conv1 6400, conv4 6400; there conv1 9600, conv4 9600")
+        assert "\n" not in note
+
+    @pytest.mark.parametrize("id", ["splitbrain2017", "rotnet2018", "fcn32s_zhang2016", "mine"])
+    def test_of_other_protocols_nothing_is_said(self, id):
+        assert sizes_note(id, {"conv1": 1}) is None
 
 
 def test_the_command_lists_and_describes_them(capsys):

@@ -16,7 +16,7 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from torchvision.transforms.functional import ten_crop
 
-from pretext.data.crops import RandomCrop, RandomResizedCrop, center_crop, resize_shorter_side, to_tensor
+from pretext.data.crops import View, center_crop, resize_shorter_side, to_tensor
 from pretext.data.decoding import PHOTO_SUFFIXES, UnreadablePhotoError, read_rgb
 from pretext.data.sampling import Draw, draw_rng
 from pretext.data.walking import is_hidden, tell_left_out, walk_files
@@ -198,9 +198,7 @@ class LabeledViews(Dataset[tuple[Tensor, int]]):
         crops: Crops of a photo at test: 1 (centre) or 10 (corners, centre, and all mirrored).
     """
 
-    def __init__(
-        self, photos: LabeledPhotos, view: RandomCrop | RandomResizedCrop, seed: int, crops: int = 1
-    ):
+    def __init__(self, photos: LabeledPhotos, view: View, seed: int, crops: int = 1):
         self.photos, self.view, self.seed, self.crops = photos, view, seed, crops
 
     def __len__(self) -> int:

@@ -10,6 +10,8 @@ from transfer.protocols.settings import ProbeSettings
 
 _CROP_227 = Spec(type="RandomCrop", size=227, resize=256, flip=True, min_scale=1.0)
 _CROP_224 = _CROP_227 | {"size": 224}
+#: As FAIR probes its jigsaw AlexNet: centred, with the colour noise of Krizhevsky et al.
+_CENTRE_227 = Spec(type="CentralCrop", size=227, resize=256, flip=True, lighting=0.1)
 
 #: What all linear probes of AlexNet share: 55, 27, 13, 13 and 13 positions, reduced to about 9,000 numbers;
 #: and Caffe's schedule, 140,000 steps of 256 photos.
@@ -51,6 +53,12 @@ _DEEPCLUSTER_WINDOWS = {
 GOYAL_WINDOWS = {
     "conv1": (19, 4, 0), "conv2": (12, 3, 0), "conv3": (9, 1, 0), "conv4": (9, 1, 0), "conv5": (8, 1, 0),
 }  # fmt: skip
+#: Numbers that these windows leave of the papers' AlexNet.
+PUBLISHED_FEATURES = Spec(conv1=9600, conv2=9216, conv3=9600, conv4=9600, conv5=9216)
+_GOYAL = (
+    "Goyal et al., Scaling and Benchmarking Self-Supervised Visual Representation Learning, ICCV 2019; of"
+    " facebookresearch/fair_self_supervision_benchmark"
+)
 
 
 def windows(pooling: str, by_layer: Mapping[str, Sequence[int]]) -> Spec:
@@ -61,7 +69,8 @@ def windows(pooling: str, by_layer: Mapping[str, Sequence[int]]) -> Spec:
 def _protocol(id: str, source: str, settings: ProbeSettings) -> Protocol:
     metric = "top1_best" if settings.epoch_rule == "best" else "top1"
     choices = frozenset({"data", "train_split", "test_split", "layers"})
-    return Protocol(id, "linear-probe", metric, source, replace(settings, protocol=id), choices)
+    features: Mapping[str, int] = PUBLISHED_FEATURES if "conv1" in settings.reduction else {}
+    return Protocol(id, "linear-probe", metric, source, replace(settings, protocol=id), choices, features)
 
 
 PROBES = (
@@ -84,10 +93,26 @@ PROBES = (
         ),
     ),
     _protocol(
-        "goyal2019",
-        "Goyal et al., Scaling and Benchmarking Self-Supervised Visual Representation Learning, ICCV 2019; the"
-        " AlexNet configs of facebookresearch/fair_self_supervision_benchmark",
-        replace(PROBE, reduction=windows("AveragePool", GOYAL_WINDOWS), optimizer=_NESTEROV),
+        "goyal2019_colorization",
+        f"{_GOYAL} alexnet_colorization_finetune_linear.yaml, by which model_builder.py decays nothing and doubles the"
+        " gradients of biases",
+        replace(
+            PROBE,
+            reduction=windows("AveragePool", GOYAL_WINDOWS),
+            optimizer=_NESTEROV | {"weight_decay": 0.0},
+            bias_lr_factor=2.0,
+        ),
+    ),
+    _protocol(
+        "goyal2019_jigsaw",
+        f"{_GOYAL} alexnet_jigsaw_finetune_linear.yaml, by which model_builder.py decays biases, too; windows of"
+        " caffenet_bvlc_supervised_finetune_linear.py, whose conv1 has the stride 4",
+        replace(
+            PROBE,
+            view=_CENTRE_227,
+            reduction=windows("AveragePool", GOYAL_WINDOWS),
+            decay_biases=True,
+        ),
     ),
     _protocol(
         "rotnet2018",
@@ -137,7 +162,7 @@ PROBES = (
             view=Spec(type="RandomResizedCrop", size=224, resize=256, flip=True),
             crops=10,
             reduction=windows("MaxPool", _DEEPCLUSTER_WINDOWS),
-            classifier_init="xavier",
+            classifier_init="xavier_uniform",
             steps=None,
             evaluations=None,
             epochs=36,

@@ -1,6 +1,7 @@
 """What one paper fixed about one stage."""
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any
 
 from transfer.protocols.settings import StageSettings
@@ -17,6 +18,7 @@ class Protocol:
         source: Where the numbers were read.
         settings: The stage's settings that follow the protocol.
         choices: Those of them that are the user's choice.
+        features: By layer, how many numbers the classifier sees of the paper's network, where windows fix it.
     """
 
     id: str
@@ -25,6 +27,7 @@ class Protocol:
     source: str
     settings: StageSettings
     choices: frozenset[str]
+    features: Mapping[str, int] = field(default_factory=dict)
 
     def fixed(self) -> dict[str, Any]:
         """Return what the paper fixed: keys of the stage's config and their values, as JSON can hold them."""

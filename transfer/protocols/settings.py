@@ -97,9 +97,9 @@ class ProbeSettings(TrainingSettings):
         crop_scores: What is averaged over crops: ``logits`` or ``probabilities``.
         reduction: A reduction of `transfer.networks.reductions.REDUCTIONS`, and its arguments.
         batch_norm: Whether to normalise each channel before the classifier.
-        classifier_init: Standard deviation of the classifier's first weights: ``normal``, ``fan_out`` or ``xavier``;
+        classifier_init: Rule of the classifier's first weights: ``normal``, ``fan_out`` or ``xavier_uniform``;
             see `transfer.stages.linear_probe.LayerProbe`.
-        classifier_std: That of ``normal``.
+        classifier_std: Standard deviation of ``normal``.
         evaluations: How often the test split is scored; None for after each epoch.
         epoch_rule: The score that counts: of the ``last`` or the ``best`` evaluation.
     """
@@ -119,7 +119,7 @@ class ProbeSettings(TrainingSettings):
         """Raise InputError where a value is out of range."""
         super().check()
         _check_view(self.view)
-        check_choice("classifier_init", self.classifier_init, ("normal", "fan_out", "xavier"))
+        check_choice("classifier_init", self.classifier_init, ("normal", "fan_out", "xavier_uniform"))
         check_at_least("classifier_std", self.classifier_std, 0.0)
         if self.evaluations is not None:
             check_at_least("evaluations", self.evaluations, 1)

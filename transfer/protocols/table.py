@@ -43,6 +43,7 @@ def load_stage_config(
     _check_words(data, overrides, protocol, file)
     name = stage.replace("-", "_")
     if protocol is not None:
+        _check_current(protocol, stage)
         check_choice(f"protocol of {stage}", protocol, [p.id for p in PROTOCOLS.values() if p.stage == stage])
         config = PROTOCOLS[protocol].settings.config()
     elif file is not None:
@@ -70,8 +71,20 @@ def _check_words(data: str | None, overrides: Sequence[str], protocol: str | Non
         )
 
 
+def _check_current(protocol: object, stage: str | None = None) -> None:
+    """Raise InputError if there was a protocol of this id, of this stage if one is given, and is no more."""
+    now = FORMER.get(str(protocol), ())
+    if any(stage in (None, PROTOCOLS[id].stage) for id in now):
+        raise InputError(
+            f"there is no protocol {protocol} any more",
+            received=protocol,
+            allowed=f"take {' or '.join(now)}",
+        )
+
+
 def _file_config(stage: str, name: str, file: str) -> dict[str, Any]:
     config = read_config(find_config("transfer", file))
+    _check_current(config.get("protocol"), stage)
     protocol = PROTOCOLS.get(config.get("protocol", ""))
     if protocol is not None and protocol.stage != stage:
         raise InputError(f"{file} is not a config of {stage}", received=f"a protocol of {protocol.stage}")
@@ -114,6 +127,23 @@ def departures(config: Mapping[str, Any], processes: int = 1) -> dict[str, tuple
     }
 
 
+def sizes_note(protocol: str, sizes: Mapping[str, int]) -> str | None:
+    """Say which layers give another number of features than in the paper, and how many; None if there are none.
+
+    Args:
+        protocol: What a config names; of one of no paper nothing is said.
+        sizes: By layer, how many numbers its classifier sees.
+    """
+    known = PROTOCOLS[protocol].features if protocol in PROTOCOLS else {}
+    odd = [layer for layer, size in sizes.items() if known.get(layer, size) != size]
+    if not odd:
+        return None
+    ours, theirs = (", ".join(f"{layer} {each[layer]}" for layer in odd) for each in (sizes, known))
+    return (
+        f"{protocol}: the classifiers see other numbers of features than in the paper: {ours}; there {theirs}"
+    )
+
+
 def protocol_label(config: Mapping[str, Any], processes: int = 1) -> str:
     """Return the name that a run's scores are filed under.
 
@@ -139,10 +169,15 @@ def _flat(settings: Mapping[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def get_protocol(name: str) -> Protocol:
     """Return the protocol of that id; InputError if there is none."""
+    _check_current(name)
     check_choice("protocol", name, PROTOCOLS)
     return PROTOCOLS[name]
 
 
+#: Ids that are no more, each with those to take in its place. Earlier scores keep them.
+FORMER: Mapping[str, tuple[str, ...]] = MappingProxyType(
+    {"goyal2019": ("goyal2019_colorization", "goyal2019_jigsaw")}  # it mixed the two
+)
 #: Every protocol by its id.
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
     {protocol.id: protocol for protocol in (*PROBES, *CLASSIFICATIONS, SVM, *DETECTIONS, *SEGMENTATIONS)}

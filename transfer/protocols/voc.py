@@ -5,7 +5,7 @@ from dataclasses import replace
 
 from pretext.training.fields import Spec
 from pretext.training.schedules import Poly, Step
-from transfer.protocols.linear_probe import GOYAL_WINDOWS, windows
+from transfer.protocols.linear_probe import GOYAL_WINDOWS, PUBLISHED_FEATURES, windows
 from transfer.protocols.protocol import Protocol
 from transfer.protocols.settings import (
     ClassificationSettings,
@@ -140,6 +140,7 @@ SVM = Protocol(
         workers=8,
     ),
     frozenset({"data", "layers"}),
+    PUBLISHED_FEATURES,
 )
 
 #: Fast R-CNN of AlexNet: 128 RoIs of two photos a step, the rate falls by 10 twice.

@@ -18,18 +18,19 @@ from torch.nn.parallel import DistributedDataParallel
 from torch.utils.data import DataLoader
 
 from pretext.backbones.base import Backbone, Layer
-from pretext.backbones.initializers import normal_
+from pretext.backbones.initializers import normal_, uniform_
 from pretext.checks import room_for
 from pretext.config import build
 from pretext.data.crops import VIEWS
 from pretext.data.sampling import EpochSampler
 from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.precision import mixed_precision
-from pretext.progress import ProgressDisplay
+from pretext.progress import ProgressDisplay, say
 from transfer.data.folders import LabeledViews, read_splits
 from transfer.job import Job, Measurement
 from transfer.networks.reductions import REDUCTIONS
 from transfer.protocols.settings import ProbeSettings
+from transfer.protocols.table import sizes_note
 from transfer.scores.metrics import check_scores, topk_hits
 from transfer.scores.outcomes import Accuracy
 from transfer.training.finetuning import check_finite, optimizer_and_scheduler
@@ -48,9 +49,11 @@ class LayerProbe(nn.Module):
         num_classes: Number of classes.
         reduction: How to reduce the map.
         batch_norm: Whether to normalise each channel, without affine parameters, before the classifier.
-        classifier_init: Standard deviation of the classifier's first weights: ``normal`` for ``classifier_std``,
-            ``fan_out`` for sqrt(2 / classes), as in RotNet's code, ``xavier`` for sqrt(2 / (features + classes)).
-        classifier_std: The standard deviation for ``normal``.
+        classifier_init: Rule of the classifier's first weights. ``normal``: their standard deviation is
+            ``classifier_std``. ``fan_out``: it is sqrt(2 / classes), as in RotNet's code. ``xavier_uniform``: they are
+            uniform up to sqrt(6 / (fan-in + fan-out)) (Glorot and Bengio 2010), where the fans are those of a
+            convolution over the whole map, channels x area and classes x area, as in Asano et al.'s code.
+        classifier_std: Standard deviation for ``normal``.
         seed: Seed of these weights, which also depend on the layer's name.
     """
 
@@ -69,13 +72,16 @@ class LayerProbe(nn.Module):
         super().__init__()
         self.layer, self.reduction = layer, reduction
         self.norm = nn.BatchNorm2d(layer.channels, affine=False) if batch_norm else nn.Identity()
-        self.classifier = nn.Linear(reduction(layer, torch.zeros(1, *shape)).numel(), num_classes)
-        stds = {
-            "normal": classifier_std,
-            "fan_out": math.sqrt(2 / num_classes),
-            "xavier": math.sqrt(2 / (self.classifier.in_features + num_classes)),
-        }
-        normal_(self.classifier.weight, std=stds[classifier_init], seed=seed, name=layer.name)
+        reduced = reduction(layer, torch.zeros(1, *shape))
+        self.classifier = nn.Linear(reduced.numel(), num_classes)
+        weight = self.classifier.weight
+        if classifier_init == "xavier_uniform":
+            fan_out = num_classes * reduced[0, 0].numel()
+            bound = math.sqrt(6 / (self.classifier.in_features + fan_out))
+            uniform_(weight, bound=bound, seed=seed, name=layer.name)
+        else:
+            std = {"normal": classifier_std, "fan_out": math.sqrt(2 / num_classes)}[classifier_init]
+            normal_(weight, std=std, seed=seed, name=layer.name)
         nn.init.zeros_(self.classifier.bias)
 
     def forward(self, features: Float[Tensor, "n c h w"]) -> Float[Tensor, "n classes"]:
@@ -166,22 +172,23 @@ def _probes(
     reduction = build(settings.reduction, REDUCTIONS)
     with room_for(backbone.architecture, f"view.size={side}"):
         maps = _features(backbone, blank, layers, settings)
-        probes = Probes(
-            {
-                name: LayerProbe(
-                    backbone.layer(name),
-                    features.shape[1:],
-                    num_classes,
-                    reduction=reduction,
-                    batch_norm=settings.batch_norm,
-                    classifier_init=settings.classifier_init,
-                    classifier_std=settings.classifier_std,
-                    seed=job.seed,
-                )
-                for name, features in maps.items()
-            }
-        )
-    return data_parallel(probes, job.device)
+        probes = {
+            name: LayerProbe(
+                backbone.layer(name),
+                features.shape[1:],
+                num_classes,
+                reduction=reduction,
+                batch_norm=settings.batch_norm,
+                classifier_init=settings.classifier_init,
+                classifier_std=settings.classifier_std,
+                seed=job.seed,
+            )
+            for name, features in maps.items()
+        }
+    note = sizes_note(settings.protocol, {name: p.classifier.in_features for name, p in probes.items()})
+    if note and rank_and_world_size()[0] == 0:
+        say(note)
+    return data_parallel(Probes(probes), job.device)
 
 
 def _loader(

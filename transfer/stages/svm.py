@@ -26,12 +26,13 @@ from pretext.data.crops import to_tensor
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.precision import mixed_precision
-from pretext.progress import LOG, ProgressDisplay
+from pretext.progress import LOG, ProgressDisplay, say
 from pretext.training.schedules import run_length
 from transfer.data.voc import VocPhoto, classification_labels, open_voc, read_image, split_fingerprint
 from transfer.job import Job, Measurement
 from transfer.networks.reductions import REDUCTIONS
 from transfer.protocols.settings import SvmSettings
+from transfer.protocols.table import sizes_note
 from transfer.stages.classification import precision_measurements
 from transfer.stages.linear_probe import Reduction, select_layers
 
@@ -225,5 +226,10 @@ def _check_size(backbone: Backbone, layers: Sequence[str], job: Job[SvmSettings]
     size, reduction = job.settings.size, build(job.settings.reduction, REDUCTIONS)
     blank = torch.zeros(1, 3, size, size, dtype=torch.uint8, device=job.device)
     with torch.no_grad(), room_for(backbone.architecture, f"size={size}"):
-        for name, maps in backbone(blank, layers).items():
-            reduction(backbone.layer(name), maps)
+        sizes = {
+            name: reduction(backbone.layer(name), maps).numel()
+            for name, maps in backbone(blank, layers).items()
+        }
+    note = sizes_note(job.settings.protocol, sizes)
+    if note:
+        say(note)

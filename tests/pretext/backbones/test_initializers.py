@@ -1,4 +1,5 @@
 import os
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -12,7 +13,7 @@ from pretext.backbones import alexnet
 from pretext.backbones.alexnet import AlexNet
 from pretext.backbones.colornet import ColorNet
 from pretext.backbones.data_dependent import initialize_from_data, rescale_between_layers
-from pretext.backbones.initializers import he_normal_
+from pretext.backbones.initializers import he_normal_, normal_, uniform_
 from pretext.backbones.surgery import absorb_batch_norm
 from pretext.backbones.vgg import VGG16
 from pretext.commands.initialize import initialize_backbone
@@ -194,3 +195,19 @@ def test_layers_under_spectral_norm_keep_its_norm_and_take_drawn_weights():
         largest = torch.linalg.matrix_norm(drawn.flatten(1), 2)
         torch.testing.assert_close(layer.weight, drawn / largest, atol=1e-4, rtol=1e-3)
         assert not layer.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("fill", "std"), [(partial(normal_, std=0.2), 0.2), (partial(uniform_, bound=0.3), 0.3 / 3**0.5)]
+)
+def test_weights_are_drawn_from_seed_and_name_alone(fill, std):
+    drawn = {}
+    for seed, name in ((0, "conv1"), (1, "conv1"), (0, "conv2"), (0, "conv1")):
+        weight = torch.empty(100, 100)
+        fill(weight, seed=seed, name=name)
+        assert weight.std().item() == pytest.approx(std, rel=0.02)
+        assert weight.mean().item() == pytest.approx(0.0, abs=0.05 * std)
+        if (seed, name) in drawn:
+            assert torch.equal(drawn[seed, name], weight)
+        drawn[seed, name] = weight
+    assert len({float(weight[0, 0]) for weight in drawn.values()}) == 3

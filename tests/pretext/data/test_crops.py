@@ -1,3 +1,5 @@
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -7,6 +9,7 @@ from refusals import refused
 from pretext.config import build
 from pretext.data.crops import (
     VIEWS,
+    CentralCrop,
     PairCrop,
     RandomCrop,
     RandomResizedCrop,
@@ -47,6 +50,34 @@ def test_scaled_crops_keep_the_aspect_ratio_and_the_range_of_scales():
 def test_the_central_crop_is_central():
     image = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8), (20, 1))[..., None].repeat(3, 2))
     assert center_crop(image, 10, 20)[0, 0].tolist() == list(range(15, 25))
+
+
+def test_central_crops_are_central_and_half_are_mirrored():
+    photo = noise(48, 40, 0)
+    middle = center_crop(photo, 24, 40)
+    crop = CentralCrop(size=24, resize=40)
+    straight = [torch.equal(crop(photo, np.random.default_rng(seed)), middle) for seed in range(100)]
+    assert 35 <= sum(straight) <= 65
+    assert torch.equal(crop(photo, np.random.default_rng(straight.index(False))).flip(2), middle)
+    assert torch.equal(replace(crop, flip=False)(photo, np.random.default_rng(0)), middle)
+
+
+def test_lighting_shifts_colours_as_the_authors_do():
+    """`lighting` of FAIR's data_transformation.py, one number at a time; its photos have values of 0..1."""
+    vectors = [[-0.5675, 0.7192, 0.4009], [-0.5808, -0.0045, -0.8140], [-0.5836, -0.6948, 0.4203]]
+    values = [0.2175, 0.0188, 0.0045]
+    photo = noise(16, 16, 0)
+    crop = CentralCrop(size=16, resize=16, flip=False, lighting=0.1)
+    for seed in range(10):
+        factors = np.random.default_rng(seed).normal(0.0, 0.1, 3)
+        expected = np.zeros((3, 16, 16))
+        for channel in range(3):
+            shift = 0.0
+            for number in range(3):
+                shift += vectors[channel][number] * factors[number] * values[number]
+            expected[channel] = np.asarray(photo)[:, :, channel] / 255 + shift
+        view = crop(photo, np.random.default_rng(seed)).numpy() / 255
+        assert np.abs(view - np.clip(expected, 0, 1)).max() <= 0.5 / 255 + 1e-9
 
 
 def ramp(width=120, height=80):
@@ -223,6 +254,8 @@ def test_pictures_are_resized_first():
     [
         (RandomCrop, {"size": 64, "resize": 32}, "0 < size <= resize"),
         (RandomCrop, {"size": 32, "resize": 32, "min_scale": 0.0}, "0 < min_scale <= 1"),
+        (CentralCrop, {"size": 40, "resize": 32}, "0 < size <= resize"),
+        (CentralCrop, {"size": 32, "resize": 32, "lighting": -0.1}, "lighting from 0 up"),
         (PairCrop, {"size": 40, "resize": 32}, "0 < size <= resize"),
         (RandomWindowCrop, {"size": 32, "resize": 30}, "0 < size <= resize"),
         (RandomWindowCrop, {"size": 32, "resize": 32, "scale": (2.0, 0.5)}, "from the least to the greatest"),

@@ -12,8 +12,10 @@ from refusals import refused
 from torch.nn import functional as F
 
 from pretext.backbones.base import Layer
+from pretext.backbones.checkpoint import build as build_backbone
 from pretext.backbones.checkpoint import load_backbone
 from pretext.config import build
+from pretext.data.crops import VIEWS
 from pretext.errors import TrainingDivergedError
 from transfer.job import Job
 from transfer.networks.reductions import (
@@ -148,15 +150,143 @@ def test_every_protocol_runs_shortened_and_says_so(protocol, folders, tmp_path, 
     assert {len(m.outcomes) for m in measured} == {10}
 
 
-@pytest.mark.parametrize(
-    ("rule", "std"), [("fan_out", (2 / 40) ** 0.5), ("xavier", (2 / 9256) ** 0.5), ("normal", 0.05)]
-)
+@pytest.mark.parametrize(("rule", "std"), [("fan_out", (2 / 40) ** 0.5), ("normal", 0.05)])
 def test_a_classifiers_first_weights_follow_their_rule(rule, std):
     probe = LayerProbe(
         Layer("conv5", 256, 16), (256, 13, 13), 40,
         reduction=TentResize(), batch_norm=True, classifier_init=rule, classifier_std=0.05, seed=0,
     )  # fmt: skip
     assert probe.classifier.weight.std().item() == pytest.approx(std, rel=0.01)
+
+
+# eval_linear_probes.py of yukimasano/linear-probes, lines 49 to 50: xavier_uniform_(gain=1) of a Conv2d from the C
+# channels of the reduced map to the classes, whose kernel is the whole map of k x k. PyTorch counts the area in both
+# fans, so the weights are uniform up to sqrt(6 / (C k k + classes k k)).
+ASANO_SIDES = {"conv1": (55, 10), "conv2": (27, 6), "conv3": (13, 5), "conv4": (13, 5), "conv5": (13, 6)}
+
+
+@pytest.mark.parametrize("name", ASANO_SIDES)
+def test_asanos_first_weights_are_those_of_a_convolution_over_the_whole_map(name):
+    settings, (side, kernel) = PROTOCOLS["asano2020"].settings, ASANO_SIDES[name]
+    probe = LayerProbe(
+        Layer(name, CHANNELS[name], 1), (CHANNELS[name], side, side), 1000,
+        reduction=build(settings.reduction, REDUCTIONS), batch_norm=True,
+        classifier_init=settings.classifier_init, classifier_std=settings.classifier_std, seed=0,
+    )  # fmt: skip
+    fan_in = fan_out = 0
+    for _ in range(kernel):
+        for _ in range(kernel):
+            fan_in, fan_out = fan_in + CHANNELS[name], fan_out + 1000
+    bound = (6 / (fan_in + fan_out)) ** 0.5
+    assert bound == pytest.approx({10: 0.0073990, 6: 0.0115194, 5: 0.0131686}[kernel], rel=1e-5)
+    weight = probe.classifier.weight
+    assert weight.shape == (1000, fan_in)
+    assert weight.abs().max().item() == pytest.approx(bound, rel=1e-4)
+    assert weight.std().item() == pytest.approx(bound / 3**0.5, rel=1e-3)
+    assert weight.mean().item() == pytest.approx(0.0, abs=1e-3 * bound)
+    assert not probe.classifier.bias.any()
+
+
+@pytest.mark.parametrize(
+    ("id", "no_bias_decay", "nesterov"),
+    [("goyal2019_colorization", True, True), ("goyal2019_jigsaw", False, False)],
+)
+def test_goyals_steps_are_those_of_the_authors_builder(id, no_bias_decay, nesterov):
+    """add_parameter_update_ops of FAIR's model_builder.py, one number at a time.
+
+    With NO_BIAS_DECAY only gradients of biases are changed: weights get no decay, whatever WEIGHT_DECAY says.
+    """
+    settings = PROTOCOLS[id].settings
+    probe = layer_probe("conv5", 13).double()
+    optimizer, schedule = optimizer_and_scheduler(probe, settings, steps=140_000)
+    linear = probe.classifier
+    # Far from zero, so that decay would be seen.
+    with torch.no_grad():
+        linear.weight.fill_(3.0)
+        linear.bias.fill_(-2.0)
+    values = {"fc_c5_w": 3.0, "fc_c5_b": -2.0}
+    velocities = dict.fromkeys(values, 0.0)
+    for step in range(5):
+        gradients = {"fc_c5_w": 0.1 * step - 0.2, "fc_c5_b": 0.3 - 0.1 * step}
+        for name, gradient in gradients.items():
+            if not no_bias_decay:
+                gradient += 0.0005 * values[name]
+            elif name.endswith("_b"):
+                gradient *= 2.0
+            before = velocities[name]
+            velocities[name] = 0.9 * before + 0.01 * gradient
+            values[name] -= (1.9 * velocities[name] - 0.9 * before) if nesterov else velocities[name]
+        linear.weight.grad = torch.full_like(linear.weight, gradients["fc_c5_w"])
+        linear.bias.grad = torch.full_like(linear.bias, gradients["fc_c5_b"])
+        optimizer.step()
+        schedule.step()
+        assert linear.weight[0, 0].item() == pytest.approx(values["fc_c5_w"], rel=1e-12)
+        assert linear.bias[0].item() == pytest.approx(values["fc_c5_b"], rel=1e-12)
+
+
+@pytest.mark.parametrize("id", ["goyal2019_colorization", "goyal2019_jigsaw"])
+def test_goyals_rates_fall_where_the_authors_do(id):
+    settings = PROTOCOLS[id].settings
+    rates = [settings.schedule.factor(step, 140_000) * 0.01 for step in (39_999, 40_000, 80_000, 120_000)]
+    assert rates == pytest.approx([1e-2, 1e-3, 1e-4, 1e-5])
+
+
+def test_goyals_two_protocols_see_photos_as_the_authors_two_configs_do():
+    random_crops, centred = (
+        build(PROTOCOLS[f"goyal2019_{kind}"].settings.view, VIEWS) for kind in ("colorization", "jigsaw")
+    )
+    # Red is the column, green is the row.
+    columns, rows = np.meshgrid(np.arange(256), np.arange(256))
+    photo = Image.fromarray(np.stack([columns, rows, 0 * rows], axis=2).astype(np.uint8))
+    seen = [random_crops(photo, np.random.default_rng(seed)) for seed in range(100)]
+    assert len({(int(view[0].min()), int(view[1].min())) for view in seen}) > 80
+    plain = replace(centred, lighting=0.0)
+    middle = torch.from_numpy(np.asarray(photo)[14:241, 14:241].copy()).permute(2, 0, 1)
+    seen = [plain(photo, np.random.default_rng(seed)) for seed in range(100)]
+    straight = [torch.equal(view, middle) for view in seen]
+    assert all(
+        torch.equal(view.flip(2), middle) for view, as_is in zip(seen, straight, strict=True) if not as_is
+    )
+    assert 35 <= sum(straight) <= 65
+
+
+@pytest.mark.parametrize(
+    ("id", "side", "arguments", "odd"),
+    [
+        ("goyal2019_colorization", 227, {}, None),
+        ("goyal2019_jigsaw", 227, {}, None),
+        ("deepcluster2018", 224, {"conv1_padding": 2}, None),
+        ("asano2020", 224, {"conv1_padding": 2}, None),
+        ("asano2020", 224, {}, None),
+        (
+            "goyal2019_colorization",
+            227,
+            {"conv1_padding": 2},
+            {"conv3": 13824, "conv4": 13824, "conv5": 12544},
+        ),
+        # torchvision's channels.
+        (
+            "asano2020",
+            224,
+            {"conv1_padding": 2, "channels": (64, 192, 384, 256, 256), "groups": 1},
+            {"conv1": 6400, "conv2": 6912, "conv4": 6400},
+        ),
+    ],
+)
+def test_windows_that_leave_other_sizes_than_the_papers_are_told(id, side, arguments, odd, tmp_path, capsys):
+    protocol = PROTOCOLS[id]
+    backbone = build_backbone("alexnet", arguments | {"geometry": "evaluation"}).eval()
+    job = Job(protocol.settings, "random:alexnet", tmp_path, 0, tmp_path, torch.device("cpu"))
+    stage._probes(backbone, tuple(CHANNELS), 2, side, job)
+    lines = capsys.readouterr().err.splitlines()
+    if odd is None:
+        assert lines == []
+        return
+    (line,) = lines
+    ours = ", ".join(f"{layer} {size}" for layer, size in odd.items())
+    theirs = ", ".join(f"{layer} {protocol.features[layer]}" for layer in odd)
+    assert line.startswith(f"{id}: ")
+    assert line.endswith(f"{ours}; there {theirs}")
 
 
 def test_split_brain_taps_eight_layers():
@@ -236,7 +366,7 @@ def test_ten_crops_are_scored_by_their_mean_probability_or_logit(probe, monkeypa
         (
             ["classifier_init=zeros"],
             ["classifier_init"],
-            {"received": "zeros", "allowed": ("normal", "fan_out", "xavier")},
+            {"received": "zeros", "allowed": ("normal", "fan_out", "xavier_uniform")},
         ),
         (
             ["reduction.type=MaxPool"],

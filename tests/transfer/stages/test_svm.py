@@ -48,9 +48,11 @@ def test_the_settings_for_real_photos_run(job):
     assert {m.setting for m in voc_svm(job("layers=conv1", on="voc256"))} == {"conv1"}
 
 
-def test_the_published_protocol_runs(job):
+def test_the_published_protocol_runs_and_tells_a_narrower_backbone(job, capsys):
     measured = voc_svm(job("layers=conv1,conv5", "costs=(0.1, 1.0)", protocol="goyal2019_svm"))
     assert [m.setting for m in measured] == [*["conv1"] * 3, *["conv5"] * 3]
+    told = "conv1 1600, conv5 1152; there conv1 9600, conv5 9216"
+    assert [line for line in capsys.readouterr().err.splitlines() if line.endswith(told)]
 
 
 def test_scores_are_those_of_one_machine_of_the_chosen_cost(samples):
