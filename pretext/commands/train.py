@@ -7,6 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from pretext.backbones.header import read_header
 from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides, take_data
 from pretext.config import DEFAULT_DATA, config_names, default_data, find_config, load_config, read_config
 from pretext.data.places import data_path, ensure_toyworld
@@ -41,6 +42,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     config = load_config("pretext", method, data_set, overrides)
     data = ensure_toyworld(options.data or config["data"])
     data_path(data)
+    start = _start(config)
     exit_code = spawn_processes("pretext", arguments)
     if exit_code is not None:
         sys.exit(exit_code)
@@ -48,18 +50,29 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from pretext.training.engine import pretrain
 
     suffix = f"-seed{options.seed}" if options.seed else ""
-    work_dir = options.work_dir or WORK_DIRS / f"{_run_name(method, data_set, config)}{suffix}"
+    work_dir = options.work_dir or WORK_DIRS / f"{_run_name(method, data_set, config, start)}{suffix}"
     backbone = pretrain(config, work_dir=work_dir, seed=options.seed, data=data, fresh=options.fresh)
     if os.environ.get("RANK", "0") == "0":
         write_whole(LAST_BACKBONE, f"{backbone.absolute()}\n")
     print(backbone)
 
 
-def _run_name(method: str, data_set: str | None, config: Mapping[str, Any]) -> str:
-    """The folder of a run: method, architecture and data set, as in ``rotation_alexnet_toyworld``."""
+def _run_name(method: str, data_set: str | None, config: Mapping[str, Any], start: tuple[str, ...]) -> str:
+    """The folder of a run: method, architecture, data set and start, as in ``colorization_alexnet_toyworld_kmeans``.
+
+    Runs that start from random filters are called without it.
+    """
     data_set = data_set or default_data(read_config(find_config("pretext", method)))
     parts = [Path(method).stem]
     if data_set is not None:
         architecture = config["backbone"]["architecture"]
         parts += [*([] if architecture in parts[0] else [architecture]), Path(data_set).stem]
-    return "_".join(parts)
+    return "_".join([*parts, *start])
+
+
+def _start(config: Mapping[str, Any]) -> tuple[str, ...]:
+    """What the folder of a run says of its start; raise InputError if a backbone file to start from cannot be read."""
+    init = str(config.get("init", "he"))
+    if init.endswith(".safetensors"):
+        return (f"from-{read_header(Path(init))['sha256'][:8]}",)
+    return () if init == "he" else (init,)
