@@ -7,6 +7,7 @@ from types import MappingProxyType
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -80,17 +81,30 @@ def initialize_from_data(
             allowed="give photos that differ",
         )
     rng = np.random.default_rng(seed)
-    for name, layer in initialized_layers(backbone).items():
-        inputs = _inputs(backbone, name, layer, photos)
-        conv = layer.conv if isinstance(layer, ConvBlock) else layer
-        with torch.no_grad():
-            if isinstance(conv, nn.Conv2d):
-                seen = halves.get(name)
-                sections = [conv.in_channels // conv.groups] * conv.groups
-                parts = sections if seen is None else [seen, conv.in_channels - seen]
-                conv.weight.copy_(_weight(conv, inputs[::2], parts, kind, rng, name))
-            _normalise_channels(layer, inputs[1::2], name)
-        done(name)
+    # On one thread: sums depend on how many add them up, and so do the clusters.
+    with threadpool_limits(1):
+        for name, layer in initialized_layers(backbone).items():
+            _initialize_layer(backbone, name, layer, photos, kind, rng, halves.get(name))
+            done(name)
+
+
+def _initialize_layer(
+    backbone: Backbone,
+    name: str,
+    layer: nn.Module,
+    photos: Tensor,
+    kind: str,
+    rng: np.random.Generator,
+    seen: int | None,
+) -> None:
+    inputs = _inputs(backbone, name, layer, photos)
+    conv = layer.conv if isinstance(layer, ConvBlock) else layer
+    with torch.no_grad():
+        if isinstance(conv, nn.Conv2d):
+            sections = [conv.in_channels // conv.groups] * conv.groups
+            parts = sections if seen is None else [seen, conv.in_channels - seen]
+            conv.weight.copy_(_weight(conv, inputs[::2], parts, kind, rng, name))
+        _normalise_channels(layer, inputs[1::2], name)
 
 
 def initialized_layers(backbone: Backbone) -> dict[str, nn.Module]:
@@ -173,14 +187,17 @@ def _filters(
     from sklearn.decomposition import PCA
 
     state = int(rng.integers(2**31))
-    pca = PCA(wanted, random_state=state).fit(patches.cpu().numpy())
-    if kind == "pca":
-        return torch.from_numpy(pca.components_).float()
-    # Components that hardly vary are noise, which whitening would amplify.
-    kept = pca.explained_variance_ > MIN_VARIANCE * pca.explained_variance_[0]
-    whitening = pca.components_[kept] / np.sqrt(pca.explained_variance_[kept])[:, None]
-    white = (patches.cpu().numpy() - pca.mean_) @ whitening.T
-    clusters = MiniBatchKMeans(count, random_state=state, n_init=1).fit(white)
+    # Again, because what was just imported has threads of its own; where cores are shared, k-means by two of them takes
+    # ten times as long as by one.
+    with threadpool_limits(1):
+        pca = PCA(wanted, random_state=state).fit(patches.cpu().numpy())
+        if kind == "pca":
+            return torch.from_numpy(pca.components_).float()
+        # Components that hardly vary are noise, which whitening would amplify.
+        kept = pca.explained_variance_ > MIN_VARIANCE * pca.explained_variance_[0]
+        whitening = pca.components_[kept] / np.sqrt(pca.explained_variance_[kept])[:, None]
+        white = (patches.cpu().numpy() - pca.mean_) @ whitening.T
+        clusters = MiniBatchKMeans(count, random_state=state, n_init=1).fit(white)
     return torch.from_numpy(clusters.cluster_centers_ @ whitening).float()
 
 

@@ -1,4 +1,6 @@
 import os
+import subprocess
+import sys
 from pathlib import Path
 
 import numpy as np
@@ -219,3 +221,29 @@ def test_layers_under_spectral_norm_keep_its_norm_and_take_drawn_weights():
         largest = torch.linalg.matrix_norm(drawn.flatten(1), 2)
         torch.testing.assert_close(layer.weight, drawn / largest, atol=1e-4, rtol=1e-3)
         assert not layer.bias.any()
+
+
+@pytest.mark.slow
+def test_kmeans_filters_are_the_same_on_one_thread_and_on_two():
+    script = (
+        "import sys, torch; torch.set_num_threads(int(sys.argv[1]))\n"
+        "from test_initializers import AlexNet, initialize_from_data, natural, weights_sha256\n"
+        "backbone = AlexNet(channels=(48, 64, 64, 64, 64))\n"
+        "initialize_from_data(backbone, natural(32, 0), 'kmeans')\n"
+        "print(weights_sha256(backbone))"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", script, threads],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": threads,
+                "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)]),
+            },
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(hashes) == 1
