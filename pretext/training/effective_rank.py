@@ -16,10 +16,11 @@ INTERVAL, PHOTOS = 100, 32
 
 
 def effective_rank(features: Float[Tensor, "n c h w"]) -> float:
-    """Return the effective rank of features: "The effective rank" (Roy and Vetterli, EUSIPCO 2007, definition 1).
+    """Return the effective rank of the features' covariance: "The effective rank" (Roy and Vetterli, EUSIPCO 2007).
 
-    It is exp(H), where H is the entropy of the singular values divided by their sum, in nats. The matrix has a row for
-    each position and a column for each channel, less its mean. So k directions of equal variance have the rank k.
+    It is exp(H), where H is the entropy, in nats, of the matrix's singular values divided by their sum. Those of a
+    covariance are the variances of the principal components; each position is a sample, each channel a variable. So k
+    directions of equal variance have the rank k.
 
     Returns:
         From 1 to c; 0 if no channel varies; NaN if a feature is not finite.
@@ -28,9 +29,7 @@ def effective_rank(features: Float[Tensor, "n c h w"]) -> float:
     rows = rows - rows.mean(0)
     if not bool(torch.isfinite(rows).all()):
         return math.nan
-    # The squares of the singular values.
-    variances = torch.linalg.eigvalsh(rows.T @ rows)
-    values = variances.clamp(min=0).sqrt()
+    values = torch.linalg.eigvalsh(rows.T @ rows).clamp(min=0)
     if not float(values.sum()) > 0:
         return 0.0
     return float(torch.special.entr(values / values.sum()).sum().exp())

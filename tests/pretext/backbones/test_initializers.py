@@ -227,7 +227,8 @@ def test_layers_under_spectral_norm_keep_its_norm_and_take_drawn_weights():
 def test_kmeans_filters_are_the_same_on_one_thread_and_on_two():
     script = (
         "import sys, torch; torch.set_num_threads(int(sys.argv[1]))\n"
-        "from test_initializers import AlexNet, initialize_from_data, natural, weights_sha256\n"
+        "from pretext.backbones.checkpoint import weights_sha256\n"
+        "from test_initializers import AlexNet, initialize_from_data, natural\n"
         "backbone = AlexNet(channels=(48, 64, 64, 64, 64))\n"
         "initialize_from_data(backbone, natural(32, 0), 'kmeans')\n"
         "print(weights_sha256(backbone))"

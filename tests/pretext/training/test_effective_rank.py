@@ -26,18 +26,19 @@ def test_equal_directions_count_as_so_many(count):
     assert effective_rank(maps([2.0] * count)) == pytest.approx(count, rel=1e-4)
 
 
-def test_unequal_directions_count_as_the_entropy_of_their_deviations_says():
-    # Deviations of 3 to 1: exp of the entropy of 3/4 and 1/4.
+def test_unequal_directions_count_as_the_entropy_of_their_variances_says():
+    # Variances of 3 to 1: exp of the entropy of 3/4 and 1/4.
+    deviations = [math.sqrt(3), 1.0]
     expected = math.exp(-0.75 * math.log(0.75) - 0.25 * math.log(0.25))
-    assert effective_rank(maps([3.0, 1.0])) == pytest.approx(expected, rel=1e-4)
-    assert effective_rank(maps([3.0, 1.0]).float()) == pytest.approx(expected, rel=1e-3)
+    assert effective_rank(maps(deviations)) == pytest.approx(expected, rel=1e-4)
+    assert effective_rank(maps(deviations).float()) == pytest.approx(expected, rel=1e-3)
 
 
-def test_it_is_that_of_the_singular_values():
+def test_it_is_that_of_the_singular_values_of_the_covariance():
     features = torch.randn(2, 5, 7, 3, generator=torch.Generator().manual_seed(0)).relu()
     rows = [features[n, :, y, x] for n in range(2) for y in range(7) for x in range(3)]
     matrix = torch.stack(rows) - torch.stack(rows).mean(0)
-    shares = torch.linalg.svdvals(matrix.double())
+    shares = torch.linalg.svdvals(torch.cov(matrix.double().T))
     shares /= shares.sum()
     expected = math.exp(-sum(float(p) * math.log(p) for p in shares))
     assert effective_rank(features) == pytest.approx(expected, rel=1e-6)
