@@ -1,8 +1,8 @@
 """What older files say: classes by their modules (``torch.optim.SGD``), and settings by other names and in other forms.
 
-Today's say ``SGD``, ``mixed_precision`` and ``max_grad_norm``, and give milestones in shares of the run. Older ones are
-read by `renamed`. Hashes that they hold are still those of new ones: `spelled_for_hash` gives the spelling that they
-were taken over.
+Today's say ``SGD``, ``mixed_precision`` and ``max_grad_norm``, give milestones in shares of the run, and say what
+pretraining starts from (``init``). Older ones are read by `renamed`. Hashes that they hold are still those of new ones:
+`spelled_for_hash` gives the spelling that they were taken over.
 """
 
 import math
@@ -59,6 +59,8 @@ _SPELLINGS = (
         "no --config: it is the default",
     ),
 )
+#: What pretraining started from while configs did not say it.
+FIRST_INIT = "he"
 _ADDRESSES = {name: address for address, name in NAMES.items()}
 #: Keys by which a config is known: of which stage it is, or of pretraining.
 _KEYS: Mapping[str, frozenset[str]] = {
@@ -131,6 +133,8 @@ def _new_form(config: dict[str, Any]) -> dict[str, Any]:
         # What is not an old schedule stays as it is, for who reads the config to refuse.
         with suppress(ArithmeticError, AttributeError, LookupError, TypeError, ValueError):
             config["schedule"] = _new_schedule(schedule, config.get("steps"))
+    if _KEYS["pretraining"] <= config.keys():
+        config.setdefault("init", FIRST_INIT)
     return config
 
 
@@ -171,6 +175,8 @@ def _old_form(config: dict[str, Any]) -> dict[str, Any]:
     if kind is None:
         return config
     if kind == "pretraining":
+        if config.get("init") == FIRST_INIT:
+            del config["init"]
         limit = config["max_grad_norm"]
         config = _with_key(config, "mixed_precision", "amp", config["mixed_precision"])
         config = _with_key(

@@ -10,7 +10,7 @@ from pretext.training.runner import latest_checkpoint
 #: Overrides for runs in processes of their own.
 SMALL_WORDS = (
     "view.size=64", "view.resize=64", "held_out=2", "batch_size=4", "epochs=None", "workers=1", "checkpoint_interval=3",
-    "mixed_precision=None",
+    "mixed_precision=None", "init=he",
 )  # fmt: skip
 
 

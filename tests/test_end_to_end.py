@@ -35,7 +35,7 @@ def own_folder(tmp_path, monkeypatch):
 
 
 def train(*words):
-    return pretext_main(["train", *SMALL, *words])
+    return pretext_main(["train", *SMALL, "init=he", *words])
 
 
 def test_from_photos_to_a_table(toyworld, capsys):
@@ -72,6 +72,23 @@ def test_from_photos_to_a_table(toyworld, capsys):
     assert transfer_main(["report", "method=random"]) == 0
     assert "colorization" not in Path("work_dirs/report_method-random/report.md").read_text()
     assert "colorization" in Path("work_dirs/report/report.md").read_text()
+
+
+def test_the_folder_of_a_run_says_what_it_started_from(photo_folder, capsys):
+    words = ["train", *SMALL, "view.size=32", "view.resize=32", "--data", str(photo_folder)]
+    first = "work_dirs/colorization_alexnet_toyworld_gaussian"
+    for init, folder in (
+        ("gaussian", first),
+        ("he", "work_dirs/colorization_alexnet_toyworld"),
+        (f"{first}/backbone.safetensors", None),
+    ):
+        assert pretext_main([*words, f"init={init}"]) == 0
+        backbone = Path(capsys.readouterr().out.strip().splitlines()[-1])
+        if folder is None:
+            sha256 = load_backbone(f"{first}/backbone.safetensors").sha256
+            folder = f"work_dirs/colorization_alexnet_toyworld_from-{sha256[:8]}"
+        assert str(backbone.parent) == folder
+        assert backbone.is_file()
 
 
 def test_the_last_backbone_is_the_last_one_pretrained_wherever_it_lies(toyworld, photo_folder, capsys):
@@ -231,6 +248,8 @@ def test_bad_photos_end_in_exit_code_two(make, names, tmp_path, photo_folder, ca
             ["pretext/rotation_alexnet_toyworld", "write rotation toyworld"],
         ),
         (["--data", "gone"], ["gone"]),
+        (["init=kmean"], ["init", "kmean", "kmeans"]),
+        (["init=gone.safetensors"], ["gone.safetensors"]),
         (["method.prior=gone.json"], ["gone.json"]),
     ],
 )

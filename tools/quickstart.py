@@ -37,13 +37,13 @@ def main() -> None:
     toyworld = ROOT / "toyworld"
     render_toyworld(toyworld, sizes=ToyworldSizes.scaled(SCALE))
     config = load_config("pretext", "colorization", "toyworld", SMALL)
-    colorization = pretrain(config, work_dir=ROOT / "colorization", data=str(toyworld / "unlabeled"))
+    colorization = pretrain(config, work_dir=ROOT / "colorization_kmeans", data=str(toyworld / "unlabeled"))
     seeds = [int(seed) for seed in os.environ.get("SEEDS", "0 1 2").split()]
     # One pass for all stages: every seed for the probe, the first for the others, which train longer.
     runs = [("linear-probe", seed) for seed in seeds] + [(stage, seeds[0]) for stage in list(STAGES)[1:]]
     for stage, seed in runs:
         data = toyworld / ("labeled" if stage == "linear-probe" else "VOCdevkit")
-        for name, backbone in (("colorization", colorization), ("random", "random:alexnet")):
+        for name, backbone in (("colorization_kmeans", colorization), ("random", "random:alexnet")):
             done = ROOT / "done" / f"{stage}-{name}-seed{seed}"
             if done.is_file():
                 continue

@@ -145,11 +145,13 @@ def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[Path]
 def recipe_id(loaded: LoadedBackbone) -> str:
     """SHA-256 of how a backbone came about but for its seed.
 
-    That is: its architecture, method, config, number of processes, photos and steps.
+    That is: its architecture, method, config, what it started from, number of processes, photos and steps.
     """
     provenance = loaded.provenance
     arguments = {k: v for k, v in loaded.backbone.arguments.items() if k != "geometry"}
     config = {k: v for k, v in provenance.config.items() if k not in PLACE_KEYS}
+    if provenance.init_sha256:
+        config["init"] = provenance.init_sha256
     made = [provenance.method, config, provenance.data_fingerprint, provenance.step, provenance.processes]
     recipe = json.dumps(spelled_for_hash([loaded.backbone.architecture, arguments, *made]), sort_keys=True)
     return hashlib.sha256(recipe.encode()).hexdigest()

@@ -23,5 +23,7 @@ backbones = {
         )
     },
 }
+# All methods start alike, from random filters.
+backbones["colorization"]["overrides"] = ["init=he"]
 stages = {"linear-probe": dict(stage="linear-probe", on="imagenette128")}
 seeds = (0, 1, 2)

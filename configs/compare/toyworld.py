@@ -22,6 +22,8 @@ backbones = {
     # The decoder doubles its map four times, to the photo's size.
     "inpainting": dict(train="inpainting", on="toyworld", overrides=[*_short, "method.map_size=4"]),
 }
+# All methods start alike, from random filters.
+backbones["colorization"].update(overrides=[*_short, "init=he"])
 # The last epoch is the one that counts.
 stages = {"linear-probe": dict(stage="linear-probe", overrides=[*_small, "evaluations=1"])}
 seeds = (0,)

@@ -5,6 +5,7 @@ A config of a method has this as its base; ``configs/data`` says on what it is t
 
 name = None  # what tables call the backbone; None: the method's own name
 data = None  # where the photos are: configs/data/<data>.py, or --data
+init = "he"  # what the filters start from: he, gaussian, kmeans, or a backbone file
 view = dict(type="RandomCrop", size=128, resize=128, flip=True, min_scale=1.0)
 held_out = 8
 

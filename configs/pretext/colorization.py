@@ -2,6 +2,7 @@
 
 base = "_alexnet"
 
+init = "kmeans"  # section 3.1
 method = dict(
     type="colorization",
     loss="rebalanced",

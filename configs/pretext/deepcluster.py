@@ -11,6 +11,7 @@ method = dict(
     components=256,
     head_size=3,
     head_hidden=512,
+    sampling="clusters",
 )
 # Section 4.1: crops of random sizes and shapes.
 view = dict(type="RandomResizedCrop", size=128, resize=128)

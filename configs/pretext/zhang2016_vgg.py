@@ -6,6 +6,7 @@ tenth of it from 225,000 steps on.
 
 name = None  # what tables call the backbone; None: the method's own name
 data = "imagenet/train"
+init = "kmeans"  # section 3.1
 view = dict(type="RandomCrop", size=176, resize=256, flip=True, min_scale=1.0)
 held_out = 8
 

@@ -41,6 +41,7 @@ class Provenance:
         processes: Number of processes that shared the run; the config's batch size is per process.
         data: Name of the photos it was trained on; None if there were none.
         data_fingerprint: SHA-256 of their listing.
+        init_sha256: Hash of the backbone file that training started from; None if it started from none.
         config: The resolved config.
         versions: Versions of the packages, and the git commit, that wrote the weights.
     """
@@ -51,6 +52,7 @@ class Provenance:
     processes: int = 1
     data: str | None = None
     data_fingerprint: str | None = None
+    init_sha256: str | None = None
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str | None] = field(default_factory=dict)
 

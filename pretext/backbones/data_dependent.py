@@ -1,10 +1,13 @@
 """Filters fitted to photos, and layers scaled to change at one rate (Kraehenbuehl et al., ICLR 2016)."""
 
 import math
+from collections.abc import Callable, Mapping, Sequence
+from types import MappingProxyType
 
 import numpy as np
 import torch
 from jaxtyping import Float, UInt8
+from threadpoolctl import threadpool_limits
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -37,7 +40,12 @@ CHANNEL_MEAN = 0.1
 
 
 def initialize_from_data(
-    backbone: Backbone, photos: UInt8[Tensor, "n 3 h w"], kind: str = "kmeans", seed: int = 0
+    backbone: Backbone,
+    photos: UInt8[Tensor, "n 3 h w"],
+    kind: str = "kmeans",
+    seed: int = 0,
+    halves: Mapping[str, int] = MappingProxyType({}),
+    done: Callable[[str], None] = lambda name: None,
 ) -> None:
     """Make every filter from patches of photos, and give every channel unit variance on them.
 
@@ -45,29 +53,25 @@ def initialize_from_data(
     layer by layer from the photo upwards. ``kmeans`` makes each filter the centre of a cluster of whitened patches of
     its layer's input (Coates and Ng, 2012), ``pca`` one of their principal components, ``gaussian`` random. Every
     channel then has variance 1 and mean 0.1 over all positions before the ReLU: through its weights and bias, or
-    through the statistics of its batch norm, whose scale and shift are reset. Every other photo gives patches, and the
-    variance is measured on the rest, since it is larger on the photos that gave the patches.
+    through the statistics of its batch norm, whose scale and shift are reset. A batch norm behind a ReLU gets the
+    statistics of its input. Every other photo gives patches, and the variance is measured on the rest, since it is
+    larger on the photos that gave the patches.
 
     Args:
-        backbone: Changed in place; its convolutions must be followed by the norm and then the ReLU.
+        backbone: Changed in place. A transposed convolution keeps the filters that it has, which are only scaled.
         photos: Two or more photos with values 0..255; a hundred are enough.
         kind: ``gaussian``, ``pca`` or ``kmeans``.
         seed: Seed of the patches, the clusters and the random filters.
+        halves: For a network of two halves: by the name of each layer that must not mix them, how many input channels
+            the first half of its filters sees. The second half sees the others. What leads across becomes zero.
+        done: Called with the name of each layer that is finished.
 
     Raises:
-        InputError: The kind or the architecture is not supported; there are too few photos for the number of filters;
-            or the photos do not vary.
+        InputError: The kind is unknown; there are too few photos for the number of filters; or the photos do not vary.
 
     Differences from the paper: patches are whitened within their first 256 principal components.
     """
     check_choice("data-dependent initialisation", kind, DATA_KINDS)
-    blocks = {name: block for name, block in backbone.named_children() if isinstance(block, ConvBlock)}
-    if not blocks:
-        raise InputError(
-            "cannot initialise this architecture from data: its norm follows the ReLU",
-            received=backbone.architecture,
-            allowed=("alexnet", "vgg16"),
-        )
     check_at_least("number of photos", len(photos), 2)
     spread = float(backbone.prepare(photos).std())
     if not spread > 1e-6:
@@ -77,41 +81,86 @@ def initialize_from_data(
             allowed="give photos that differ",
         )
     rng = np.random.default_rng(seed)
-    for name, block in blocks.items():
-        inputs = _inputs(backbone, name, block, photos)
-        conv = block.conv
-        count = conv.out_channels // conv.groups
-        parts = []
-        for patches in _patches(conv, inputs[::2], PATCHES_PER_FILTER * count, rng):
-            parts.append(_filters(patches, count, kind, rng, name))
-        with torch.no_grad():
-            conv.weight.copy_(torch.cat(parts).view_as(conv.weight))
-            _normalise_channels(block, inputs[1::2], name)
+    # On one thread: sums depend on how many add them up, and so do the clusters.
+    with threadpool_limits(1):
+        for name, layer in initialized_layers(backbone).items():
+            _initialize_layer(backbone, name, layer, photos, kind, rng, halves.get(name))
+            done(name)
 
 
-def _inputs(backbone: Backbone, name: str, block: ConvBlock, photos: Tensor) -> Tensor:
+def _initialize_layer(
+    backbone: Backbone,
+    name: str,
+    layer: nn.Module,
+    photos: Tensor,
+    kind: str,
+    rng: np.random.Generator,
+    seen: int | None,
+) -> None:
+    inputs = _inputs(backbone, name, layer, photos)
+    conv = layer.conv if isinstance(layer, ConvBlock) else layer
+    with torch.no_grad():
+        if isinstance(conv, nn.Conv2d):
+            sections = [conv.in_channels // conv.groups] * conv.groups
+            parts = sections if seen is None else [seen, conv.in_channels - seen]
+            conv.weight.copy_(_weight(conv, inputs[::2], parts, kind, rng, name))
+        _normalise_channels(layer, inputs[1::2], name)
+
+
+def initialized_layers(backbone: Backbone) -> dict[str, nn.Module]:
+    """Return what `initialize_from_data` initialises, by name, from the photo upwards.
+
+    It is each convolution, with the batch norm between it and its ReLU if there is one, and each other batch norm.
+    """
+    layers: dict[str, nn.Module] = {}
+    for name, module in backbone.named_modules():
+        if name.rpartition(".")[0] in layers:
+            continue
+        if isinstance(module, (ConvBlock, nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)):
+            layers[name] = module
+    return layers
+
+
+def _inputs(backbone: Backbone, name: str, layer: nn.Module, photos: Tensor) -> Tensor:
     """Return the input of the layer of that name, (N, C, H, W)."""
     seen: list[Tensor] = []
-    handle = block.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
+    handle = layer.register_forward_pre_hook(lambda module, args: seen.append(args[0]))
     training = backbone.training
     with torch.no_grad():
-        backbone.eval()(photos, [name])
+        backbone.eval()(photos, [name.partition(".")[0]])
     backbone.train(training)
     handle.remove()
     return seen[0]
 
 
-def _patches(
-    conv: nn.Conv2d, inputs: Tensor, count: int, rng: np.random.Generator
-) -> list[Float[Tensor, "m d"]]:
-    """Draw patches that the convolution sees, at random positions, for each of its groups."""
+def _weight(
+    conv: nn.Conv2d, inputs: Tensor, parts: Sequence[int], kind: str, rng: np.random.Generator, name: str
+) -> Float[Tensor, "out in_of_group kh kw"]:
+    """Return new filters; those of each part are made from its own input channels, so many as ``parts`` says."""
+    taps = math.prod(conv.kernel_size)
+    count = conv.out_channels // len(parts)
+    patches = _patches(conv, inputs, max(PATCHES_PER_FILTER * count, COMPONENTS), rng)
+    filters, first = [], 0
+    for channels, part in zip(
+        parts, torch.split(patches, [taps * number for number in parts], dim=1), strict=True
+    ):
+        found = _filters(part, count, kind, rng, name)
+        if conv.groups == 1:
+            found = F.pad(found, (taps * first, taps * (conv.in_channels - first - channels)))
+        filters.append(found)
+        first += channels
+    return torch.cat(filters).view_as(conv.weight)
+
+
+def _patches(conv: nn.Conv2d, inputs: Tensor, count: int, rng: np.random.Generator) -> Float[Tensor, "m d"]:
+    """Draw patches that the convolution sees, at random positions."""
     each = math.ceil(count / len(inputs))
     drawn = []
     for photo in inputs:
         columns = F.unfold(photo[None], conv.kernel_size, conv.dilation, conv.padding, conv.stride)[0]  # type: ignore[arg-type]
         chosen = rng.choice(columns.shape[1], min(each, columns.shape[1]), replace=False)
         drawn.append(columns[:, torch.from_numpy(chosen)].T)
-    return list(torch.cat(drawn).chunk(conv.groups, dim=1))
+    return torch.cat(drawn)
 
 
 def _filters(
@@ -138,19 +187,26 @@ def _filters(
     from sklearn.decomposition import PCA
 
     state = int(rng.integers(2**31))
-    pca = PCA(wanted, random_state=state).fit(patches.cpu().numpy())
-    if kind == "pca":
-        return torch.from_numpy(pca.components_).float()
-    # Components that hardly vary are noise, which whitening would amplify.
-    kept = pca.explained_variance_ > MIN_VARIANCE * pca.explained_variance_[0]
-    whitening = pca.components_[kept] / np.sqrt(pca.explained_variance_[kept])[:, None]
-    white = (patches.cpu().numpy() - pca.mean_) @ whitening.T
-    clusters = MiniBatchKMeans(count, random_state=state, n_init=1).fit(white)
+    # Again, because what was just imported has threads of its own; where cores are shared, k-means by two of them takes
+    # ten times as long as by one.
+    with threadpool_limits(1):
+        pca = PCA(wanted, random_state=state).fit(patches.cpu().numpy())
+        if kind == "pca":
+            return torch.from_numpy(pca.components_).float()
+        # Components that hardly vary are noise, which whitening would amplify.
+        kept = pca.explained_variance_ > MIN_VARIANCE * pca.explained_variance_[0]
+        whitening = pca.components_[kept] / np.sqrt(pca.explained_variance_[kept])[:, None]
+        white = (patches.cpu().numpy() - pca.mean_) @ whitening.T
+        clusters = MiniBatchKMeans(count, random_state=state, n_init=1).fit(white)
     return torch.from_numpy(clusters.cluster_centers_ @ whitening).float()
 
 
-def _normalise_channels(block: ConvBlock, inputs: Tensor, name: str) -> None:
-    conv, norm = block.conv, block.norm
+def _normalise_channels(layer: nn.Module, inputs: Tensor, name: str) -> None:
+    if isinstance(layer, nn.BatchNorm2d):
+        _set_statistics(layer, *torch.std_mean(inputs, dim=(0, 2, 3)))
+        return
+    conv = layer.conv if isinstance(layer, ConvBlock) else layer
+    assert isinstance(conv, (nn.Conv2d, nn.ConvTranspose2d))
     if conv.bias is not None:
         conv.bias.zero_()
     std, mean = torch.std_mean(conv(inputs), dim=(0, 2, 3))
@@ -161,17 +217,25 @@ def _normalise_channels(block: ConvBlock, inputs: Tensor, name: str) -> None:
             allowed="give photos that differ",
         )
     if conv.bias is not None:
-        conv.weight.div_(std.view(-1, 1, 1, 1))
+        # The filters of a transposed convolution are in the second dimension.
+        shape = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
+        conv.weight.div_(std.view(shape))
         conv.bias.copy_(CHANNEL_MEAN - mean / std)
         return
+    norm = layer.norm
     assert isinstance(norm, nn.BatchNorm2d)
+    _set_statistics(norm, std, mean)
+    if norm.affine:
+        norm.bias.fill_(CHANNEL_MEAN)
+
+
+def _set_statistics(norm: nn.BatchNorm2d, std: Tensor, mean: Tensor) -> None:
+    """Reset a batch norm, and give it the statistics of its input."""
     norm.reset_parameters()
     assert norm.running_mean is not None
     assert norm.running_var is not None
-    norm.running_var.copy_(std.square() - norm.eps)
+    norm.running_var.copy_((std.square() - norm.eps).clamp(min=0))
     norm.running_mean.copy_(mean)
-    if norm.affine:
-        norm.bias.fill_(CHANNEL_MEAN)
 
 
 def rescale_between_layers(

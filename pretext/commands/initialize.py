@@ -60,7 +60,7 @@ def initialize_backbone(
     Args:
         kind: ``gaussian``, ``pca`` or ``kmeans``.
         photos: Any photos; unreadable ones are skipped.
-        name: ``alexnet`` or ``vgg16``; ``:INPUT_SPACE`` chooses another input space (``alexnet:rgb``).
+        name: An architecture; ``:INPUT_SPACE`` chooses another input space (``alexnet:rgb``).
         size: Side of the photos' central crops, in pixels.
         count: How many photos are used, spread over all.
         seed: Seed of the patches, the clusters and the random filters.

@@ -6,6 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+from pretext.backbones.header import read_header
 from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides, take_data
 from pretext.config import DEFAULT_DATA, config_names, default_data, find_config, load_config, read_config
 from pretext.data.places import data_path, ensure_toyworld
@@ -43,6 +44,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     settings = PretrainingSettings.from_config(config)
     data = ensure_toyworld(options.data or settings.data)
     data_path(data)
+    start = _start(settings.init)
     exit_code = spawn_processes("pretext", arguments)
     if exit_code is not None:
         sys.exit(exit_code)
@@ -50,7 +52,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from pretext.training.engine import pretrain
 
     suffix = f"-seed{options.seed}" if options.seed else ""
-    name = _run_name(method, data_set, settings, options.data)
+    name = _run_name(method, data_set, settings, options.data, start)
     work_dir = options.work_dir or WORK_DIRS / f"{name}{suffix}"
     backbone = pretrain(config, work_dir=work_dir, seed=options.seed, data=data, fresh=options.fresh)
     if os.environ.get("RANK", "0") == "0":
@@ -61,10 +63,16 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     print(backbone)
 
 
-def _run_name(method: str, data_set: str | None, settings: PretrainingSettings, place: str | None) -> str:
-    """Name the folder of a run by method, architecture and data.
+def _run_name(
+    method: str,
+    data_set: str | None,
+    settings: PretrainingSettings,
+    place: str | None,
+    start: tuple[str, ...],
+) -> str:
+    """Name the folder of a run by method, architecture, data, and start if that is not He's filters.
 
-    That is ``rotation_alexnet_toyworld``, or with ``--data my/photos`` ``rotation_alexnet_my-photos``.
+    That is ``colorization_alexnet_toyworld_kmeans``, or with ``--data my/photos`` ``rotation_alexnet_my-photos``.
     """
     data_set = data_set or default_data(read_config(find_config("pretext", method)))
     parts = [Path(method).stem]
@@ -75,4 +83,11 @@ def _run_name(method: str, data_set: str | None, settings: PretrainingSettings, 
         parts.append(file_name("-".join(Path(place).absolute().parts[-2:])))
     elif data_set is not None:
         parts.append(Path(data_set).stem)
-    return "_".join(parts)
+    return "_".join([*parts, *start])
+
+
+def _start(init: str) -> tuple[str, ...]:
+    """What the folder of a run says of its start; raise InputError if a backbone file to start from cannot be read."""
+    if init.endswith(".safetensors"):
+        return (f"from-{read_header(Path(init))['sha256'][:8]}",)
+    return () if init == "he" else (init,)

@@ -5,6 +5,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import ClassVar, Literal, NamedTuple
 
+import numpy as np
 import torch
 from jaxtyping import Int, UInt8
 from mmengine.model import BaseModel
@@ -49,6 +50,11 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
     #: Learning rates relative to the config's, by the beginning of the parameters' names: a second player is stepped as
     #: if by an optimiser of its own.
     rate_factors: Mapping[str, float] = MappingProxyType({})
+    #: For a network of two halves: by the name of each layer that must not mix them, how many input channels belong to
+    #: the first; see `pretext.backbones.data_dependent.initialize_from_data`.
+    halves: Mapping[str, int] = MappingProxyType({})
+    #: Whether `choose` says which photos an epoch shows. If not, it shows each photo once.
+    chooses_photos: bool = False
 
     def __init__(self, backbone: Backbone):
         super().__init__()
@@ -71,6 +77,21 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
             The parameters that were set anew, if any; the optimiser drops its state of them.
         """
         return None
+
+    def choose(self, photos: Int[np.ndarray, " n"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+        """Return the photos of an epoch in the order in which they are shown; called after `begin_epoch`.
+
+        A run that resumes in mid-epoch asks again, and so does each process: the answer must follow from the arguments
+        and from buffers. A photo that comes twice is cropped anew. Only called if ``chooses_photos``.
+
+        Args:
+            photos: Numbers of all training photos, ascending.
+            rng: The random numbers of the epoch.
+
+        Returns:
+            As many of these numbers, perhaps with repetitions.
+        """
+        raise NotImplementedError
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"

@@ -6,7 +6,7 @@ to predict each photo's cluster.
 
 from collections.abc import Iterable
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -16,9 +16,10 @@ from torch import distributed as dist
 from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
-from pretext.checks import check_at_least
+from pretext.checks import check_at_least, check_choice
 from pretext.data.photos import Photos
 from pretext.distributed import rank_and_world_size
+from pretext.errors import InputError
 from pretext.methods.base import Method, Scalars
 from pretext.methods.parts.heads import MapHead, accuracy
 from pretext.methods.parts.patches import normalize_each
@@ -38,15 +39,15 @@ class DeepCluster(Method):
 
     The features are those of central crops. Each crop's channels get the same mean and deviation, so that clusters do
     not follow brightness. Features are pooled, reduced to their principal components, whitened and normalised (section
-    4.1). An empty cluster takes a part of another one (section 3.3). Each photo's loss is divided by the size of its
-    cluster, so that all clusters count equally; the paper draws photos uniformly over clusters, and calls the two
-    equivalent. Classifier and its optimiser state are new in each epoch; the authors' code gives the classifier a new
-    optimiser each time.
+    4.1). An empty cluster takes a part of another one (section 3.3). The photos of an epoch are drawn uniformly over
+    clusters, so that all clusters are shown equally often: one of few photos shows them several times, in other crops.
+    Classifier and its optimiser state are new in each epoch; the authors' code gives the classifier a new optimiser
+    each time.
 
     Clusters are numbered so that as many photos as possible keep their number from one epoch to the next. The share of
     photos that do not is logged as ``reassigned`` (1 in the first epoch), the number of clusters as ``clusters``.
-    Labels, weights of the clusters and this share are buffers, so that a run can resume in mid-epoch. With several
-    processes the first one clusters, and the others take its labels and classifier. Held-out photos have no label.
+    Labels and both scalars are buffers, so that a run can resume in mid-epoch. With several processes the first one
+    clusters, and the others take its labels and classifier. Held-out photos have no label.
 
     Args:
         backbone: The network to pretrain. Its input space decides what photos are clustered by: the paper's Sobel
@@ -58,15 +59,16 @@ class DeepCluster(Method):
         components: Most principal components that are clustered.
         head_size: Side, in positions, that the layer's map is pooled to for the head.
         head_hidden: Length of the head's hidden layer.
+        sampling: ``clusters`` draws the photos of an epoch uniformly over clusters, as the paper; ``photos`` shows each
+            photo once.
 
     Raises:
         InputError: The backbone has no such layer, or a number is out of range.
 
     Differences from the paper: no Sobel filters. The features are those of conv5 after its ReLU, instead of fc7 before
-    it, and the head is one hidden layer of 512 without dropout instead of fc6 and fc7 of 4,096. Clusters are weighted
-    instead of sampled. k-means is scikit-learn's mini-batch k-means; empty clusters are filled after its last
-    iteration, not during them. The method suits some ten thousand photos: one process clusters while the others wait,
-    for half an hour at most.
+    it, and the head is one hidden layer of 512 without dropout instead of fc6 and fc7 of 4,096. k-means is
+    scikit-learn's mini-batch k-means; empty clusters are filled after its last iteration, not during them. The method
+    suits some ten thousand photos: one process clusters while the others wait, for half an hour at most.
     """
 
     name = "deepcluster"
@@ -81,24 +83,28 @@ class DeepCluster(Method):
         components: int = 256,
         head_size: int = 3,
         head_hidden: int = 512,
+        sampling: str = "clusters",
     ):
         super().__init__(backbone)
         check_at_least("clusters", clusters, 2)
         check_at_least("feature_size", feature_size, 1)
         check_at_least("components", components, 1)
         check_at_least("head_hidden", head_hidden, 1)
+        check_choice("sampling", sampling, ("clusters", "photos"))
         self.layer = backbone.layer(layer)
         self.clusters = clusters
         self.feature_size = feature_size
         self.components = components
+        self.chooses_photos = sampling == "clusters"
         self.head = MapHead(self.layer.channels, head_hidden, size=head_size, hidden=0)
         self.classifier = nn.Linear(head_hidden, clusters)
         self.register_buffer("labels", torch.empty(0, dtype=torch.long))
-        self.register_buffer("cluster_weights", torch.zeros(clusters))
+        self.register_buffer("found", torch.tensor(0.0))
         self.register_buffer("reassigned", torch.tensor(1.0))
         self.labels: Tensor
-        self.cluster_weights: Tensor
+        self.found: Tensor
         self.reassigned: Tensor
+        self.register_load_state_dict_pre_hook(_refuse_weighted)
 
     def setup(self, photos: Photos, folder: Path) -> None:
         """Make room for one label per photo."""
@@ -115,8 +121,13 @@ class DeepCluster(Method):
             if processes > 1:
                 for found in (self.labels, self.reassigned, self.classifier.weight, self.classifier.bias):
                     dist.broadcast(found.detach(), 0)
-            self.cluster_weights.copy_(equal_weights(self.labels, self.clusters))
+            self.found.copy_((torch.bincount(self.labels[self.labels != NONE]) > 0).sum())
         return list(self.classifier.parameters())
+
+    def choose(self, photos: Int[np.ndarray, " n"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+        """Draw the photos of an epoch uniformly over clusters."""
+        chosen: Int[np.ndarray, " n"] = photos[uniform_over_clusters(self.labels.cpu().numpy()[photos], rng)]
+        return chosen
 
     def _cluster(self, batches: Iterable[dict[str, Tensor]]) -> None:
         # Drawn first, because reading the photos draws random numbers too.
@@ -149,18 +160,18 @@ class DeepCluster(Method):
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"
     ) -> Scalars:
-        """Return the cross-entropy, in which all clusters count equally; the accuracy; and how the clusters changed."""
+        """Return the cross-entropy, the accuracy, and how the clusters changed."""
         features = self.backbone.features(image, self.layer.name)
         logits = self.classifier(self.head(features).relu()).float()
         labels = self.labels[index]
         # A photo that could not be read when photos were clustered has no label and adds no loss.
         losses = F.cross_entropy(logits, labels, ignore_index=NONE, reduction="none")
         return Scalars(
-            {"loss_cluster": (losses * self.cluster_weights[labels]).mean()},
+            {"loss_cluster": losses.mean()},
             {
                 "accuracy": accuracy(logits, labels),
                 "reassigned": self.reassigned,
-                "clusters": (self.cluster_weights > 0).sum().float(),
+                "clusters": self.found,
             },
         )
 
@@ -258,11 +269,32 @@ def keep_numbers(
     return renumbered
 
 
-def equal_weights(labels: Int[Tensor, " n"], clusters: int) -> Float[Tensor, " clusters"]:
-    """Return sample weights by cluster that give all clusters, except empty ones, the same total weight.
+def uniform_over_clusters(labels: Int[np.ndarray, " n"], rng: np.random.Generator) -> Int[np.ndarray, " n"]:
+    """Draw as many samples as there are, from all clusters equally many.
 
-    Their mean over all samples that have a label is 1.
+    As UnifLabelSampler in the authors' code (util.py): of each of k clusters n / k samples, rounded down, and one more;
+    without repetition if the cluster has more than that, else with; shuffled, and cut to n.
+
+    Args:
+        labels: Clusters of the samples; those in no cluster are not drawn.
+        rng: Draws the samples.
+
+    Returns:
+        Places in ``labels``.
     """
-    counts = torch.bincount(labels[labels != NONE], minlength=clusters)
-    share = counts.sum() / (counts > 0).sum()
-    return torch.where(counts > 0, share / counts.clamp(min=1), 0.0)
+    places = np.argsort(labels, kind="stable")
+    _, starts = np.unique(labels[places], return_index=True)
+    clusters = [members for members in np.split(places, starts[1:]) if labels[members[0]] != NONE]
+    each = len(labels) // len(clusters) + 1
+    drawn = [rng.choice(members, each, replace=len(members) <= each) for members in clusters]
+    return rng.permutation(np.concatenate(drawn))[: len(labels)]
+
+
+def _refuse_weighted(method: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:
+    """Refuse checkpoints of runs that showed each photo once and weighted the clusters."""
+    if f"{prefix}cluster_weights" in state_dict:
+        raise InputError(
+            "the run was begun by a version that weighted clusters instead of drawing from them",
+            received="a checkpoint with cluster_weights",
+            allowed="begin it anew with --fresh, or choose another --work-dir",
+        )

@@ -3,7 +3,7 @@
 "Split-Brain Autoencoders: Unsupervised Learning by Cross-Channel Prediction" (Zhang, Isola, Efros, CVPR 2017).
 """
 
-from collections.abc import Iterator
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
@@ -12,7 +12,7 @@ from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone
+from pretext.backbones.base import Backbone, ConvBlock
 from pretext.checks import check_choice
 from pretext.color.bins import ab_bins
 from pretext.color.lab import lab_to_rgb, rgb_to_lab
@@ -78,7 +78,8 @@ class SplitBrain(Method):
             self.lightness_space = _as_normalized(backbone, LIGHTNESS)
         self.ab_head = nn.Conv2d(self.layer.channels // 2, self.ab_space.channels, 1)
         self.lightness_head = nn.Conv2d(self.layer.channels // 2, self.lightness_space.channels, 1)
-        for weight, inputs in _shared(backbone):
+        self.halves = halves(backbone)
+        for weight, inputs in self._shared():
             # mypy: torch does not type its hooks.
             weight.register_hook(lambda gradient, inputs=inputs: _cut(gradient.clone(), inputs))  # type: ignore[no-untyped-call]
 
@@ -92,8 +93,15 @@ class SplitBrain(Method):
         """
         check_colorful(self.name, photos)
         with torch.no_grad():
-            for weight, inputs in _shared(self.backbone):
+            for weight, inputs in self._shared():
                 _cut(weight, inputs)
+
+    def _shared(self) -> list[tuple[nn.Parameter, int]]:
+        """Return the weights that must not mix the halves, and how many of their inputs belong to the first."""
+        return [
+            (self.backbone.get_parameter(f"{name}.conv.weight"), inputs)
+            for name, inputs in self.halves.items()
+        ]
 
     def colorizer(self) -> Colorizer:
         """Return the first half, which predicts ab and is blind to it; it shares the weights."""
@@ -148,12 +156,15 @@ def _as_normalized(backbone: Backbone, part: slice) -> Regression:
     return Regression((part.start, part.stop), mean, std)
 
 
-def _shared(backbone: Backbone) -> Iterator[tuple[Tensor, int]]:
-    """Yield the weights of the convolutions without groups, and how many input channels belong to the first half."""
-    for conv in backbone.modules():
-        if isinstance(conv, nn.Conv2d) and conv.groups == 1:
-            # The first half of Lab is L alone.
-            yield conv.weight, 1 if conv.in_channels == backbone.in_channels else conv.in_channels // 2
+def halves(backbone: Backbone) -> Mapping[str, int]:
+    """Return by the name of each layer without groups how many input channels belong to the first half."""
+    convs = {name: block.conv for name, block in backbone.named_children() if isinstance(block, ConvBlock)}
+    # The first half of Lab is L alone.
+    return {
+        name: 1 if conv.in_channels == backbone.in_channels else conv.in_channels // 2
+        for name, conv in convs.items()
+        if conv.groups == 1
+    }
 
 
 def _cut(weight: Tensor, inputs: int) -> Tensor:

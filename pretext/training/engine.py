@@ -9,6 +9,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from jaxtyping import Int, UInt8
 from mmengine.hooks import Hook
 from mmengine.model import is_model_wrapper
 from mmengine.optim import AmpOptimWrapper, OptimWrapper
@@ -27,7 +28,7 @@ from pretext.data.crops import VIEWS, PairCrop, View, center_crop
 from pretext.data.photos import KINDS, Photos
 from pretext.data.places import data_path
 from pretext.data.samples import some_photos, spread
-from pretext.data.sampling import EpochSampler
+from pretext.data.sampling import EpochLoader, EpochSampler, Order
 from pretext.data.sources import fingerprint, open_photos, spelled_fingerprint
 from pretext.data.views import CentralViews, PretrainingViews, collate
 from pretext.distributed import data_parallel, on_first, process_group, rank_and_world_size
@@ -37,6 +38,8 @@ from pretext.methods.base import Method
 from pretext.precision import has_bfloat16
 from pretext.progress import ProgressDisplay, say
 from pretext.training.claim import claim, release, sole_run
+from pretext.training.effective_rank import PHOTOS as RANK_PHOTOS
+from pretext.training.effective_rank import LogEffectiveRank
 from pretext.training.hooks import (
     BeginEpochs,
     PinRandomNumbers,
@@ -50,6 +53,8 @@ from pretext.training.optimizers import make_optimizer
 from pretext.training.recalibration import recalibrate_batch_norm
 from pretext.training.runner import CpuAmpOptimWrapper, WholeCheckpointRunner, norm_limit
 from pretext.training.settings import PretrainingSettings
+from pretext.training.start import PHOTOS as START_PHOTOS
+from pretext.training.start import Start, fit_filters, start_from
 from pretext.versions import versions
 
 #: Name of the file of the pretrained backbone, the last that a run writes.
@@ -75,6 +80,7 @@ class Pretraining:
     data: str
     data_fingerprint: str
     method: Method
+    start: Start
     photos: Photos
     views: PretrainingViews
     held_out: int
@@ -84,8 +90,9 @@ class Pretraining:
 
     @property
     def name(self) -> str:
-        """The backbone's name in tables."""
-        return self.settings.name or self.method.name
+        """The backbone's name in tables: the method's, and what it started from."""
+        name = self.settings.name or self.method.name
+        return f"{name}, from {self.start.label}" if self.start.label else name
 
     @property
     def backbone_file(self) -> Path:
@@ -94,8 +101,9 @@ class Pretraining:
 
     def identity(self) -> dict[str, Any]:
         """Return what this run shares with each run that may go on from its checkpoints."""
+        start = {"init_sha256": self.start.sha256} if self.start.sha256 else {}
         return {
-            "config": self.settings.config(),
+            "config": self.settings.config() | start,
             "seed": self.seed,
             "data": self.data,
             "data_fingerprint": self.data_fingerprint,
@@ -103,9 +111,9 @@ class Pretraining:
         }
 
     def respelled(self, earlier: dict[str, Any]) -> dict[str, Any]:
-        """Return an earlier run's identity, with the same data called as in this one's.
+        """Return an earlier run's identity, with the same data and the same start called as in this one's.
 
-        The fingerprint says whether they are the same, wherever they lie and however their place is spelled.
+        Fingerprint and hash say whether they are the same, wherever they lie and however their place is spelled.
         """
         same = earlier["data_fingerprint"] in (self.data_fingerprint, spelled_fingerprint(self.photos))
         if not same or not isinstance(earlier["config"], dict):
@@ -113,8 +121,14 @@ class Pretraining:
         return earlier | {
             "data": self.data,
             "data_fingerprint": self.data_fingerprint,
-            "config": earlier["config"] | {"data": self.settings.data},
+            "config": earlier["config"]
+            | {"data": self.settings.data}
+            | self._respelled_start(earlier["config"]),
         }
+
+    def _respelled_start(self, earlier: Mapping[str, Any]) -> dict[str, Any]:
+        same = self.start.sha256 is not None and earlier.get("init_sha256") == self.start.sha256
+        return {"init": self.settings.init} if same else {}
 
 
 def pretrain(
@@ -152,6 +166,7 @@ def pretrain(
             return run.backbone_file
         try:
             _setup(run)
+            _fit_filters(run)
         except InputError:
             if run.sampler.rank == 0:
                 release(work_dir)
@@ -189,6 +204,7 @@ def _prepare(
     settings: PretrainingSettings, work_dir: Path, seed: int, data: str, device: torch.device
 ) -> Pretraining:
     method = build_method(settings, seed)
+    start = start_from(method.backbone, settings)
     check_at_least(f"batch_size of {method.name}", settings.batch_size, method.least_batch)
     # Only to check the settings: the run's own is made once the method is on its device.
     _optimizer(method, settings)
@@ -210,7 +226,8 @@ def _prepare(
     held_out = min(settings.held_out, len(photos) // 10)
     chosen = spread(len(photos), held_out)
     indices = np.setdiff1d(np.arange(len(photos)), chosen)
-    sampler = EpochSampler(len(indices), settings.batch_size, seed, *rank_and_world_size())
+    order = _order(method, indices) if method.chooses_photos else None
+    sampler = EpochSampler(len(indices), settings.batch_size, seed, *rank_and_world_size(), order=order)
     return Pretraining(
         settings=settings,
         work_dir=work_dir,
@@ -218,6 +235,7 @@ def _prepare(
         data=data,
         data_fingerprint=fingerprint(photos),
         method=method,
+        start=start,
         photos=photos,
         views=PretrainingViews(photos, indices, view, seed),
         held_out=held_out,
@@ -225,6 +243,11 @@ def _prepare(
         steps=settings.length(sampler.steps_per_epoch),
         device=device,
     )
+
+
+def _order(method: Method, indices: Int[np.ndarray, " n"]) -> Order:
+    """Return what gives the photos that a method chooses for an epoch, as places in ``indices``."""
+    return lambda rng: np.searchsorted(indices, method.choose(indices, rng))
 
 
 def _check_precision(kind: str | None, device: torch.device) -> None:
@@ -255,6 +278,23 @@ def _setup(run: Pretraining) -> None:
         run.method.setup(run.photos, run.work_dir)
 
 
+def _fit_filters(run: Pretraining) -> None:
+    """Make the first filters from training photos if the config says so; a run that goes on has its own."""
+    kind = run.settings.init
+    if kind == "he" or run.settings.init_file is not None:
+        return
+
+    def fitted() -> dict[str, Tensor] | None:
+        if any(run.work_dir.glob("step_*.pth")):
+            return None
+        return fit_filters(run.method, _central_crops(run, START_PHOTOS), kind, run.seed)
+
+    # All processes take the filters of the first: sums of floats may differ in their last digits.
+    backbone = on_first(fitted)
+    if backbone is not None:
+        run.method.backbone.load_state_dict(backbone)
+
+
 def _runner(run: Pretraining, display: ProgressDisplay) -> WholeCheckpointRunner:
     settings = run.settings
     # Convolutions are faster with the channels last.
@@ -277,9 +317,9 @@ def _runner(run: Pretraining, display: ProgressDisplay) -> WholeCheckpointRunner
     )
 
 
-def _loader(run: Pretraining) -> DataLoader[dict[str, Any]]:
+def _loader(run: Pretraining) -> EpochLoader:
     workers = run.settings.workers
-    return DataLoader(
+    return EpochLoader(
         run.views,
         batch_size=run.settings.batch_size,
         sampler=run.sampler,
@@ -320,7 +360,7 @@ def _hooks(run: Pretraining, display: ProgressDisplay) -> list[Hook]:
     shown, unreadable = _held_out_photos(run) if rank == 0 and settings.preview_interval else ([], {})
     hooks: list[Hook] = [
         PinRandomNumbers(run.seed, rank),
-        BeginEpochs(run.sampler.steps_per_epoch, _all_photos(run)),
+        BeginEpochs(run.sampler.steps_per_epoch, _all_photos(run), run.seed, rank),
         SkipUnreadable(run.work_dir / "unreadable.txt", len(run.photos), unreadable),
         StopOnNonFinite(),
         ShowProgress(display, images, run.sampler.steps_per_epoch),
@@ -328,6 +368,8 @@ def _hooks(run: Pretraining, display: ProgressDisplay) -> list[Hook]:
     if shown:
         pictures = run.work_dir / "color_grids"
         hooks.append(SavePreviews(torch.stack(shown), pictures, settings.preview_interval))
+    if rank == 0:
+        hooks.append(LogEffectiveRank(_central_crops(run, min(settings.batch_size, RANK_PHOTOS))))
     return hooks
 
 
@@ -345,6 +387,17 @@ def _some_photos(run: Pretraining) -> Iterator[Tensor]:
         yield batch["image"].to(run.device)
 
 
+def _central_crops(run: Pretraining, count: int) -> UInt8[Tensor, "n 3 size size"]:
+    """Return central crops of some training photos, spread over all; of a pair that of its first picture."""
+    view, crops = run.views.view, []
+    for position in spread(len(run.views), count).tolist():
+        _, image, _ = run.views.readable(position)
+        if run.photos.kind != "photos":
+            image = image.crop((0, 0, image.width // 2, image.height))
+        crops.append(center_crop(image, view.size, view.resize))
+    return torch.stack(crops)
+
+
 def _held_out_photos(run: Pretraining) -> tuple[list[Tensor], dict[str, str]]:
     """Return the held-out photos, and the names of those that cannot be read, with the reason."""
     view, unreadable = run.views.view, dict[str, str]()
@@ -360,6 +413,7 @@ def _save(run: Pretraining) -> None:
         processes=run.sampler.world_size,
         data=run.data,
         data_fingerprint=run.data_fingerprint,
+        init_sha256=run.start.sha256,
         config=run.settings.config(),
         versions=versions(),
     )

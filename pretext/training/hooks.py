@@ -131,26 +131,43 @@ def check_unreadable(unreadable: dict[str, str], num_photos: int) -> None:
 
 
 class BeginEpochs(Hook):  # type: ignore[misc]
-    """Let the method look at all photos before each epoch.
+    """Let the method look at all photos before each epoch, and before the first of the epoch's photos is chosen.
+
+    torch is seeded before as for the epoch's first step.
 
     Args:
         steps_per_epoch: Steps of an epoch.
         batches: All training photos, in batches of `pretext.data.views.collate`.
+        seed: Seed of the run.
+        rank: Number of this process.
     """
 
-    def __init__(self, steps_per_epoch: int, batches: Iterable[dict[str, Any]]):
-        self.steps_per_epoch, self.batches = steps_per_epoch, batches
+    # A checkpoint of an epoch's last step is written before: a run that goes on from it begins the next epoch itself.
+    priority = "LOWEST"
 
-    def before_train_iter(self, runner: Any, batch_idx: int, data_batch: Any = None) -> None:
-        """Call the method where an epoch begins."""
-        if batch_idx % self.steps_per_epoch == 0:
-            method = runner.model.module if is_model_wrapper(runner.model) else runner.model
-            device = next(method.parameters()).device
-            anew = method.begin_epoch(batch_idx // self.steps_per_epoch, self._on(device))
-            for parameter in anew or ():
-                # A gradient may be under way where gradients are accumulated.
-                parameter.grad = None
-                runner.optim_wrapper.optimizer.state.pop(parameter, None)
+    def __init__(self, steps_per_epoch: int, batches: Iterable[dict[str, Any]], seed: int, rank: int):
+        self.steps_per_epoch, self.batches, self.seed, self.rank = steps_per_epoch, batches, seed, rank
+
+    def before_train(self, runner: Any) -> None:
+        """Call the method if the run begins or goes on where an epoch begins."""
+        self._begin(runner, runner.iter)
+
+    def after_train_iter(
+        self, runner: Any, batch_idx: int, data_batch: Any = None, outputs: dict[str, Any] | None = None
+    ) -> None:
+        """Call the method if the next step begins an epoch."""
+        self._begin(runner, batch_idx + 1)
+
+    def _begin(self, runner: Any, step: int) -> None:
+        if step % self.steps_per_epoch or step == runner.max_iters:
+            return
+        torch.manual_seed(step_seed(self.seed, step, self.rank))
+        method = runner.model.module if is_model_wrapper(runner.model) else runner.model
+        device = next(method.parameters()).device
+        for parameter in method.begin_epoch(step // self.steps_per_epoch, self._on(device)) or ():
+            # A gradient may be under way where gradients are accumulated.
+            parameter.grad = None
+            runner.optim_wrapper.optimizer.state.pop(parameter, None)
 
     def _on(self, device: torch.device) -> Iterator[dict[str, Tensor]]:
         for batch in self.batches:

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
+from pathlib import Path
 from typing import Any, TypeVar
 
 from pretext.checks import check_at_least, check_choice
@@ -11,6 +12,9 @@ from pretext.training.fields import Spec, read_fields
 from pretext.training.schedules import Schedule, make_schedule, total_steps
 
 S = TypeVar("S", bound="Settings")
+
+#: What pretraining starts from, besides a backbone file: random filters, scaled on photos, or fitted to photos.
+STARTS = ("he", "gaussian", "kmeans")
 
 
 def free() -> Any:
@@ -111,6 +115,7 @@ class PretrainingSettings(RunSettings):
         max_grad_norm: Gradients are scaled down to this norm; None for no limit.
         mixed_precision: ``bfloat16``, where the device has it, or on a GPU ``float16``; None for single precision.
         preview_interval: Steps between two pictures; 0 for none.
+        init: What the backbone starts from: one of `STARTS`, or the path of a backbone file.
     """
 
     name: str | None
@@ -123,6 +128,12 @@ class PretrainingSettings(RunSettings):
     max_grad_norm: float | None
     mixed_precision: str | None
     preview_interval: int
+    init: str = "he"
+
+    @property
+    def init_file(self) -> Path | None:
+        """The backbone file to start from; None if the start is one of `STARTS`."""
+        return None if self.init in STARTS else Path(self.init)
 
     def check(self) -> None:
         """Raise InputError where a value is out of range."""
@@ -144,6 +155,12 @@ class PretrainingSettings(RunSettings):
         check_at_least("preview_interval", self.preview_interval, 0)
         check_choice("mixed_precision", self.mixed_precision, (None, "bfloat16", "float16"))
         check_limit(self.max_grad_norm)
+        if self.init not in STARTS and not self.init.endswith(".safetensors"):
+            raise InputError(
+                "unknown init",
+                received=self.init,
+                allowed=f"allowed are {', '.join(STARTS)}, and the path of a backbone file (.safetensors)",
+            )
 
 
 def check_limit(max_grad_norm: float | None) -> None:

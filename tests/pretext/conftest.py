@@ -22,7 +22,7 @@ FEW = {
 
 
 def tiny(method="colorization", *overrides):
-    small = [*SMALL, "view.size=32", "view.resize=32", *FEW.get(method, ())]
+    small = [*SMALL, "init=he", "view.size=32", "view.resize=32", *FEW.get(method, ())]
     config = load_config("pretext", method, "toyworld", [*small, *overrides])
     config["backbone"]["channels"] = CHANNELS
     return config

@@ -12,7 +12,7 @@ import torch
 
 from pretext.backbones.checkpoint import build
 from pretext.backbones.data_dependent import DATA_KINDS
-from pretext.backbones.header import layers_of, parse_name, read_header
+from pretext.backbones.header import LAYERS, layers_of, parse_name, read_header
 from pretext.checks import check_at_least, check_choice, check_seed
 from pretext.config import load_config, plain, read_config
 from pretext.data.places import data_path, ensure_toyworld
@@ -171,13 +171,13 @@ def _backbone(row: str, entry: Any) -> _Backbone:
         data = values["data"] or settings.data
         words = ["train", values["train"], *([values["on"]] if values["on"] else []), *values["overrides"]]
         words += ["--data", _data(data)]
-        identity: tuple[Any, ...] = (plain(config), data)
+        identity: tuple[Any, ...] = (plain(config) | {"init": _origin(settings.init)}, data)
         arguments = dict(settings.backbone)
         architecture = arguments.pop("architecture")
     else:
         values = _values(f"backbone {row}", entry, INITIALIZED)
         architecture, arguments = parse_name(values["backbone"])
-        check_choice("architecture to initialise", architecture, ("alexnet", "vgg16"))
+        check_choice("architecture to initialise", architecture, LAYERS)
         check_choice("data-dependent initialisation", values["initialize"], DATA_KINDS)
         check_at_least("size", values["size"], 1)
         check_at_least("count", values["count"], 2)
@@ -277,7 +277,7 @@ def _data(name: str) -> str:
 
 
 def _origin(backbone: str) -> str:
-    """Return a backbone's name with, for a file, its hash: another file of that name is another backbone."""
+    """Return the name of a backbone, or of a start, with, for a file, its hash: another file is another backbone."""
     name = backbone.removeprefix("random:")
     if not name.endswith(".safetensors"):
         return backbone

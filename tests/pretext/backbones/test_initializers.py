@@ -1,18 +1,20 @@
 import os
+import subprocess
+import sys
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
+from narrow import narrow_backbones
 from PIL import Image
 from refusals import refused
 from torch import nn
 
 from pretext.backbones import alexnet
 from pretext.backbones.alexnet import AlexNet
-from pretext.backbones.colornet import ColorNet
-from pretext.backbones.data_dependent import initialize_from_data, rescale_between_layers
+from pretext.backbones.data_dependent import initialize_from_data, initialized_layers, rescale_between_layers
 from pretext.backbones.initializers import he_normal_, normal_, uniform_
 from pretext.backbones.surgery import absorb_batch_norm
 from pretext.backbones.vgg import VGG16
@@ -117,6 +119,32 @@ def test_channels_have_unit_variance_on_other_photos(kind, norm):
         assert mean.median() == pytest.approx(0.0 if norm == "batch_no_affine" else 0.1, abs=0.1), name
 
 
+@pytest.mark.parametrize(("kind", "norm"), [("gaussian", "none"), ("kmeans", "batch_no_affine")])
+def test_batch_norms_behind_a_relu_are_set_too(kind, norm, monkeypatch):
+    backbone = narrow_backbones(monkeypatch)["colornet"](norm=norm)
+    he_normal_(backbone, 0)
+    drawn = backbone.get_parameter("conv8.0.weight").clone()
+    initialize_from_data(backbone, natural(24, 0), kind, seed=0)
+    seen = {}
+    for name, module in backbone.named_modules():
+        if isinstance(module, (nn.Conv2d, nn.ConvTranspose2d, nn.BatchNorm2d)):
+            module.register_forward_hook(
+                lambda module, args, out, name=name: seen.update({name: out.clone()})
+            )
+    with torch.no_grad():
+        backbone.eval()(natural(24, 1), ["conv8"])
+    assert len(seen) == 22 + (7 if norm != "none" else 0)
+    for name, value in seen.items():
+        std, mean = torch.std_mean(value, dim=(0, 2, 3))
+        is_norm = isinstance(backbone.get_submodule(name), nn.BatchNorm2d)
+        assert std.median() == pytest.approx(1.0, abs=0.2), name
+        assert mean.median() == pytest.approx(0.0 if is_norm else 0.1, abs=0.2), name
+    # The filters of a transposed convolution are scaled alone, each output channel by one factor.
+    factors = backbone.get_parameter("conv8.0.weight") / drawn
+    assert torch.allclose(factors, factors[:1, :, :1, :1].expand_as(factors), rtol=1e-3)
+    assert initialized_layers(backbone).keys() == seen.keys()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("kind", ["gaussian", "kmeans"])
 def test_channels_have_unit_variance_on_real_photos_that_were_not_seen(kind):
@@ -171,12 +199,11 @@ def test_the_same_seed_gives_the_same_filters():
     ("make", "photos", "kind", "names", "fields"),
     [
         (AlexNet, natural(2, 0), "lsuv", [], {"received": "lsuv", "allowed": ("gaussian", "pca", "kmeans")}),
-        (ColorNet, natural(2, 0), "kmeans", [], {"received": "colornet", "allowed": ("alexnet", "vgg16")}),
         (AlexNet, natural(2, 0, side=64), "pca", ["conv2", "pca"], {}),
         (AlexNet, natural(1, 0), "kmeans", ["photos"], {"received": 1}),
         (VGG16, torch.full((2, 3, 64, 64), 90, dtype=torch.uint8), "gaussian", ["2 photos"], {}),
     ],
-    ids=["kind", "architecture", "patches", "one photo", "one colour"],
+    ids=["kind", "patches", "one photo", "one colour"],
 )
 def test_what_cannot_be_initialised_is_an_error(make, photos, kind, names, fields):
     with refused(*names, **fields):
@@ -211,3 +238,30 @@ def test_weights_are_drawn_from_seed_and_name_alone(fill, std):
             assert torch.equal(drawn[seed, name], weight)
         drawn[seed, name] = weight
     assert len({float(weight[0, 0]) for weight in drawn.values()}) == 3
+
+
+@pytest.mark.slow
+def test_kmeans_filters_are_the_same_on_one_thread_and_on_two():
+    script = (
+        "import sys, torch; torch.set_num_threads(int(sys.argv[1]))\n"
+        "from pretext.backbones.checkpoint import weights_sha256\n"
+        "from test_initializers import AlexNet, initialize_from_data, natural\n"
+        "backbone = AlexNet(channels=(48, 64, 64, 64, 64))\n"
+        "initialize_from_data(backbone, natural(32, 0), 'kmeans')\n"
+        "print(weights_sha256(backbone))"
+    )
+    hashes = {
+        subprocess.run(
+            [sys.executable, "-c", script, threads],
+            check=True,
+            capture_output=True,
+            text=True,
+            env={
+                **os.environ,
+                "OMP_NUM_THREADS": threads,
+                "PYTHONPATH": os.pathsep.join([*sys.path, str(Path(__file__).parent)]),
+            },
+        ).stdout
+        for threads in ("1", "2")
+    }
+    assert len(hashes) == 1

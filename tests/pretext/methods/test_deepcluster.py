@@ -1,8 +1,10 @@
 import itertools
 import json
 import os
+import random
 import subprocess
 import sys
+from collections import Counter
 from types import SimpleNamespace
 
 import numpy as np
@@ -16,7 +18,7 @@ from pretext.backbones.checkpoint import load_backbone
 from pretext.backbones.initializers import he_normal_
 from pretext.data.sources import open_photos
 from pretext.methods import DeepCluster
-from pretext.methods.deepcluster import cluster, equal_weights, fill_empty, keep_numbers, whiten
+from pretext.methods.deepcluster import NONE, cluster, fill_empty, keep_numbers, uniform_over_clusters, whiten
 from pretext.training.engine import pretrain
 from pretext.training.hooks import BeginEpochs
 from pretext.training.runner import latest_checkpoint
@@ -117,16 +119,64 @@ def test_clusters_keep_the_numbers_that_most_samples_had(rng):
     assert np.array_equal(keep_numbers((before + 1).clip(0) % 4, before, 4)[before >= 0], before[before >= 0])
 
 
-def test_weights_make_clusters_equal():
-    labels = torch.tensor([0, 0, 0, 0, 2, 2, 3, -1])
-    weights = equal_weights(labels, 5)
-    drawn = labels[labels >= 0]
-    sums = torch.stack([weights[drawn[drawn == k]].sum() for k in range(5)])
-    torch.testing.assert_close(sums, torch.tensor([7 / 3, 0, 7 / 3, 7 / 3, 0]))
-    assert weights[drawn].mean() == pytest.approx(1)
+#: Clusters of 60, 25, 9, 5 and 1 photos, and a photo in none.
+LABELS = np.repeat([0, 2, 3, 4, 6, NONE], [60, 25, 9, 5, 1, 1])
 
 
-def test_the_loss_is_the_mean_over_clusters_of_the_mean_over_their_photos(method, batches):
+def drawn_slowly(labels, draws):
+    """An epoch as the authors' code draws it, photo by photo; `draws` is random.Random."""
+    clusters = {}
+    for photo, label in enumerate(labels.tolist()):
+        if label != NONE:
+            clusters.setdefault(label, []).append(photo)
+    each = int(len(labels) / len(clusters)) + 1
+    epoch = []
+    for photos in clusters.values():
+        pool = list(photos)
+        for _ in range(each):
+            photo = draws.choice(pool)
+            epoch.append(photo)
+            if len(photos) > each:
+                pool.remove(photo)
+    draws.shuffle(epoch)
+    return epoch[: len(labels)]
+
+
+def test_photos_are_drawn_as_often_as_by_a_slow_loop(rng):
+    epochs, draws = 3000, random.Random(0)
+    found, expected = np.zeros((2, len(LABELS)))
+    for _ in range(epochs):
+        found += np.bincount(uniform_over_clusters(LABELS, rng), minlength=len(LABELS))
+        expected += np.bincount(drawn_slowly(LABELS, draws), minlength=len(LABELS))
+    # The one photo alone in its cluster, 20 times an epoch; those of the largest cluster, once in three.
+    assert found[-2] / epochs == pytest.approx(101 / 5, rel=0.02)
+    assert found[:60].mean() / epochs == pytest.approx(101 / 5 / 60, rel=0.02)
+    assert found[-1] == expected[-1] == 0
+    # Of each photo no farther apart than chance: five standard deviations of a Poisson count.
+    assert (np.abs(found - expected) <= 5 * np.sqrt(found + expected) + 1).all()
+
+
+def test_an_epoch_is_uniform_over_clusters(rng):
+    for _ in range(20):
+        epoch = uniform_over_clusters(LABELS, rng)
+        assert len(epoch) == len(LABELS)
+        counts = np.bincount(LABELS[epoch], minlength=7)
+        # Of each of 5 clusters 101 // 5 + 1, of which 4 in all are cut off.
+        assert counts.max() <= 21
+        assert (21 - counts[[0, 2, 3, 4, 6]]).sum() == 4
+        # Without repetition where the cluster is large enough.
+        large = epoch[LABELS[epoch] == 0]
+        assert len(set(large.tolist())) == len(large)
+        assert not np.array_equal(LABELS[epoch], np.sort(LABELS[epoch]))
+
+
+def test_a_cluster_of_just_so_many_photos_repeats_some_as_in_the_authors_code():
+    labels = np.repeat([0, 1], [3, 2])
+    seen = [uniform_over_clusters(labels, np.random.default_rng(seed)) for seed in range(50)]
+    assert any(len(set(epoch[labels[epoch] == 0].tolist())) < (labels[epoch] == 0).sum() for epoch in seen)
+
+
+def test_the_loss_is_the_mean_over_photos(method, batches):
     method.begin_epoch(0, batches)
     method.eval()
     image = torch.cat([batch["image"] for batch in batches])
@@ -135,10 +185,21 @@ def test_the_loss_is_the_mean_over_clusters_of_the_mean_over_their_photos(method
     features = method.backbone(image, ["conv5"])["conv5"]
     scores = method.classifier(method.head(features).relu()).log_softmax(1)
     labels = method.labels[index]
-    means = [-scores[labels == k, k].mean() for k in range(5)]
-    torch.testing.assert_close(losses["loss_cluster"], torch.stack(means).mean())
+    own = [-scores[place, label] for place, label in enumerate(labels.tolist())]
+    torch.testing.assert_close(losses["loss_cluster"], torch.stack(own).mean())
     assert logged["accuracy"] == pytest.approx(float((scores.argmax(1) == labels).float().mean()))
     assert logged["clusters"] == 5
+
+
+def test_photos_are_chosen_by_their_clusters(method, batches):
+    method.begin_epoch(0, batches)
+    photos = torch.cat([batch["index"] for batch in batches]).numpy()
+    chosen, again = (method.choose(photos, np.random.default_rng(3)) for _ in range(2))
+    assert np.array_equal(chosen, again)
+    assert set(chosen) <= set(photos)
+    counts = np.bincount(method.labels.numpy()[chosen], minlength=5)
+    assert counts.sum() == 24
+    assert counts.max() <= 5
 
 
 def test_photos_without_a_label_add_no_loss(method, batches):
@@ -215,11 +276,15 @@ def test_the_optimiser_forgets_the_old_classifier_alone(method, batches):
     method(batches[0]["image"], batches[0]["index"]).losses["loss_cluster"].backward()
     optimizer.step()
     assert len(optimizer.state) == len(list(method.parameters()))
-    runner = SimpleNamespace(model=method, optim_wrapper=SimpleNamespace(optimizer=optimizer))
-    hook = BeginEpochs(3, [{**batch, "unreadable": []} for batch in batches])
-    hook.before_train_iter(runner, 4)
+    wrapper = SimpleNamespace(optimizer=optimizer)
+    runner = SimpleNamespace(model=method, optim_wrapper=wrapper, iter=4, max_iters=9)
+    hook = BeginEpochs(3, [{**batch, "unreadable": []} for batch in batches], 0, 0)
+    # Epochs begin before steps 0, 3 and 6; nothing begins behind the last step.
+    hook.before_train(runner)
+    hook.after_train_iter(runner, 3)
+    hook.after_train_iter(runner, 8)
     assert len(optimizer.state) == len(list(method.parameters()))
-    hook.before_train_iter(runner, 6)
+    hook.after_train_iter(runner, 5)
     kept = {id(parameter) for parameter in optimizer.state}
     assert kept == {id(p) for name, p in method.named_parameters() if not name.startswith("classifier")}
     assert all((p.grad is None) == (id(p) not in kept) for p in method.parameters())
@@ -277,6 +342,70 @@ def test_a_run_resumed_in_mid_epoch_goes_on_with_its_labels(
     assert 0 < states[0]["reassigned"] < 1
 
 
+def recorded(monkeypatch):
+    """What the method is shown from now on, step by step: photos' numbers, their labels, the sum of their pixels."""
+    seen, original = [], DeepCluster.forward
+
+    def forward(self, image, index, **kwargs):
+        seen.append((index.tolist(), self.labels[index].tolist(), int(image.long().sum())))
+        return original(self, image=image, index=index, **kwargs)
+
+    monkeypatch.setattr(DeepCluster, "forward", forward)
+    return seen
+
+
+def tiny_clusters(tiny_config, *overrides):
+    """A run of 46 photos in batches of 8: 5 steps an epoch."""
+    words = ["batch_size=8", "method.clusters=6", "method.components=6", "method.head_hidden=16"]
+    return tiny_config("deepcluster", *words, *overrides)
+
+
+def test_a_run_shows_its_clusters_equally_often(tiny_config, photo_folder, tmp_path, monkeypatch):
+    seen = recorded(monkeypatch)
+    pretrain(tiny_clusters(tiny_config, "steps=15"), work_dir=tmp_path, data=str(photo_folder))
+    for epoch in range(3):
+        steps = seen[5 * epoch : 5 * epoch + 5]
+        counts = Counter(label for _, labels, _ in steps for label in labels)
+        # 46 // 6 + 1 of each; of 48, 46 are kept, and 40 fill batches.
+        assert sum(counts.values()) == 40
+        assert max(counts.values()) <= 8
+        assert len(counts) == 6
+
+
+def test_photos_may_be_shown_once_each(tiny_config, photo_folder, tmp_path, monkeypatch):
+    seen = recorded(monkeypatch)
+    config = tiny_clusters(tiny_config, "steps=5", "method.sampling=photos")
+    pretrain(config, work_dir=tmp_path, data=str(photo_folder))
+    shown = [photo for index, _, _ in seen for photo in index]
+    assert len(set(shown)) == len(shown) == 40
+
+
+def test_a_run_killed_at_any_step_goes_on_in_the_same_order(
+    tiny_config, photo_folder, tmp_path, monkeypatch, interrupt_at
+):
+    config = tiny_clusters(tiny_config, "steps=12", "checkpoint_interval=2")
+    seen = recorded(monkeypatch)
+    whole = load_backbone(pretrain(config, work_dir=tmp_path / "whole", data=str(photo_folder))).sha256
+    expected = list(seen)
+    assert len(expected) == 12
+    for step in range(1, 12):
+        monkeypatch.undo()
+        go_on = interrupt_at(step)
+        with pytest.raises(KeyboardInterrupt):
+            pretrain(config, work_dir=tmp_path / str(step), data=str(photo_folder))
+        go_on()
+        seen = recorded(monkeypatch)
+        broken = load_backbone(pretrain(config, work_dir=tmp_path / str(step), data=str(photo_folder))).sha256
+        assert seen == expected[step // 2 * 2 :]
+        assert broken == whole
+
+
+def test_a_checkpoint_of_weighted_clusters_is_refused(method):
+    state = method.state_dict() | {"cluster_weights": torch.ones(5)}
+    with refused(received="a checkpoint with cluster_weights", allowed="--fresh"):
+        method.load_state_dict(state)
+
+
 @pytest.mark.slow
 def test_two_processes_learn_the_same_clusters_as_one(photo_folder, tmp_path):
     # By SGD, as in test_engine. Two epochs of 5 steps each and the begin of a third.
@@ -302,7 +431,12 @@ def test_two_processes_learn_the_same_clusters_as_one(photo_folder, tmp_path):
 
 @pytest.mark.parametrize(
     ("arguments", "allowed"),
-    [({"clusters": 1}, "from 2 up"), ({"components": 0}, "from 1 up"), ({"layer": "conv9"}, "conv5")],
+    [
+        ({"clusters": 1}, "from 2 up"),
+        ({"components": 0}, "from 1 up"),
+        ({"layer": "conv9"}, "conv5"),
+        ({"sampling": "weighted"}, ("clusters", "photos")),
+    ],
 )
 def test_bad_arguments_are_named(arguments, allowed):
     ((name, value),) = arguments.items()

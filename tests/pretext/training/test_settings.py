@@ -50,6 +50,17 @@ def test_an_unknown_key_is_told_with_the_nearest(config):
     assert info.value.allowed.startswith("did you mean batch_size? ")
 
 
+def test_a_config_that_does_not_say_what_it_starts_from_starts_from_random_filters(config):
+    del config["init"]
+    settings = PretrainingSettings.from_config(config)
+    assert settings.config()["init"] == settings.init == "he"
+    assert settings.init_file is None
+    with refused(
+        "init", received="he-normal", allowed="he, gaussian, kmeans, and the path of a backbone file"
+    ):
+        PretrainingSettings.from_config(config | {"init": "he-normal"})
+
+
 def test_missing_keys_are_told(config):
     del config["view"], config["method"]
     with refused("view", "method"):
@@ -65,6 +76,7 @@ def test_missing_keys_are_told(config):
         ("data", None, "a text"),
         ("view", "RandomCrop", "a dict"),
         ("schedule", "Cosine", "Cosine"),
+        ("init", None, "a text"),
     ],
 )
 def test_a_value_of_another_type_is_told(config, key, value, allowed):

@@ -1,5 +1,6 @@
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -12,6 +13,7 @@ import pytest
 from refusals import refused
 from scored import score
 
+from pretext.backbones.checkpoint import Provenance, load_backbone, save_backbone
 from pretext.config import find_config
 from pretext.methods import METHODS
 from transfer.compare import run as compare
@@ -159,11 +161,33 @@ class TestPlan:
         (task, *_) = plan(grid, tmp_path / "work")
         assert task.words[:5] == ("initialize", "gaussian", str(photos), "--backbone", "alexnet:rgb")
 
-    @pytest.mark.parametrize("name", ["colornet", "alexnet:infrared"])
+    @pytest.mark.parametrize("name", ["resnet", "alexnet:infrared"])
     def test_what_cannot_be_initialised_is_told_before_anything_runs(self, grid, photos, tmp_path, name):
         made = f'dict(initialize="gaussian", photos={str(photos)!r}, backbone={name!r})'
         grid.write_text(grid.read_text().replace('"random:alexnet"', made))
         with refused(received=name.rpartition(":")[2]):
+            plan(grid, tmp_path / "work")
+
+    def test_another_file_to_start_from_is_another_cell(self, grid, tmp_path, monkeypatch):
+        monkeypatch.chdir(tmp_path)
+        folders = []
+        for init, seed in (("he", 0), ("kmeans", 0), ("start.safetensors", 0), ("start.safetensors", 1)):
+            save_backbone(
+                load_backbone("random:alexnet", seed=seed).backbone, "start.safetensors", Provenance("x")
+            )
+            grid.write_text(
+                re.sub(
+                    r"overrides=\[\"epochs=2\".*?\]",
+                    f'overrides=["epochs=2", "init={init}"]',
+                    grid.read_text(),
+                )
+            )
+            maker = next(task for task in plan(grid, tmp_path / "work") if task.column == "backbone")
+            assert f"init={init}" in maker.words
+            folders.append(maker.folder)
+        assert len(set(folders)) == 4
+        grid.write_text(grid.read_text().replace("init=start", "init=gone"))
+        with refused(received="gone.safetensors"):
             plan(grid, tmp_path / "work")
 
     @pytest.mark.parametrize(
