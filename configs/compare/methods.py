@@ -6,7 +6,16 @@ twice: from random filters, and from filters that k-means fits to the photos, as
 """
 
 _methods = (
-    *("colorization", "l_to_ab", "split_brain", "autoencoder", "autoencoder_drop50", "context", "jigsaw", "counting"),
+    *(
+        "colorization",
+        "l_to_ab",
+        "split_brain",
+        "autoencoder",
+        "autoencoder_drop50",
+        "context",
+        "jigsaw",
+        "counting",
+    ),
     *("rotation", "inpainting", "bigan", "deepcluster", "egomotion", "tracking", "supervised"),
 )
 
