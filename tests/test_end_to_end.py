@@ -76,17 +76,18 @@ def test_from_photos_to_a_table(toyworld, capsys):
 
 def test_the_folder_of_a_run_says_what_it_started_from(photo_folder, capsys):
     words = ["train", *SMALL, "view.size=32", "view.resize=32", "--data", str(photo_folder)]
-    first = "work_dirs/colorization_alexnet_toyworld_gaussian"
+    plain = f"work_dirs/colorization_alexnet_{'-'.join(photo_folder.parts[-2:])}"
+    first = f"{plain}_gaussian"
     for init, folder in (
         ("gaussian", first),
-        ("he", "work_dirs/colorization_alexnet_toyworld"),
+        ("he", plain),
         (f"{first}/backbone.safetensors", None),
     ):
         assert pretext_main([*words, f"init={init}"]) == 0
         backbone = Path(capsys.readouterr().out.strip().splitlines()[-1])
         if folder is None:
             sha256 = load_backbone(f"{first}/backbone.safetensors").sha256
-            folder = f"work_dirs/colorization_alexnet_toyworld_from-{sha256[:8]}"
+            folder = f"{plain}_from-{sha256[:8]}"
         assert str(backbone.parent) == folder
         assert backbone.is_file()
 
