@@ -15,7 +15,7 @@ from pretext.errors import InputError
 from pretext.files import write_whole
 from transfer.report.differences import Pair, difference_tables, pairs
 from transfer.report.papers import latex_tables, paper_tables, papers_csv
-from transfer.report.plots import Picture, color_grids, layer_plots
+from transfer.report.plots import Picture, color_grids, layer_plots, svg_file
 from transfer.report.tables import Benchmark, Cell, Results, collect_results, natural_key
 from transfer.report.views import (
     benchmark_note,
@@ -65,8 +65,9 @@ def build_report(
 ) -> ReportPaths:
     """Make a report from every ``results.jsonl`` below some folders.
 
-    Writes ``report.md``, ``.csv``, ``.html`` and ``.tex``, and the papers' tables and the differences also to
-    ``papers.csv`` and ``differences.csv``. The same scores and colour grids give the same bytes.
+    Writes ``report.md``, ``.csv``, ``.html`` and ``.tex``, the papers' tables and the differences also to
+    ``papers.csv`` and ``differences.csv``, and each plot of the page to a ``plot-<number>.svg``. The same scores and
+    colour grids give the same bytes.
 
     Args:
         work_dirs: Folders with the runs' scores and colour grids.
@@ -99,6 +100,11 @@ def build_report(
     )
     for path, content in zip(vars(paths).values(), contents, strict=True):
         write_whole(path, content)
+    plots = [plot for of_stage in layer_plots(results).values() for plot in of_stage]
+    for earlier in out_dir.glob("plot-*.svg"):
+        earlier.unlink()
+    for number, plot in enumerate(plots, 1):
+        write_whole(out_dir / f"plot-{number}.svg", svg_file(plot))
     return paths
 
 

@@ -42,6 +42,13 @@ class Picture:
     content: str
 
 
+def svg_file(plot: Picture) -> str:
+    """Return a plot as an SVG file of its own, on white: a page with dark colours may show it, too."""
+    head, end, rest = plot.content.partition(">")
+    white = '<rect width="100%" height="100%" fill="white"/>'
+    return f'<?xml version="1.0" encoding="utf-8"?>\n{head}{end}\n {white}{rest}'
+
+
 def layer_plots(results: Results) -> dict[str, list[Picture]]:
     """Plot a stage's main metric by layer, with a line per method, as in figure 7 of Zhang et al. 2016.
 

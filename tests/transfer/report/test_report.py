@@ -4,6 +4,7 @@ import io
 import json
 import re
 import statistics
+from xml.etree import ElementTree
 
 import numpy as np
 import pytest
@@ -65,6 +66,17 @@ class TestNumbers:
         first, second = build_report([tmp_path], tmp_path / "a"), build_report([tmp_path], tmp_path / "b")
         for name in ("markdown", "csv", "html"):
             assert getattr(first, name).read_bytes() == getattr(second, name).read_bytes()
+        assert (tmp_path / "a" / "plot-1.svg").read_bytes() == (tmp_path / "b" / "plot-1.svg").read_bytes()
+
+    def test_each_plot_is_a_file_on_white_and_those_of_before_go(self, tmp_path):
+        (tmp_path / "report").mkdir()
+        (tmp_path / "report" / "plot-7.svg").write_text("of an earlier report")
+        report(tmp_path, [score(setting=f"conv{c}") for c in "12"])
+        (path,) = (tmp_path / "report").glob("plot-*.svg")
+        assert path.name == "plot-1.svg"
+        root = ElementTree.parse(path).getroot()
+        assert root[0].attrib == {"width": "100%", "height": "100%", "fill": "white"}
+        assert "conv2" in [text.text.strip() for text in root.iter("{http://www.w3.org/2000/svg}text")]
 
 
 class TestNothingIsMixed:
