@@ -5,7 +5,7 @@ base = "methods"
 _small = ["view.size=64", "view.resize=64"]
 for _row in backbones.values():
     if "train" in _row:
-        _row["overrides"] += [*_small, "epochs=2"]
+        _row.update(overrides=[*_row.get("overrides", ()), *_small, "epochs=2"])
     elif "initialize" in _row:
         _row.update(size=64)
 # The decoder doubles its map four times, to the photo's size.
