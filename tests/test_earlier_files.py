@@ -147,7 +147,7 @@ def is_mended(score):
 
 
 def earlier_scores(former=False):
-    """The scores of protocols that still are; or those of one that is no more."""
+    """The scores of today's protocols, or those of a protocol that was removed."""
     scores = read_scores([EARLIER / "stages" / "results.jsonl"])
     return [score for score in scores if (score.config["protocol"] in FORMER) == former]
 

@@ -28,7 +28,7 @@ from transfer.data.listed import check_files
 #: Endings of lists of photos and labels.
 LISTS = (".txt", ".csv")
 #: What a line of a list looks like: a path, which may hold blanks and commas, and a label behind the last of them. Each
-#: number up to the largest is a class: what has more digits is no label but, say, the size of a file.
+#: number up to the largest is a class: a number of more digits is not a label but, say, the size of a file.
 _LINE = re.compile(r"(\S.*?)(?:\s*,\s*|\s+)([0-9]{1,6})")
 #: What is left out, beside the kinds of `pretext.data.walking`.
 _NO_CLASS = "photos outside of the folders of classes"

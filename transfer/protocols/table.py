@@ -72,7 +72,7 @@ def _check_words(data: str | None, overrides: Sequence[str], protocol: str | Non
 
 
 def _check_current(protocol: object, stage: str | None = None) -> None:
-    """Raise InputError if there was a protocol of this id, of this stage if one is given, and is no more."""
+    """Raise InputError for the id of a protocol that was removed, of this stage if one is given."""
     now = FORMER.get(str(protocol), ())
     if any(stage in (None, PROTOCOLS[id].stage) for id in now):
         raise InputError(
@@ -174,7 +174,7 @@ def get_protocol(name: str) -> Protocol:
     return PROTOCOLS[name]
 
 
-#: Ids that are no more, each with those to take in its place. Earlier scores keep them.
+#: Ids of removed protocols, each with those to take in its place. Earlier scores keep them.
 FORMER: Mapping[str, tuple[str, ...]] = MappingProxyType(
     {"goyal2019": ("goyal2019_colorization", "goyal2019_jigsaw")}  # it mixed the two
 )
