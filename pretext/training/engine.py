@@ -1,9 +1,9 @@
 """Pretraining: one run of a pretext method, from a config to a backbone file with its provenance."""
 
+import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -16,7 +16,7 @@ from mmengine.optim import AmpOptimWrapper, OptimWrapper
 from mmengine.visualization import LocalVisBackend, TensorboardVisBackend, Visualizer
 from torch import Tensor, nn
 from torch import distributed as dist
-from torch.utils.data import DataLoader
+from torch.utils.data import DataLoader, Subset
 
 from pretext.backbones.checkpoint import Provenance, save_backbone
 from pretext.backbones.checkpoint import build as build_backbone
@@ -382,8 +382,12 @@ def _all_photos(run: Pretraining) -> DataLoader[dict[str, Any]]:
 
 
 def _some_photos(run: Pretraining) -> Iterator[Tensor]:
-    """Yield the first batches of `_all_photos`, the same on all processes, on the run's device."""
-    for batch in islice(_all_photos(run), -(-RECALIBRATION_PHOTOS // run.settings.batch_size)):
+    """Yield central crops of training photos spread over all, the same on all processes, on the run's device."""
+    size = run.settings.batch_size
+    views = CentralViews(run.views)
+    count = size * math.ceil(RECALIBRATION_PHOTOS / size)
+    chosen = Subset(views, spread(len(views), count).tolist())
+    for batch in DataLoader(chosen, size, num_workers=run.settings.workers, collate_fn=collate):
         yield batch["image"].to(run.device)
 
 

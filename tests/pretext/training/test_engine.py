@@ -12,6 +12,7 @@ from pretraining_runs import SMALL_WORDS, command, losses
 from refusals import refused
 
 from pretext.backbones.checkpoint import load_backbone
+from pretext.data.crops import center_crop
 from pretext.data.sources import fingerprint, open_photos, spelled_fingerprint
 from pretext.training import engine
 from pretext.training.claim import sole_run
@@ -230,6 +231,23 @@ def test_batch_norms_of_what_saw_patches_are_recalibrated_on_all_photos(
     backbone = load_backbone(pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))).backbone
     norms = [module for module in backbone.modules() if isinstance(module, torch.nn.BatchNorm2d)]
     assert [int(norm.num_batches_tracked) for norm in norms] == [seen] * 5
+
+
+def test_batch_norms_are_recalibrated_on_photos_spread_over_all(
+    tiny_config, photo_folder, tmp_path, monkeypatch
+):
+    seen = []
+    monkeypatch.setattr(engine, "RECALIBRATION_PHOTOS", 8)
+    monkeypatch.setattr(engine, "recalibrate_batch_norm", lambda backbone, batches: seen.extend(batches))
+    config = tiny_config("counting", "batch_size=8", "steps=2")
+    pretrain(config, work_dir=tmp_path / "run", data=str(photo_folder))
+    photos = open_photos(photo_folder)
+    view = config["view"]
+    # Of 48 photos, the first and the last are held out.
+    first, last = (center_crop(photos.image(index), view["size"], view["resize"]) for index in (1, 46))
+    assert [len(batch) for batch in seen] == [8]
+    assert torch.equal(seen[0][0], first)
+    assert torch.equal(seen[0][-1], last)
 
 
 def test_pairs_are_for_those_who_take_them(tiny_config, pair_lists, tmp_path):
