@@ -52,10 +52,10 @@ def initialize_from_data(
     "Data-dependent Initializations of Convolutional Neural Networks" (Kraehenbuehl et al., ICLR 2016, section 3.1),
     layer by layer from the photo upwards. ``kmeans`` makes each filter the centre of a cluster of whitened patches of
     its layer's input (Coates and Ng, 2012), ``pca`` one of their principal components, ``gaussian`` random. Every
-    channel then has variance 1 and mean 0.1 over all positions before the ReLU: through its weights and bias, or
-    through the statistics of its batch norm, whose scale and shift are reset. A batch norm behind a ReLU gets the
-    statistics of its input. Every other photo gives patches, and the variance is measured on the rest, since it is
-    larger on the photos that gave the patches.
+    channel then has variance 1 and mean 0.1 over all positions before the ReLU: the variance through its weights, the
+    mean through its bias or its batch norm, which gets the statistics and is else reset. A batch norm behind a ReLU
+    gets the statistics of its input. Every other photo gives patches, and the variance is measured on the rest, since
+    it is larger on the photos that gave the patches.
 
     Args:
         backbone: Changed in place. A transposed convolution keeps the filters that it has, which are only scaled.
@@ -216,15 +216,15 @@ def _normalise_channels(layer: nn.Module, inputs: Tensor, name: str) -> None:
             received=f"{len(inputs)} photos",
             allowed="give photos that differ",
         )
+    # The filters of a transposed convolution are in the second dimension. Batch norm undoes any scale, but how far a
+    # step of training turns a filter depends on it.
+    conv.weight.div_(std.view((1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)))
     if conv.bias is not None:
-        # The filters of a transposed convolution are in the second dimension.
-        shape = (1, -1, 1, 1) if isinstance(conv, nn.ConvTranspose2d) else (-1, 1, 1, 1)
-        conv.weight.div_(std.view(shape))
         conv.bias.copy_(CHANNEL_MEAN - mean / std)
         return
     norm = layer.norm
     assert isinstance(norm, nn.BatchNorm2d)
-    _set_statistics(norm, std, mean)
+    _set_statistics(norm, torch.ones_like(std), mean / std)
     if norm.affine:
         norm.bias.fill_(CHANNEL_MEAN)
 

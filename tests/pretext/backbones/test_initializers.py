@@ -119,6 +119,21 @@ def test_channels_have_unit_variance_on_other_photos(kind, norm):
         assert mean.median() == pytest.approx(0.0 if norm == "batch_no_affine" else 0.1, abs=0.1), name
 
 
+@pytest.mark.parametrize("kind", ["gaussian", "pca", "kmeans"])
+def test_filters_have_the_same_scale_with_batch_norm_and_without(kind):
+    filters = []
+    for norm in ("none", "batch"):
+        backbone = AlexNet(norm=norm, channels=(48, 64, 64, 64, 64)).eval()
+        initialize_from_data(backbone, natural(32, 0), kind, seed=0)
+        filters.append(backbone.get_parameter("conv1.conv.weight").detach())
+        for block in backbone.children():
+            if norm == "batch":
+                torch.testing.assert_close(
+                    block.norm.running_var, torch.ones(len(block.norm.running_var)), atol=1e-4, rtol=0
+                )
+    torch.testing.assert_close(*filters)
+
+
 @pytest.mark.parametrize(("kind", "norm"), [("gaussian", "none"), ("kmeans", "batch_no_affine")])
 def test_batch_norms_behind_a_relu_are_set_too(kind, norm, monkeypatch):
     backbone = narrow_backbones(monkeypatch)["colornet"](norm=norm)
