@@ -169,6 +169,16 @@ def decode_rgb(data: bytes, *, upright: bool = True) -> Image.Image:
         return _to_rgb(_upright(opened) if upright else opened, _transparent(opened, data))
 
 
+def size_of(data: bytes) -> tuple[int, int]:
+    """Return width and height of a photo as its file stores it, without decoding the pixels.
+
+    Raises:
+        UnreadablePhotoError: `decode_rgb` would not open the file.
+    """
+    with _opened(io.BytesIO(without_texts(data)), data) as opened:
+        return opened.size
+
+
 @contextmanager
 def _opened(source: io.BytesIO | io.BufferedReader, start: bytes) -> Iterator[ImageFile]:
     """Open a photo that begins with ``start``; raise UnreadablePhotoError for all that goes wrong with it."""

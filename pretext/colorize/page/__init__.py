@@ -1,0 +1,1 @@
+"""The page on which photos are coloured: a server of this machine, and what it sends to the browser."""

@@ -1,0 +1,235 @@
+// The page: sends photos to its server, and paints their previews. The server decodes a small map of colours for each
+// wish; joining it with the photo's lightness is done here, so that the slider answers at once.
+"use strict";
+
+const $ = (id) => document.getElementById(id);
+const photos = [];
+let model, table, current, wish = 0, chosen = { rule: "annealed" };
+
+async function ask(path, options) {
+  const answer = await fetch(path, options).catch(() => null);
+  if (!answer) throw new Error("the server does not answer; is it still running?");
+  if (!answer.ok) throw new Error((await answer.json().catch(() => ({}))).error || `the server says ${answer.status}`);
+  return answer;
+}
+
+function complain(text) {
+  const line = document.createElement("p");
+  line.textContent = text;
+  $("errors").append(line);
+}
+
+// ab of pixel (x, y) lies between the four positions around it; colours lie between eight points of the table.
+function paint(canvas, lightness, width, height, ab, across, down) {
+  canvas.width = width;
+  canvas.height = height;
+  const context = canvas.getContext("2d"), image = context.createImageData(width, height), out = image.data;
+  const [pointsL, pointsA, pointsB] = model.table.points, reach = model.table.reach;
+  const scaleL = (pointsL - 1) / 255, scaleA = (pointsA - 1) / (2 * reach), scaleB = (pointsB - 1) / (2 * reach);
+  const strideA = 3 * pointsB, strideL = strideA * pointsA, plane = across * down;
+  const left = new Int32Array(width), right = new Int32Array(width), share = new Float32Array(width);
+  for (let x = 0; x < width; x++) {
+    const place = Math.min(Math.max((x + 0.5) * across / width - 0.5, 0), across - 1);
+    left[x] = Math.floor(place);
+    right[x] = Math.min(left[x] + 1, across - 1);
+    share[x] = place - left[x];
+  }
+  const rowA = new Float32Array(across), rowB = new Float32Array(across);
+  for (let y = 0, p = 0; y < height; y++) {
+    const place = Math.min(Math.max((y + 0.5) * down / height - 0.5, 0), down - 1);
+    const above = Math.floor(place), below = Math.min(above + 1, down - 1), way = place - above;
+    for (let i = 0; i < across; i++) {
+      const u = above * across + i, v = below * across + i;
+      rowA[i] = (ab[u] + (ab[v] - ab[u]) * way + reach) * scaleA;
+      rowB[i] = (ab[plane + u] + (ab[plane + v] - ab[plane + u]) * way + reach) * scaleB;
+    }
+    for (let x = 0; x < width; x++, p++) {
+      const i = left[x], j = right[x], s = share[x];
+      const a = rowA[i] + (rowA[j] - rowA[i]) * s, b = rowB[i] + (rowB[j] - rowB[i]) * s, l = lightness[p] * scaleL;
+      const il = Math.min(l | 0, pointsL - 2), ia = Math.min(Math.max(a | 0, 0), pointsA - 2), ib = Math.min(Math.max(b | 0, 0), pointsB - 2);
+      const fl = l - il, fa = a - ia, fb = b - ib;
+      const w00 = (1 - fl) * (1 - fa), w01 = (1 - fl) * fa, w10 = fl * (1 - fa), w11 = fl * fa;
+      const t = il * strideL + ia * strideA + ib * 3;
+      for (let c = 0; c < 3; c++) {
+        const q = t + c;
+        out[4 * p + c] =
+          (table[q] * w00 + table[q + strideA] * w01 + table[q + strideL] * w10 + table[q + strideL + strideA] * w11) * (1 - fb) +
+          (table[q + 3] * w00 + table[q + strideA + 3] * w01 + table[q + strideL + 3] * w10 + table[q + strideL + strideA + 3] * w11) * fb;
+      }
+      out[4 * p + 3] = 255;
+    }
+  }
+  context.putImageData(image, 0, 0);
+}
+
+function paintPhoto(canvas, photo, ab) {
+  paint(canvas, photo.lightness, ...photo.preview, ab, ...photo.colors);
+}
+
+function query(colors) {
+  return new URLSearchParams(Object.entries(colors).map(([key, value]) => [key, String(value)])).toString();
+}
+
+async function colorsOf(photo, colors) {
+  const answer = await ask(`photos/${photo.key}/colors?${query(colors)}`);
+  return new Float32Array(await answer.arrayBuffer());
+}
+
+async function pixelsOf(url) {
+  const blob = await (await ask(url)).blob();
+  const bitmap = await createImageBitmap(blob, { colorSpaceConversion: "none", premultiplyAlpha: "none" });
+  const canvas = new OffscreenCanvas(bitmap.width, bitmap.height), context = canvas.getContext("2d", { willReadFrequently: true });
+  context.drawImage(bitmap, 0, 0);
+  const rgba = context.getImageData(0, 0, bitmap.width, bitmap.height).data, gray = new Uint8Array(rgba.length / 4);
+  for (let p = 0; p < gray.length; p++) gray[p] = rgba[4 * p];
+  return gray;
+}
+
+// The newest wish counts: while one is on its way, later ones wait, and only the last of them is asked for.
+let asking = false, waiting = null;
+async function show(colors) {
+  chosen = colors;
+  if (asking) { waiting = colors; return; }
+  asking = true;
+  try {
+    const photo = current, began = performance.now();
+    const ab = await colorsOf(photo, colors);
+    if (photo === current) {
+      paintPhoto($("after"), photo, ab);
+      $("after").dataset.milliseconds = (performance.now() - began).toFixed(1);
+      $("after").dataset.colors = query(colors);
+      $("download").href = `photos/${photo.key}/painted?${query(colors)}`;
+      $("download").download = `${photo.name.replace(/\.[^.]*$/, "")}-colorized.png`;
+    }
+  } catch (error) {
+    complain(error.message);
+  } finally {
+    asking = false;
+    if (waiting) { const next = waiting; waiting = null; show(next); }
+  }
+}
+
+function byTemperature() {
+  if (model.temperature === null) return { rule: "annealed" };
+  return { rule: "annealed", temperature: Number($("temperature").value) };
+}
+
+function split() {
+  const share = Number($("split").value);
+  $("before").style.clipPath = `inset(0 ${100 - share}% 0 0)`;
+  $("line").style.left = `${share}%`;
+  $("split").setAttribute("aria-valuetext", `${share} % in black and white`);
+}
+
+async function select(photo) {
+  current = photo;
+  $("shown").hidden = false;
+  paintPhoto($("before"), photo, new Float32Array(2 * photo.colors[0] * photo.colors[1]));
+  $("uncertainty").src = model.temperature === null ? "" : `photos/${photo.key}/uncertainty`;
+  $("uncertainty-hint").textContent = photo.entropy
+    ? `White where they are least certain: from ${photo.entropy[0].toFixed(1)} to ${photo.entropy[1].toFixed(1)} bits.` : "";
+  $("samples").hidden = true;
+  $("samples").replaceChildren();
+  $("mean").disabled = true;
+  split();
+  await show(byTemperature());
+}
+
+async function drawOthers() {
+  const photo = current, base = wish += 4;
+  $("draw").disabled = true;
+  try {
+    const options = await Promise.all([0, 1, 2, 3].map(async (number) => {
+      const colors = { rule: "coherent", seed: base + number };
+      return [colors, await colorsOf(photo, colors)];
+    }));
+    if (photo !== current) return;
+    $("samples").replaceChildren(...options.map(([colors, ab], number) => {
+      const label = document.createElement("label"), input = document.createElement("input"), canvas = document.createElement("canvas");
+      Object.assign(input, { type: "radio", name: "sample" });
+      input.setAttribute("aria-label", `Colouring ${number + 1}`);
+      input.addEventListener("change", () => { $("mean").disabled = false; show(colors); });
+      paintPhoto(canvas, photo, ab);
+      label.append(input, canvas);
+      return label;
+    }));
+    $("samples").hidden = false;
+  } catch (error) {
+    complain(error.message);
+  } finally {
+    $("draw").disabled = model.temperature === null;
+  }
+}
+
+async function add(files) {
+  $("errors").replaceChildren();
+  let number = 0;
+  for (const file of files) {
+    number += 1;
+    $("status").textContent = `Colouring ${file.name} (${number} of ${files.length})…`;
+    try {
+      const headers = { "Content-Type": "application/octet-stream", "X-Name": encodeURIComponent(file.name) };
+      const photo = await (await ask("photos", { method: "POST", body: file, headers })).json();
+      photo.lightness = await pixelsOf(`photos/${photo.key}/lightness`);
+      photos.push(photo);
+      const label = document.createElement("label"), input = document.createElement("input"), canvas = document.createElement("canvas");
+      Object.assign(input, { type: "radio", name: "photo" });
+      input.setAttribute("aria-label", photo.name);
+      input.addEventListener("change", () => select(photo));
+      paintPhoto(canvas, photo, await colorsOf(photo, { rule: "annealed" }));
+      label.append(input, canvas);
+      $("photos").append(label);
+      $("photos").hidden = photos.length < 2;
+      input.checked = true;
+      await select(photo);
+    } catch (error) {
+      complain(`${file.name}: ${error.message}`);
+    }
+  }
+  $("status").textContent = photos.length ? `${photos.length} ${photos.length === 1 ? "photo is" : "photos are"} coloured.` : "";
+}
+
+async function begin() {
+  model = await (await ask("model")).json();
+  table = new Uint8Array(await (await ask("table")).arrayBuffer());
+  $("model").textContent = `Model: ${model.title}`;
+  const chooses = model.temperature !== null;
+  for (const id of ["temperature", "show-uncertainty", "draw"]) $(id).disabled = !chooses;
+  if (chooses) $("temperature").value = model.temperature;
+  else $("temperature-hint").textContent = "This model predicts one colour per pixel, which leaves no choice.";
+  const said = () => { $("temperature-value").textContent = chooses ? Number($("temperature").value).toFixed(2) : "–"; };
+  said();
+  $("temperature").addEventListener("input", () => {
+    said();
+    for (const input of $("samples").querySelectorAll("input")) input.checked = false;
+    $("mean").disabled = true;
+    show(byTemperature());
+  });
+  $("split").addEventListener("input", split);
+  for (const kind of ["pointerdown", "pointermove"]) {
+    $("stage").addEventListener(kind, (event) => {
+      if (!event.buttons) return;
+      const box = $("stage").getBoundingClientRect();
+      $("split").value = 100 * (event.clientX - box.left) / box.width;
+      split();
+    });
+  }
+  $("show-uncertainty").addEventListener("change", (event) => { $("uncertainty").hidden = !event.target.checked; });
+  $("draw").addEventListener("click", drawOthers);
+  $("mean").addEventListener("click", () => {
+    for (const input of $("samples").querySelectorAll("input")) input.checked = false;
+    $("mean").disabled = true;
+    show(byTemperature());
+  });
+  $("files").addEventListener("change", (event) => { const files = [...event.target.files]; event.target.value = ""; add(files); });
+  for (const kind of ["dragover", "dragleave", "drop"]) {
+    document.addEventListener(kind, (event) => {
+      event.preventDefault();
+      $("drop").classList.toggle("over", kind === "dragover");
+      if (kind === "drop" && event.dataTransfer.files.length) add([...event.dataTransfer.files]);
+    });
+  }
+  document.body.dataset.ready = "yes";
+}
+
+begin().catch((error) => complain(error.message));

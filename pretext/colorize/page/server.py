@@ -1,0 +1,266 @@
+"""The page's server: for this machine and this page alone, within bounds.
+
+Requests must name this server in their Host header, so that no foreign name that leads to this machine is served (DNS
+rebinding). Photos are taken from this page only, not from forms of other sites. With another host than the loopback,
+all addresses begin with a random token, which is as good as the name.
+"""
+
+from collections.abc import Callable, Mapping
+from functools import partial
+from importlib.resources import files
+from typing import Any
+from urllib.parse import quote, unquote
+
+import anyio
+from starlette.applications import Starlette
+from starlette.concurrency import run_in_threadpool
+from starlette.middleware import Middleware
+from starlette.requests import ClientDisconnect, Request
+from starlette.responses import JSONResponse, Response
+from starlette.routing import Mount, Route
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from pretext.color.spaces import Classification
+from pretext.colorize.colorizer import Colorizer
+from pretext.colorize.page.photos import (
+    TABLE_POINTS,
+    TABLE_REACH,
+    KeptPhoto,
+    KeptPhotos,
+    color_table,
+    entropy_range,
+    lightness_png,
+    uncertainty_png,
+)
+from pretext.colorize.painting import Decoding
+from pretext.errors import InputError
+
+#: Most bytes of an upload.
+MAX_UPLOAD = 64 << 20
+#: Photos that wait or are worked on at the same time; each holds its upload.
+MAX_AT_ONCE = 4
+#: What the page may load: its own files and what the server gives it, nothing from elsewhere.
+POLICY = (
+    "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
+)
+HEADERS = {
+    "Content-Security-Policy": POLICY,
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Referrer-Policy": "no-referrer",
+    "X-Content-Type-Options": "nosniff",
+    "Cache-Control": "no-store",
+}
+PAGE_FILES = {
+    "": ("page.html", "text/html"),
+    "page.js": ("page.js", "text/javascript"),
+    "page.css": ("page.css", "text/css"),
+}
+
+
+class _RefusedError(Exception):
+    """A request that is not served: status and reason."""
+
+    def __init__(self, status: int, reason: str):
+        super().__init__(reason)
+        self.status = status
+
+
+class Guard:
+    """Lets through only requests to this server, and writes to it only from its own page.
+
+    Args:
+        app: What is guarded.
+        hosts: Host headers that name this server, with the port; None accepts any, for a server that has a token.
+    """
+
+    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None):
+        self._app, self._hosts = app, hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Serve or refuse one request."""
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+
+        async def send_with_headers(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                message["headers"] = [
+                    *message["headers"],
+                    *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
+                ]
+            await send(message)
+
+        reason = self._refusal(Request(scope))
+        app = self._app if reason is None else JSONResponse({"error": reason}, 403)
+        await app(scope, receive, send_with_headers)
+
+    def _refusal(self, request: Request) -> str | None:
+        host = request.headers.get("host", "")
+        if self._hosts is not None and host not in self._hosts:
+            return "this server has another name"
+        if request.method in ("GET", "HEAD"):
+            return None
+        origin = request.headers.get("origin")
+        if origin is not None and origin.partition("://")[2] != host:
+            return "only the page itself may send photos"
+        if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
+            return "only the page itself may send photos"
+        return None
+
+
+def make_app(
+    colorizer: Colorizer,
+    title: str,
+    *,
+    size: int | None = None,
+    hosts: frozenset[str] | None,
+    token: str = "",
+) -> Starlette:
+    """Make the page's application.
+
+    Args:
+        colorizer: In eval mode.
+        title: What the page calls it.
+        size: Shorter side of what the network sees, in pixels; None takes the one of training.
+        hosts: Host headers that name this server, with the port; None accepts any.
+        token: Stands before every address, if it is not empty.
+    """
+    page = _Page(KeptPhotos(colorizer, size), title)
+    routes: list[Route | Mount] = [
+        Route("/", partial(page.file, name="")),
+        Route("/page.js", partial(page.file, name="page.js")),
+        Route("/page.css", partial(page.file, name="page.css")),
+        Route("/model", page.model),
+        Route("/table", page.table),
+        Route("/photos", page.add, methods=["POST"]),
+        Route("/photos/{key}/lightness", page.lightness),
+        Route("/photos/{key}/colors", page.colors),
+        Route("/photos/{key}/uncertainty", page.uncertainty),
+        Route("/photos/{key}/painted", page.painted),
+    ]
+    if token:
+        routes = [Mount(f"/{token}", routes=routes)]
+    handlers: Mapping[Any, Callable[..., Any]] = {
+        InputError: _refused,
+        _RefusedError: _refused,
+        KeyError: _not_kept,
+        404: _unknown,
+    }
+    return Starlette(
+        routes=routes, middleware=[Middleware(Guard, hosts=hosts)], exception_handlers=dict(handlers)
+    )
+
+
+class _Page:
+    """The page's answers."""
+
+    def __init__(self, photos: KeptPhotos, title: str):
+        self._photos, self._title = photos, title
+        self._table = color_table().numpy().tobytes()
+        self._places = anyio.Semaphore(MAX_AT_ONCE)
+
+    async def file(self, request: Request, name: str) -> Response:
+        file, media_type = PAGE_FILES[name]
+        return Response((files(__package__) / file).read_bytes(), media_type=media_type)
+
+    async def model(self, request: Request) -> Response:
+        space = self._photos.colorizer.space
+        chooses = isinstance(space, Classification)
+        return JSONResponse(
+            {
+                "title": self._title,
+                "temperature": space.temperature if chooses else None,
+                "table": {"points": TABLE_POINTS, "reach": TABLE_REACH},
+            }
+        )
+
+    async def table(self, request: Request) -> Response:
+        return Response(self._table, media_type="application/octet-stream")
+
+    async def add(self, request: Request) -> Response:
+        name = unquote(request.headers.get("x-name", "photo"))
+        try:
+            self._places.acquire_nowait()
+        except anyio.WouldBlock:
+            raise _RefusedError(
+                503, f"{MAX_AT_ONCE} photos are being coloured; try again when one is done"
+            ) from None
+        try:
+            data = await _body(request)
+            key, photo = await run_in_threadpool(self._photos.add, data, name)
+        finally:
+            self._places.release()
+        return JSONResponse(
+            {
+                "key": key,
+                "name": name,
+                "size": list(photo.rgb.shape[:0:-1]),
+                "preview": list(photo.preview.shape[:0:-1]),
+                "colors": list(photo.colors.ab.shape[:1:-1]),
+                "entropy": entropy_range(photo),
+            }
+        )
+
+    async def lightness(self, request: Request) -> Response:
+        return Response(await run_in_threadpool(lightness_png, self._photo(request)), media_type="image/png")
+
+    async def colors(self, request: Request) -> Response:
+        ab = await run_in_threadpool(self._photos.ab, self._photo(request), _decoding(request))
+        return Response(ab.contiguous().numpy().tobytes(), media_type="application/octet-stream")
+
+    async def uncertainty(self, request: Request) -> Response:
+        return Response(
+            await run_in_threadpool(uncertainty_png, self._photo(request)), media_type="image/png"
+        )
+
+    async def painted(self, request: Request) -> Response:
+        photo, upsampling = self._photo(request), request.query_params.get("upsampling", "bilinear")
+        png = await run_in_threadpool(self._photos.painted, photo, _decoding(request), upsampling)
+        name = quote(
+            f"{photo.name.rpartition('.')[0] or photo.name}-colorized.png", safe="", errors="replace"
+        )
+        headers = {"Content-Disposition": f"attachment; filename*=UTF-8''{name}"}
+        return Response(png, media_type="image/png", headers=headers)
+
+    def _photo(self, request: Request) -> KeptPhoto:
+        return self._photos.get(request.path_params["key"])
+
+
+async def _body(request: Request) -> bytes:
+    """Read an upload; stop at the first byte too many, whatever the headers say."""
+    if int(request.headers.get("content-length", "0") or 0) > MAX_UPLOAD:
+        raise _RefusedError(413, f"a photo may have {MAX_UPLOAD >> 20} MB at the most")
+    parts, received = [], 0
+    try:
+        async for part in request.stream():
+            received += len(part)
+            if received > MAX_UPLOAD:
+                raise _RefusedError(413, f"a photo may have {MAX_UPLOAD >> 20} MB at the most")
+            parts.append(part)
+    except ClientDisconnect:
+        raise _RefusedError(400, "the upload was broken off") from None
+    return b"".join(parts)
+
+
+def _decoding(request: Request) -> Decoding:
+    query = request.query_params
+    try:
+        temperature = float(query["temperature"]) if "temperature" in query else None
+        seed = int(query.get("seed", "0"))
+    except ValueError:
+        raise InputError("temperature and seed must be numbers", received=str(query)) from None
+    return Decoding(query.get("rule", "annealed"), temperature, seed)
+
+
+async def _refused(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, getattr(error, "status", 400))
+
+
+async def _not_kept(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "this photo is no longer kept; choose it again"}, 404)
+
+
+async def _unknown(request: Request, error: Exception) -> Response:
+    return JSONResponse({"error": "there is nothing at this address"}, 404)
