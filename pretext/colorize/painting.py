@@ -251,9 +251,7 @@ def _places(pixels: Tensor, length: int, cells: int) -> tuple[Int[Tensor, " n"],
     return before.long(), (at - before).float()
 
 
-def _bilinear(
-    ab: AbMap, cells: Tensor, band: Lightness, rows: slice, height: int
-) -> Float[Tensor, "2 n width"]:
+def _bilinear(ab: Tensor, cells: Tensor, band: Tensor, rows: slice, height: int) -> Tensor:
     """Return the colours of a band of rows, as `F.interpolate` without aligned corners gives them for the photo."""
     across, down = ab.shape[2], ab.shape[1]
     before, way = _places(torch.arange(band.shape[2], dtype=torch.float64), band.shape[2], across)
@@ -269,9 +267,7 @@ def _mixed(values: Tensor, before: Tensor, way: Tensor, dimension: int) -> Tenso
     return torch.lerp(first, second, way.expand_as(first))
 
 
-def _bilateral(
-    ab: AbMap, cells: Lightness, band: Lightness, rows: slice, height: int
-) -> Float[Tensor, "2 n width"]:
+def _bilateral(ab: Tensor, cells: Tensor, band: Tensor, rows: slice, height: int) -> Tensor:
     """Return the colours of a band of rows: weighted means of the 4 x 4 cells around each pixel.
 
     A cell's weight falls linearly to 0 at a distance of two cells, across and down, and by a Gaussian with its
