@@ -40,7 +40,7 @@ DEFAULT_SIZE = 256
 #: The longer side for the network is at most so many times the shorter one that was asked for.
 MAX_ASPECT = 8
 #: Pixels of a band of rows; a longer row is a band of its own.
-BAND_PIXELS = 1 << 18
+BAND_PIXELS = 1 << 17
 #: Difference in CIE L at which a cell of the colour map counts exp(-1/2) as much for a pixel.
 LIGHTNESS_SIGMA = 10.0
 #: Share of a cell's weight that does not depend on lightness, for pixels that are unlike all cells around.
