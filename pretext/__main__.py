@@ -11,6 +11,7 @@ ABOUT = "Make backbones from unlabeled photos."
 COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
         "train": Command("pretext.commands.train", "pretrain a backbone"),
+        "colorize": Command("pretext.commands.colorize", "colour photos by a trained colorizer"),
         "prior": Command("pretext.commands.prior", "estimate the colour prior of photos"),
         "initialize": Command(
             "pretext.commands.initialize", "make a backbone whose filters fit photos, without training"

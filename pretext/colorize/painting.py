@@ -6,24 +6,25 @@ bands of rows, so that their memory does not grow with the photo.
 
 import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 
 import torch
 from jaxtyping import Float, Int, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
-from pretext.checks import check_at_least, check_choice, check_seed
+from pretext.checks import check_at_least, check_choice
 from pretext.color.decode import coherent_sample, mode, sample
 from pretext.color.gamut import reduce_chroma
 from pretext.color.lab import lab_to_rgb, rgb_to_lightness
 from pretext.color.spaces import Classification
 from pretext.colorize.colorizer import Colorizer, Colors
 from pretext.colorize.header import find_colorizer
+from pretext.colorize.settings import UPSAMPLINGS, Decoding
 from pretext.errors import InputError
 
 __all__ = [
     "Decoding",
+    "check_decoding",
     "decode",
     "entropy",
     "find_colorizer",
@@ -34,15 +35,12 @@ __all__ = [
     "predict",
 ]
 
-#: How one colour is chosen from a distribution, see `Decoding`.
-RULES = ("annealed", "mean", "mode", "sample", "coherent")
-UPSAMPLINGS = ("bilinear", "bilateral")
 #: Length of a photo's shorter side for the network, of colorizers that do not say how they were trained.
 DEFAULT_SIZE = 256
 #: The longer side for the network is at most so many times the shorter one that was asked for.
 MAX_ASPECT = 8
 #: Pixels of a band of rows; a longer row is a band of its own.
-BAND_PIXELS = 1 << 18
+BAND_PIXELS = 1 << 17
 #: Difference in CIE L at which a cell of the colour map counts exp(-1/2) as much for a pixel.
 LIGHTNESS_SIGMA = 10.0
 #: Share of a cell's weight that does not depend on lightness, for pixels that are unlike all cells around.
@@ -50,43 +48,6 @@ UNLIKE = 1e-3
 
 AbMap = Float[Tensor, "2 h w"]
 Lightness = Float[Tensor, "1 height width"]
-
-
-@dataclass(frozen=True)
-class Decoding:
-    """How one colour per position is chosen from a distribution.
-
-    Attributes:
-        rule: ``annealed`` (the mean of p^(1/T)), ``mean``, ``mode``, ``sample`` (each position drawn independently) or
-            ``coherent`` (drawn with the same random numbers everywhere, so that neighbours agree:
-            :func:`pretext.color.decode.coherent_sample`).
-        temperature: T of the annealed mean; None takes the output space's own. Samples are drawn from p^(1/T); None
-            draws from p itself. Mean and mode take none.
-        seed: Seed of the samples.
-
-    Raises:
-        InputError: A value is not allowed.
-    """
-
-    rule: str = "annealed"
-    temperature: float | None = None
-    seed: int = 0
-
-    def __post_init__(self) -> None:
-        check_choice("rule of decoding", self.rule, RULES)
-        check_seed(self.seed)
-        if self.temperature is None:
-            return
-        if self.rule in ("mean", "mode"):
-            raise InputError(
-                f"{self.rule} takes no temperature", received=self.temperature, allowed="use annealed"
-            )
-        if not self.temperature > 0:
-            raise InputError(
-                "temperature is out of range",
-                received=self.temperature,
-                allowed="allowed are numbers above 0; the limit at 0 is the rule mode",
-            )
 
 
 def own_size(colorizer: Colorizer) -> int:
@@ -158,6 +119,18 @@ def network_size(height: int, width: int, size: int, stride: int) -> tuple[int, 
     return rounded[0], rounded[1]
 
 
+def check_decoding(colorizer: Colorizer, decoding: Decoding) -> None:
+    """Raise InputError if a colorizer that predicts values, and no distribution, is to be decoded by a rule."""
+    if isinstance(colorizer.space, Classification):
+        return
+    if decoding.rule != "annealed" or decoding.temperature is not None:
+        raise InputError(
+            f"{colorizer.space.name} predicts one colour and no distribution to choose from",
+            received=decoding.rule if decoding.temperature is None else f"temperature {decoding.temperature}",
+            allowed="leave out rule and temperature, or use a colorizer that predicts a distribution",
+        )
+
+
 def decode(colorizer: Colorizer, colors: Colors, decoding: Decoding) -> Float[Tensor, "n 2 h w"]:
     """Choose one colour per position.
 
@@ -172,15 +145,11 @@ def decode(colorizer: Colorizer, colors: Colors, decoding: Decoding) -> Float[Te
     Raises:
         InputError: The colorizer predicts values and no distribution, and ``decoding`` is not the default.
     """
-    if decoding.rule == "annealed" and decoding.temperature is None:
-        return colors.ab
+    check_decoding(colorizer, decoding)
     space = colorizer.space
-    if colors.distribution is None or not isinstance(space, Classification):
-        raise InputError(
-            f"{space.name} predicts one colour and no distribution to choose from",
-            received=decoding.rule if decoding.temperature is None else f"temperature {decoding.temperature}",
-            allowed="leave out rule and temperature, or use a colorizer that predicts a distribution",
-        )
+    own = decoding.rule == "annealed" and decoding.temperature is None
+    if own or colors.distribution is None or not isinstance(space, Classification):
+        return colors.ab
     if decoding.rule in ("annealed", "mean"):
         return colorizer.decode(colors.distribution, decoding.temperature or 1.0)
     # Drawn on the CPU: the same seed gives the same colours on any device.
@@ -251,9 +220,7 @@ def _places(pixels: Tensor, length: int, cells: int) -> tuple[Int[Tensor, " n"],
     return before.long(), (at - before).float()
 
 
-def _bilinear(
-    ab: AbMap, cells: Tensor, band: Lightness, rows: slice, height: int
-) -> Float[Tensor, "2 n width"]:
+def _bilinear(ab: Tensor, cells: Tensor, band: Tensor, rows: slice, height: int) -> Tensor:
     """Return the colours of a band of rows, as `F.interpolate` without aligned corners gives them for the photo."""
     across, down = ab.shape[2], ab.shape[1]
     before, way = _places(torch.arange(band.shape[2], dtype=torch.float64), band.shape[2], across)
@@ -269,9 +236,7 @@ def _mixed(values: Tensor, before: Tensor, way: Tensor, dimension: int) -> Tenso
     return torch.lerp(first, second, way.expand_as(first))
 
 
-def _bilateral(
-    ab: AbMap, cells: Lightness, band: Lightness, rows: slice, height: int
-) -> Float[Tensor, "2 n width"]:
+def _bilateral(ab: Tensor, cells: Tensor, band: Tensor, rows: slice, height: int) -> Tensor:
     """Return the colours of a band of rows: weighted means of the 4 x 4 cells around each pixel.
 
     A cell's weight falls linearly to 0 at a distance of two cells, across and down, and by a Gaussian with its

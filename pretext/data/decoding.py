@@ -118,6 +118,23 @@ class PhotoHeader:
         return (height, width) if self.orientation >= 5 else (width, height)
 
 
+@dataclass(frozen=True)
+class StoredPhoto:
+    """A photo with all of its file that a changed copy of it should have, too.
+
+    Attributes:
+        rgb: 8-bit RGB, upright; where the photo is transparent, the colours that are stored.
+        alpha: Opacity, 0..255; None of a photo that is opaque by its format.
+        exif: The EXIF data as they are stored: their orientation is that of the stored pixels.
+        profile: The ICC profile as it is stored.
+    """
+
+    rgb: Image.Image
+    alpha: Image.Image | None
+    exif: bytes | None
+    profile: bytes | None
+
+
 def read_header(path: Path) -> PhotoHeader:
     """Read a photo's size and orientation.
 
@@ -177,6 +194,24 @@ def size_of(data: bytes) -> tuple[int, int]:
     """
     with _opened(io.BytesIO(without_texts(data)), data) as opened:
         return opened.size
+
+
+def decode_stored(data: bytes) -> StoredPhoto:
+    """Decode a JPEG, PNG or WebP file of any mode as `decode_rgb` does, upright, but keep what is transparent.
+
+    Raises:
+        UnreadablePhotoError: As for `decode_rgb`; or the file holds several frames.
+    """
+    with _opened(io.BytesIO(without_texts(data)), data) as opened:
+        frames = getattr(opened, "n_frames", 1)
+        opened.load()
+        photo = _with_alpha(_upright(opened), _transparent(opened, data))
+        alpha = photo.getchannel("A") if photo.mode == "RGBA" else None
+        found = [opened.info.get(kind) for kind in ("exif", "icc_profile")]
+    if frames > 1:
+        raise UnreadablePhotoError(f"it is animated, with {frames} frames; single photos are read")
+    exif, profile = (value if isinstance(value, bytes) and value else None for value in found)
+    return StoredPhoto(photo if alpha is None else photo.convert("RGB"), alpha, exif, profile)
 
 
 @contextmanager
@@ -244,6 +279,15 @@ def _transparent(image: ImageFile, data: bytes) -> _Transparent:
 
 
 def _to_rgb(image: Image.Image, transparent: _Transparent) -> Image.Image:
+    photo = _with_alpha(image, transparent)
+    if photo.mode == "RGB":
+        return photo
+    white = Image.new("RGBA", photo.size, (255, 255, 255, 255))
+    return Image.alpha_composite(white, photo).convert("RGB")
+
+
+def _with_alpha(image: Image.Image, transparent: _Transparent) -> Image.Image:
+    """Convert to RGBA what may be transparent, and to RGB all else."""
     if image.mode == "RGB" and transparent is None:
         return image
     if image.mode.startswith("I"):
@@ -256,11 +300,7 @@ def _to_rgb(image: Image.Image, transparent: _Transparent) -> Image.Image:
         image = gray
     if transparent is not None:
         image.info["transparency"] = transparent
-    if "A" in image.mode or transparent is not None:
-        rgba = image.convert("RGBA")
-        white = Image.new("RGBA", rgba.size, (255, 255, 255, 255))
-        return Image.alpha_composite(white, rgba).convert("RGB")
-    return image.convert("RGB")
+    return image.convert("RGBA" if "A" in image.mode or transparent is not None else "RGB")
 
 
 def without_texts(data: bytes) -> bytes:

@@ -10,9 +10,9 @@ from pretext.data.decoding import PHOTO_SUFFIXES
 from pretext.data.pairs.frames import FramePairs
 from pretext.data.pairs.tracks import Tracks
 from pretext.data.photos import PhotoFiles, Photos, PhotoShards, last_two
-from pretext.data.walking import tell_left_out, walk_files
+from pretext.data.walking import listed_files, tell_left_out, walk_files
 from pretext.errors import InputError
-from pretext.files import WORK_DIRS, is_file, read_lines
+from pretext.files import WORK_DIRS
 
 PAIR_LISTS = {".pairs": FramePairs, ".tracks": Tracks}
 
@@ -36,7 +36,7 @@ def open_photos(source: str | Path, cache: Path = WORK_DIRS / "shards") -> Photo
     if path.is_dir():
         photos = _open_folder(path, cache)
     elif path.suffix == ".txt" and path.is_file():
-        photos = PhotoFiles(_listed(path), path.parent)
+        photos = PhotoFiles(listed_files(path), path.parent)
     elif path.suffix in PAIR_LISTS and path.is_file():
         photos = PAIR_LISTS[path.suffix](path)
     elif source.endswith(".tar"):
@@ -66,23 +66,6 @@ def _open_folder(folder: Path, cache: Path) -> Photos:
     if len(shards) == len(walked.files):
         return PhotoShards([str(path) for path in shards], cache)
     return PhotoFiles([path for path in walked.files if path.suffix.lower() != ".tar"], folder)
-
-
-def _listed(path: Path) -> list[Path]:
-    """Return the files of a list; a name may begin or end with blanks if there is such a file."""
-    files = [
-        path.parent / (line if is_file(path.parent / line) else line.strip())
-        for line in read_lines(path)
-        if line.strip()
-    ]
-    missing = [str(file) for file in files if not is_file(file)]
-    if missing:
-        raise InputError(
-            f"{path} lists {len(missing)} files that do not exist",
-            received=", ".join(missing[:3]),
-            allowed="write one path per line, relative to the list's own folder",
-        )
-    return files
 
 
 def fingerprint(photos: Photos) -> str:

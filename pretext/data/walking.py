@@ -11,7 +11,7 @@ from functools import cache
 from pathlib import Path
 
 from pretext.errors import InputError
-from pretext.files import is_file
+from pretext.files import is_file, read_lines
 
 #: Names, in lower case, of what systems put beside photos: thumbnails, trash, archives' metadata.
 SYSTEM_NAMES = frozenset(
@@ -44,10 +44,12 @@ class Walked:
     Attributes:
         files: The files in the order of their paths.
         left_out: How many files and folders were left out, by what they are.
+        broken_links: The links to nothing among them.
     """
 
     files: list[Path] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
+    broken_links: list[Path] = field(default_factory=list)
 
 
 def walk_files(folder: Path, suffixes: Collection[str]) -> Walked:
@@ -85,6 +87,29 @@ def walk_files(folder: Path, suffixes: Collection[str]) -> Walked:
                 links.append((path, target))
     walked.files.sort()
     return walked
+
+
+def listed_files(path: Path) -> list[Path]:
+    """Return the files of a list (.txt, one path per line, relative to the list's folder).
+
+    A name may begin or end with blanks if there is such a file.
+
+    Raises:
+        InputError: The list cannot be read, or lists files that do not exist.
+    """
+    files = [
+        path.parent / (line if is_file(path.parent / line) else line.strip())
+        for line in read_lines(path)
+        if line.strip()
+    ]
+    missing = [str(file) for file in files if not is_file(file)]
+    if missing:
+        raise InputError(
+            f"{path} lists {len(missing)} files that do not exist",
+            received=", ".join(missing[:3]),
+            allowed="write one path per line, relative to the list's own folder",
+        )
+    return files
 
 
 def is_hidden(name: str) -> bool:
@@ -130,6 +155,7 @@ def _walk_tree(
                 walked.files.append(Path(entry.path))
             elif wanted and entry.is_symlink():
                 walked.left_out[BROKEN_LINKS] += 1
+                walked.broken_links.append(Path(entry.path))
     return links
 
 

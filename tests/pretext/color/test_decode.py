@@ -126,9 +126,9 @@ def test_coherent_samples_follow_the_distribution_over_many_seeds():
     logits = probabilities.log().T.view(1, 4, 1, 2)
     bins = torch.arange(8.0).view(4, 2)
     generator = torch.Generator().manual_seed(0)
-    drawn = torch.cat([coherent_sample(logits, bins, generator) for _ in range(10_000)])[:, 0, 0]
+    drawn = torch.cat([coherent_sample(logits, bins, generator) for _ in range(4000)])[:, 0, 0]
     frequency = torch.stack([(drawn == bins[q, 0]).float().mean(0) for q in range(4)], 1)
-    assert (frequency - probabilities).abs().max() < 0.02
+    assert (frequency - probabilities).abs().max() < 0.04
     assert frequency[0, 3] == 0
 
 

@@ -35,7 +35,7 @@ BINS = ab_bins()
 def colorizer():
     made = Colorizer(small_alexnet("lightness"), ColorHead(32, 313), AbBins(BINS), "conv5").eval()
     he_normal_(made, 0)
-    made.head[0].weight.data *= 30  # distributions that are far from uniform
+    made.head[0].weight.data *= 4  # distributions that are far from uniform
     made.provenance = Provenance("colorization", config={"view": {"size": 48, "resize": 64}})
     return made
 
@@ -94,24 +94,19 @@ def test_a_photo_and_its_lightness_get_the_same_colours(colorizer):
         predict(colorizer, photo, 0)
 
 
-class Positions(nn.Module):
-    """Stands for a colorizer whose ab says on which pixel of its input a position is centred."""
+class Positions(Colorizer):
+    """A colorizer whose ab at each position is the lightness of the row on which it is centred."""
 
     def __init__(self, stride, offset):
-        super().__init__()
+        nn.Module.__init__(self)
         self.layer = Layer("layer", 1, stride, offset)
-        self.provenance = None
         self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(self, lightness):
-        side = self.layer.stride
-        pixels = self.layer.offset + side * torch.arange(lightness.shape[2] // side)
-        # A real network sees at this place the value of the pixel there.
-        seen = F.interpolate(lightness, scale_factor=2, mode="bilinear", align_corners=True)
-        values = [float(lightness[0, 0, min(round(p), lightness.shape[2] - 1), 0]) for p in pixels.tolist()]
-        columns = torch.tensor(values).view(1, 1, -1, 1).expand(1, 2, -1, lightness.shape[3] // side)
-        assert seen.isfinite().all()
-        return Colors(columns, None)
+        stride = self.layer.stride
+        rows, columns = (length // stride for length in lightness.shape[2:])
+        centers = (self.layer.offset + stride * torch.arange(rows)).clamp_min(0).long()
+        return Colors(lightness[:, :, centers, :1].expand(1, 2, rows, columns), None)
 
 
 @pytest.mark.parametrize(("stride", "offset"), [(16, 0.0), (8, 0.0), (4, -2.0), (16, 7.5), (4, 1.5)])
@@ -145,7 +140,7 @@ def test_rules_choose_from_the_distribution(colorizer):
 
 def test_coherent_samples_have_the_distribution_of_each_position(colorizer):
     colors = predict(colorizer, smooth_photos(1)[0])
-    count = 2000
+    count = 500
     drawn = torch.stack(
         [decode(colorizer, colors, Decoding("coherent", seed=s))[0, :, 1, 2] for s in range(count)]
     )
