@@ -37,7 +37,6 @@ class _Batch(pickle.Unpickler):
         return _ALLOWED[module, name]
 
 
-
 def unpack_cifar10(folder: Path, into: Path) -> Path:
     """Write the photos of CIFAR-10 as ``SPLIT/CLASS/NUMBER.png``, once.
 
@@ -87,7 +86,9 @@ def _write_split(folder: Path, batches: list[Path], classes: list[str]) -> None:
     for batch in batches:
         content = _read(batch, "data", "labels")
         photos, labels = content["data"], content["labels"]
-        if photos.shape != (len(labels), 3 * SIDE * SIDE) or not all(0 <= one < len(classes) for one in labels):
+        if photos.shape != (len(labels), 3 * SIDE * SIDE) or not all(
+            0 <= one < len(classes) for one in labels
+        ):
             raise InputError(f"{batch} does not hold photos of CIFAR-10", received=f"an array {photos.shape}")
         for pixels, label in zip(photos, labels, strict=True):
             image = Image.fromarray(pixels.reshape(3, SIDE, SIDE).transpose(1, 2, 0))
@@ -106,7 +107,9 @@ def _read(path: Path, *keys: str) -> dict[str, Any]:
     # A damaged pickle raises nearly anything.
     except Exception as error:
         raise InputError(
-            f"{path} is not a batch of CIFAR-10", received=str(error) or type(error).__name__, allowed=expected
+            f"{path} is not a batch of CIFAR-10",
+            received=str(error) or type(error).__name__,
+            allowed=expected,
         ) from error
     if not isinstance(content, dict) or not content.keys() >= set(keys):
         raise InputError(f"{path} is not a batch of CIFAR-10", received="other content", allowed=expected)

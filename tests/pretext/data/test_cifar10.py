@@ -25,7 +25,9 @@ def integer(value):
 def array(values):
     """A uint8 array, as NumPy pickled it under Python 2."""
     raw = values.tobytes()
-    dtype = b"cnumpy\ndtype\n" + text("u1") + b"K\0K\1\x87R(K\3" + text("|") + b"NNN" + 2 * integer(-1) + b"K\0tb"
+    dtype = (
+        b"cnumpy\ndtype\n" + text("u1") + b"K\0K\1\x87R(K\3" + text("|") + b"NNN" + 2 * integer(-1) + b"K\0tb"
+    )
     shape = integer(values.shape[0]) + integer(values.shape[1]) + b"\x86"
     made = b"cnumpy.core.multiarray\n_reconstruct\ncnumpy\nndarray\nK\0\x85" + text("b") + b"\x87R"
     return made + b"(K\1" + shape + dtype + b"\x89T" + struct.pack("<i", len(raw)) + raw + b"tb"
