@@ -14,7 +14,13 @@ DATA = {name: read_config(find_config("data", name)) for name in config_names("d
 #: What is trained on pairs of pictures, and of which kind.
 PAIRS = {"egomotion_frames": "frames", "tracking_videos": "tracks"}
 #: Run with few channels, since two steps of their wide networks take as long as those of all others together.
-WIDE = ("zhang2016_alexnet", "zhang2016_vgg", "colorization_vgg16")
+WIDE = (
+    "zhang2016_alexnet",
+    "zhang2016_vgg",
+    "colorization_vgg16",
+    "cifar10_classification",
+    "cifar10_regression",
+)
 
 
 def has_section(folder, name, data):

@@ -30,7 +30,7 @@ stages = {
     "detection": dict(
         stage="voc-detection",
         on="voc256",
-        overrides=["epochs=2", "max_test_proposals=150"],
+        overrides=["epochs=2", "max_test_proposals=150", "batch_norm=train"],
     ),
     "segmentation": dict(stage="voc-segmentation", on="voc256", overrides=["steps=1000"]),
 }

@@ -131,6 +131,37 @@ class Regression(OutputSpace):
         }
 
 
+class SigmoidRegression(OutputSpace):
+    """Values of ab through a sigmoid, by the squared distance.
+
+    The regression of a study of CIFAR-10 (Stanford CS230, 2018; github.com/1ipeng/CS230_Project): (ab + 128) / 255 is
+    predicted, so that no colour lies outside of [-128, 127].
+
+    Differences from the study: the loss is a mean over pixels in place of a sum, which Adam's steps hardly notice.
+    """
+
+    name = "sigmoid_regression"
+    channels = 2
+    lab_channels = AB
+
+    def loss(
+        self, prediction: Prediction, target: Lab, photo_weights: PhotoWeights | None = None
+    ) -> Float[Tensor, ""]:
+        """See `OutputSpace.loss`."""
+        # `l2_loss` halves the squared distance.
+        return 2 * l2_loss(prediction.sigmoid(), (target[:, AB] + 128) / 255, photo_weights)
+
+    def decode(self, prediction: Prediction, temperature: float | None = None) -> LabChannels:
+        """See `OutputSpace.decode`."""
+        if temperature is not None:
+            raise InputError("a regression has no temperature", received=temperature, allowed=(None,))
+        return 255 * prediction.sigmoid() - 128
+
+    def arguments(self) -> dict[str, Any]:
+        """See `OutputSpace.arguments`."""
+        return {}
+
+
 class Classification(OutputSpace):
     """A distribution over bins of channels of Lab, by cross-entropy. Subclasses have bins and implement `encode`.
 
@@ -284,6 +315,7 @@ class LightnessBins(Classification):
 SPACES: Mapping[str, type[OutputSpace]] = MappingProxyType(
     {
         "regression": Regression,
+        "sigmoid_regression": SigmoidRegression,
         "ab_bins": AbBins,
         "rebalanced_ab_bins": RebalancedAbBins,
         "lightness_bins": LightnessBins,

@@ -1,4 +1,6 @@
-"""Where data are: paths, names below PRETEXT_DATA, and the toy world, which is rendered when it is first asked for.
+"""Where data are: paths, names below PRETEXT_DATA, and what is made when it is first asked for.
+
+The toy world is rendered, and CIFAR-10's batches are unpacked.
 
 Nothing heavy is imported here: a wrong name is told at once.
 """
@@ -10,28 +12,41 @@ from pathlib import Path
 from braceexpand import UnbalancedBracesError, braceexpand  # type: ignore[attr-defined]  # not exported
 
 from pretext.errors import InputError
-from pretext.files import WORK_DIRS
+from pretext.files import WORK_DIRS, is_file
 
 
 def data_path(name: str) -> str:
     """Find a data set: an existing path or a URL as it is, else a name below the folder PRETEXT_DATA.
 
-    A brace pattern is where at least one of its files is.
+    A brace pattern is where at least one of its files is. CIFAR-10's batches are unpacked, once, below WORK_DIRS:
+    ``cifar-10-batches-py`` gives the folder with both splits, ``cifar-10-batches-py/train`` one of them.
 
     Raises:
-        InputError: It is in neither place.
+        InputError: It is in neither place, or the batches are damaged.
     """
     if not name.strip():  # which would be the current folder
         raise InputError(
             "no data are named", received=name, allowed="name a path, or a place below PRETEXT_DATA"
         )
-    if "://" in name or _exists(Path(name)):
-        return name
     root = os.environ.get("PRETEXT_DATA")
-    if root and _exists(Path(root) / name):
-        return str(Path(root) / name)
+    for place in (Path(name), *([Path(root) / name] if root else [])):
+        if unpacked := _unpacked(place):
+            return unpacked
+        if "://" in name or _exists(place):
+            return name if place == Path(name) else str(place)
     below = f"PRETEXT_DATA={root}" if root else "PRETEXT_DATA, which is not set"
     raise InputError("no such data", received=name, allowed=f"name a path, or a place below {below}")
+
+
+def _unpacked(path: Path) -> str | None:
+    """Return where the batches of CIFAR-10, or a split of them, are unpacked; None for any other path."""
+    folder, split = (path.parent, path.name) if path.name in ("train", "test") else (path, "")
+    if not is_file(folder / "data_batch_1"):
+        return None
+    # Imported here: it brings NumPy and Pillow.
+    from pretext.data.cifar10 import unpack_cifar10
+
+    return str(unpack_cifar10(folder, WORK_DIRS / "unpacked") / split)
 
 
 def _exists(path: Path) -> bool:

@@ -15,7 +15,7 @@ from pretext.color.bins import BIN_RULES, ab_bins
 from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
 from pretext.color.prior import FROM_DATA, ColorPrior, imagenet_prior
 from pretext.color.rebalance import gray_mask
-from pretext.color.spaces import AbBins, OutputSpace, RebalancedAbBins, ab_regression
+from pretext.color.spaces import AbBins, OutputSpace, RebalancedAbBins, SigmoidRegression, ab_regression
 from pretext.colorize.colorizer import ColorHead, Colorizer
 from pretext.data.photos import Photos
 from pretext.errors import InputError
@@ -31,6 +31,7 @@ LOSSES: dict[str, tuple[str, Callable[[Tensor, int, float], OutputSpace]]] = {
     "rebalanced": ("loss_color", RebalancedAbBins),
     "classification": ("loss_color", AbBins),
     "l2": ("loss_l2", lambda bins, neighbors, sigma: ab_regression()),
+    "l2_sigmoid": ("loss_l2", lambda bins, neighbors, sigma: SigmoidRegression()),
 }
 
 
@@ -39,11 +40,12 @@ class Colorization(Method):
 
     Zhang et al., section 2: the ab plane is cut into bins, each pixel's colour is softly encoded to its nearest bins
     (equation 2's target), and the loss is the cross-entropy, each pixel weighted by the rarity of its colour (equations
-    2 to 4). ``loss="classification"`` leaves out the weights; ``loss="l2"`` is equation 1.
+    2 to 4). ``loss="classification"`` leaves out the weights; ``loss="l2"`` is equation 1, and
+    ``loss="l2_sigmoid"`` the regression of a study of CIFAR-10 (see :class:`pretext.color.spaces.SigmoidRegression`).
 
     Args:
         backbone: The network to pretrain; its input space must be ``lightness``.
-        loss: ``rebalanced``, ``classification`` or ``l2``.
+        loss: ``rebalanced``, ``classification``, ``l2`` or ``l2_sigmoid``.
         layer: The backbone's layer under the head.
         head_channels: Channels of a 3x3 convolution with batch norm and ReLU between backbone and classifier; 0 for the
             plain 1x1 classifier of the paper.

@@ -74,6 +74,28 @@ def test_colorization_net_has_stride_four():
     assert sizes(ColorNet(), 64)["conv8"] == 16
 
 
+@pytest.mark.parametrize(("doublings", "stride"), [(2, 2), (3, 1)])
+def test_more_doublings_bring_the_colorization_net_to_the_size_of_the_photo(doublings, stride):
+    backbone = ColorNet(doublings=doublings, width=0.125).eval()
+    assert [layer.channels for layer in backbone.layers] == [8, 16, 32, 64, 64, 64, 64, 32]
+    layer = backbone.layer("conv8")
+    assert (layer.stride, layer.offset) == (stride, {2: -3.0, 1: -3.5}[stride])
+    with torch.no_grad():
+        assert backbone(photos(64), ["conv8"])["conv8"].shape == (2, 32, 64 // stride, 64 // stride)
+
+
+def test_colorization_net_of_the_paper_has_the_arguments_of_earlier_files():
+    assert ColorNet().arguments.keys() == {"input_space", "geometry", "norm", "input_mean", "input_std"}
+    assert ColorNet(doublings=3).arguments["doublings"] == 3
+
+
+def test_colorization_net_refuses_other_doublings():
+    with refused("doublings", received=4, allowed=(1, 2, 3)):
+        ColorNet(doublings=4)
+    with refused("width", received=0.0):
+        ColorNet(width=0.0)
+
+
 @pytest.mark.parametrize("groups", [1, 2])
 def test_alexnet_groups_halve_the_inputs_of_conv2_conv4_conv5(groups):
     backbone = AlexNet(groups=groups)
