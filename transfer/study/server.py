@@ -126,6 +126,7 @@ def study_app(
     held = _Held(study, store, page)
     routes = [
         Route("/", held.page),
+        Route("/state", held.plan),
         Route("/start", held.start, methods=["POST"]),
         Route("/s/{token}", held.participant),
         Route("/s/{token}/state", held.state),
@@ -209,6 +210,9 @@ class _Held:
             {"token": await run_in_threadpool(self._store.enter, body["key"], self._study.draw)}, 201
         )
 
+    def plan(self, request: Request) -> Response:
+        return JSONResponse(self._told(0))
+
     def state(self, request: Request) -> Response:
         return JSONResponse(self._state(_token(request)))
 
@@ -237,9 +241,13 @@ class _Held:
         return state
 
     def _state(self, token: str) -> dict[str, Any]:
+        self._store.trials(token)  # tells of an unknown token
+        return self._told(self._store.position(token))
+
+    def _told(self, position: int) -> dict[str, Any]:
         """How far a participant is; nothing of what a pair is."""
-        settings, total = self._study.settings, len(self._store.trials(token))
-        position = self._store.position(token)
+        settings = self._study.settings
+        total = settings.practice + settings.tests
         return {
             "position": position,
             "practice": settings.practice,
