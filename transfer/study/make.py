@@ -24,13 +24,15 @@ from pretext.data.decoding import PHOTO_SUFFIXES, UnreadablePhotoError, read_rgb
 from pretext.data.decoding import read_header as read_photo_header
 from pretext.data.walking import walk_files
 from pretext.errors import InputError
-from pretext.files import write_whole
+from pretext.files import sync, write_whole
 from pretext.progress import ProgressDisplay
 from transfer.data.identity import data_name
 from transfer.study.study import PICTURES_NAME, RECORD_NAME, Photo, StudySettings, record
 
 #: How many other photos are looked at for the colours of an obvious fake.
 DONORS = 8
+#: Side of the small copies by which colours are compared.
+THUMBNAIL = 16
 #: How many names an error lists.
 LISTED = 3
 
@@ -140,6 +142,7 @@ def with_colors_of(photo: Tensor, other: Tensor) -> Tensor:
 def _fill(folder: Path, pairs: Mapping[str, Mapping[str, Path]], data: str, settings: StudySettings) -> None:
     hashes = {system: hashlib.sha256() for system in next(iter(pairs.values())) if system}
     saved: dict[str, dict[str, str]] = {}
+    (folder / PICTURES_NAME).mkdir()
     with ProgressDisplay("pictures", len(pairs)) as display:
         for name, paths in pairs.items():
             pictures = {system: _resized(_read(path), settings.size) for system, path in paths.items()}
@@ -151,6 +154,8 @@ def _fill(folder: Path, pairs: Mapping[str, Mapping[str, Path]], data: str, sett
     photos = [
         Photo(name, names.pop(""), vigilance=fakes[name], systems=names) for name, names in saved.items()
     ]
+    for path in (folder / PICTURES_NAME).iterdir():
+        sync(path)
     digests = {system: digest.hexdigest() for system, digest in hashes.items()}
     write_whole(folder / RECORD_NAME, record(settings, data, digests, photos))
 
@@ -158,22 +163,19 @@ def _fill(folder: Path, pairs: Mapping[str, Mapping[str, Path]], data: str, sett
 def _save_obvious_fakes(folder: Path, truths: Mapping[str, str], seed: int) -> dict[str, str]:
     """Write a fake of each photo; give the names of the files by the photos'."""
     rng, saved = random.Random(f"{seed} colors"), {}
+    paths = [folder / PICTURES_NAME / file for file in truths.values()]
+    thumbnails = torch.stack([_tensor(read_rgb(path).resize((THUMBNAIL, THUMBNAIL))) for path in paths])
+    colors = rgb_to_lab(thumbnails)[:, 1:]
     with ProgressDisplay("obvious fakes", len(truths)) as display:
-        for name, truth in truths.items():
-            others = rng.sample(
-                [other for other in truths.values() if other != truth], min(DONORS, len(truths) - 1)
-            )
-            photo, *donors = (_tensor(read_rgb(folder / PICTURES_NAME / file)) for file in (truth, *others))
-            saved[name] = _save(folder, _obvious_fake(photo, donors))
+        for number, name in enumerate(truths):
+            others = [other for other in range(len(paths)) if other != number]
+            drawn = rng.sample(others, min(DONORS, len(others)))
+            distances = (colors[drawn] - colors[number]).norm(dim=1).mean(dim=(1, 2))
+            photo, donor = (_tensor(read_rgb(paths[k])) for k in (number, drawn[int(distances.argmax())]))
+            fake = with_colors_of(photo, donor).permute(1, 2, 0).numpy()
+            saved[name] = _save(folder, Image.fromarray(fake))
             display.step(1)
     return saved
-
-
-def _obvious_fake(photo: Tensor, others: Sequence[Tensor]) -> Image.Image:
-    fakes = [with_colors_of(photo, other) for other in others]
-    own = rgb_to_lab(photo[None])[0, 1:]
-    distances = [(rgb_to_lab(fake[None])[0, 1:] - own).norm(dim=0).mean().item() for fake in fakes]
-    return Image.fromarray(fakes[int(np.argmax(distances))].permute(1, 2, 0).numpy())
 
 
 def _save(folder: Path, picture: Image.Image) -> str:
@@ -181,7 +183,7 @@ def _save(folder: Path, picture: Image.Image) -> str:
     written = io.BytesIO()
     Image.fromarray(np.array(picture)).save(written, "PNG")
     name = f"{secrets.token_hex(16)}.png"
-    write_whole(folder / PICTURES_NAME / name, written.getvalue())
+    (folder / PICTURES_NAME / name).write_bytes(written.getvalue())
     return name
 
 

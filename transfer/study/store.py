@@ -170,9 +170,11 @@ class Store:
             OutOfTurnError: It is another pair's turn.
         """
         with self._transaction() as run:
-            if position != self._position(token):
+            found = run(
+                "UPDATE trials SET views = views + 1 WHERE token = ? AND position = ?", token, position
+            )
+            if position != self._position(token) or not found.rowcount:
                 raise OutOfTurnError
-            run("UPDATE trials SET views = views + 1 WHERE token = ? AND position = ?", token, position)
 
     def answer(self, token: str, position: int, fake: Side, milliseconds: int) -> Side:
         """Write an answer to the disk; the first one to a pair counts.
