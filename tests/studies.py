@@ -1,5 +1,9 @@
-"""Small studies for tests: photos made on the spot, and a participant who answers."""
+"""Small studies for tests: photos made on the spot, and a client of the server."""
 
+import asyncio
+from functools import partialmethod
+
+import httpx
 import numpy as np
 from PIL import Image
 
@@ -30,3 +34,23 @@ def small_study(folder, **changes):
     settings = StudySettings(**(SMALL | changes))
     make_study(folders, folder / "truth", folder / "study", settings)
     return load_study(folder / "study")
+
+
+class Client:
+    """Asks an application, without a socket, as a browser would that sends these headers."""
+
+    def __init__(self, app, base_url, headers=()):
+        self._options = {"base_url": base_url, "headers": dict(headers), "trust_env": False}
+        self._transport = httpx.ASGITransport(app=app)
+
+    def request(self, method, path, **options):
+        async def ask():
+            async with httpx.AsyncClient(transport=self._transport, **self._options) as client:
+                return await client.request(method, path, **options)
+
+        return asyncio.run(ask())
+
+    get = partialmethod(request, "GET")
+    post = partialmethod(request, "POST")
+    put = partialmethod(request, "PUT")
+    delete = partialmethod(request, "DELETE")

@@ -139,7 +139,9 @@ def study_app(
             NoSuchParticipantError: lambda request, error: JSONResponse({"error": "unknown link"}, 404),
             OutOfTurnError: lambda request, error: JSONResponse({"error": "not the turn of this pair"}, 409),
             FullError: lambda request, error: JSONResponse({"error": "the study is full"}, 503),
-            HTTPException: lambda request, error: JSONResponse({"error": error.detail}, error.status_code),
+            HTTPException: lambda request, error: JSONResponse(
+                {"error": error.detail}, error.status_code, error.headers
+            ),
         },
     )
     is_local = host in LOOPBACK
@@ -168,6 +170,7 @@ def serve(study: Study, host: str, port: int, names: Collection[str] = ()) -> No
     with socket.socket(family) as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
+        bound.listen()  # who follows the address at once waits
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{bound.getsockname()[1]}/{f'{secret}/' if secret else ''}", flush=True)
         app = study_app(study, store, host, names, secret)
