@@ -3,6 +3,7 @@
 import argparse
 import secrets
 from collections.abc import Sequence
+from contextlib import closing
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -131,11 +132,9 @@ def _report(options: argparse.Namespace) -> None:
     from transfer.study.fooling import study_scores, summary
     from transfer.study.store import Store
 
-    store = Store(path, study.id)
-    kept, rates = study_scores(
-        study, store.answers(), store.participants(), options.work_dir, options.pass_share
-    )
-    store.close()
+    with closing(Store(path, study.id)) as store:
+        answers, pairs = store.answers(), store.participants()
+    kept, rates = study_scores(study, answers, pairs, options.work_dir, options.pass_share)
     print(summary(kept, rates, options.pass_share))
     print(f"scores: {options.work_dir / RESULTS_NAME}")
 
@@ -148,16 +147,15 @@ def named_folders(words: Sequence[str]) -> dict[str, Path]:
     """
     folders: dict[str, Path] = {}
     for word in words:
-        name, separator, place = word.partition("=")
-        folder = Path(word if not separator or Path(word).is_dir() else place)
-        name = name if separator and not Path(word).is_dir() else folder.resolve().name
-        if not name.strip() or not str(folder).strip():
-            raise InputError("a system has no name", received=word, allowed="write NAME=FOLDER")
+        is_named = "=" in word and not Path(word).is_dir()
+        name, _, place = word.partition("=") if is_named else (Path(word).resolve().name, "", word)
+        if not name.strip() or not place.strip():
+            raise InputError("a system has no name or no folder", received=word, allowed="write NAME=FOLDER")
         if name in folders:
             raise InputError(
                 "two systems have one name", received=name, allowed="write NAME=FOLDER for one of them"
             )
-        folders[name] = folder
+        folders[name] = Path(place)
     return folders
 
 

@@ -13,11 +13,13 @@ import re
 import secrets
 import socket
 from collections.abc import Collection, Mapping
+from contextlib import closing
 from importlib.resources import files
 from pathlib import Path
 from typing import Any, get_args
 from urllib.parse import urlsplit
 
+import uvicorn
 from PIL import Image
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
@@ -27,6 +29,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
+from pretext.files import write_whole
 from transfer.study.store import FullError, NoSuchParticipantError, OutOfTurnError, Store
 from transfer.study.study import ANSWERS_NAME, Study
 from transfer.study.trials import Side
@@ -162,30 +165,27 @@ def serve(study: Study, host: str, port: int, names: Collection[str] = ()) -> No
     Raises:
         OSError: The address cannot be bound to.
     """
-    import uvicorn
-
     secret = "" if host in LOOPBACK else _secret(study.folder / "address_token")
-    store = Store(study.folder / ANSWERS_NAME, study.id)
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    with socket.socket(family) as bound:
+    with closing(Store(study.folder / ANSWERS_NAME, study.id)) as store, socket.socket(family) as bound:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
         bound.listen()  # who follows the address at once waits
         shown = f"[{host}]" if ":" in host else host
         print(f"http://{shown}:{bound.getsockname()[1]}/{f'{secret}/' if secret else ''}", flush=True)
-        app = study_app(study, store, host, names, secret)
         # No log of requests: their addresses name participants.
         config = uvicorn.Config(
-            app, log_level="warning", access_log=False, server_header=False, limit_concurrency=200
+            study_app(study, store, host, names, secret),
+            log_level="warning",
+            access_log=False,
+            server_header=False,
+            limit_concurrency=200,
         )
         uvicorn.Server(config).run(sockets=[bound])
-    store.close()
 
 
 def _secret(path: Path) -> str:
     """Read the token of the address, so that links stay good when the server starts again; make it the first time."""
-    from pretext.files import write_whole
-
     if not path.exists():
         write_whole(path, secrets.token_urlsafe(16))
         path.chmod(0o600)
