@@ -25,7 +25,7 @@ from pretext.data.decoding import read_header as read_photo_header
 from pretext.data.walking import walk_files
 from pretext.errors import InputError
 from pretext.files import sync, write_whole
-from pretext.progress import ProgressDisplay
+from pretext.progress import ProgressDisplay, say
 from transfer.data.identity import data_name
 from transfer.study.study import PICTURES_NAME, RECORD_NAME, Photo, StudySettings, record
 
@@ -33,6 +33,8 @@ from transfer.study.study import PICTURES_NAME, RECORD_NAME, Photo, StudySetting
 DONORS = 8
 #: Side of the small copies by which colours are compared.
 THUMBNAIL = 16
+#: A true photo counts as gray if no small copy's pixel has this chroma, in CIE units.
+GRAY_BELOW = 4.0
 #: How many names an error lists.
 LISTED = 3
 
@@ -150,7 +152,10 @@ def _fill(folder: Path, pairs: Mapping[str, Mapping[str, Path]], data: str, sett
                 digest.update(_bytes(name, pictures[system]))
             saved[name] = {system: _save(folder, picture) for system, picture in pictures.items()}
             display.step(1)
-    fakes = _save_obvious_fakes(folder, {name: names[""] for name, names in saved.items()}, settings.seed)
+    truths = {name: folder / PICTURES_NAME / names[""] for name, names in saved.items()}
+    colors = _small_colors(truths)
+    _tell_gray([name for name, own in zip(truths, colors, strict=True) if own.norm(dim=0).max() < GRAY_BELOW])
+    fakes = _save_obvious_fakes(folder, truths, colors, settings.seed)
     photos = [
         Photo(name, names.pop(""), vigilance=fakes[name], systems=names) for name, names in saved.items()
     ]
@@ -160,12 +165,25 @@ def _fill(folder: Path, pairs: Mapping[str, Mapping[str, Path]], data: str, sett
     write_whole(folder / RECORD_NAME, record(settings, data, digests, photos))
 
 
-def _save_obvious_fakes(folder: Path, truths: Mapping[str, str], seed: int) -> dict[str, str]:
+def _small_colors(truths: Mapping[str, Path]) -> Tensor:
+    """Return the ab values of small copies of the true photos, (N, 2, 16, 16)."""
+    small = [_tensor(read_rgb(path).resize((THUMBNAIL, THUMBNAIL))) for path in truths.values()]
+    return rgb_to_lab(torch.stack(small))[:, 1:]
+
+
+def _tell_gray(names: Sequence[str]) -> None:
+    if names:
+        say(
+            f"true photos without colours, whose fakes people can only guess: {len(names)} ({_listed(names)})"
+        )
+
+
+def _save_obvious_fakes(
+    folder: Path, truths: Mapping[str, Path], colors: Tensor, seed: int
+) -> dict[str, str]:
     """Write a fake of each photo; give the names of the files by the photos'."""
     rng, saved = random.Random(f"{seed} colors"), {}
-    paths = [folder / PICTURES_NAME / file for file in truths.values()]
-    thumbnails = torch.stack([_tensor(read_rgb(path).resize((THUMBNAIL, THUMBNAIL))) for path in paths])
-    colors = rgb_to_lab(thumbnails)[:, 1:]
+    paths = list(truths.values())
     with ProgressDisplay("obvious fakes", len(truths)) as display:
         for number, name in enumerate(truths):
             others = [other for other in range(len(paths)) if other != number]

@@ -29,12 +29,14 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from pretext.files import write_whole
+from pretext.files import is_file
 from transfer.study.store import FullError, NoSuchParticipantError, OutOfTurnError, Store
 from transfer.study.study import ANSWERS_NAME, Study
 from transfer.study.trials import Side
 
 LOOPBACK = ("127.0.0.1", "::1", "localhost")
+#: Addresses that stand for all of this machine's.
+EVERY_ADDRESS = ("0.0.0.0", "::")
 #: Bytes of a request's body, at most.
 MAX_BODY = 1024
 #: Milliseconds that an answer may say it took, at most: a day.
@@ -171,7 +173,8 @@ def serve(study: Study, host: str, port: int, names: Collection[str] = ()) -> No
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         bound.bind((host, port))
         bound.listen()  # who follows the address at once waits
-        shown = f"[{host}]" if ":" in host else host
+        known = socket.gethostname() if host in EVERY_ADDRESS else host
+        shown = f"[{known}]" if ":" in known else known
         print(f"http://{shown}:{bound.getsockname()[1]}/{f'{secret}/' if secret else ''}", flush=True)
         # No log of requests: their addresses name participants.
         config = uvicorn.Config(
@@ -186,9 +189,9 @@ def serve(study: Study, host: str, port: int, names: Collection[str] = ()) -> No
 
 def _secret(path: Path) -> str:
     """Read the token of the address, so that links stay good when the server starts again; make it the first time."""
-    if not path.exists():
-        write_whole(path, secrets.token_urlsafe(16))
-        path.chmod(0o600)
+    if not is_file(path) or not path.read_text().strip():
+        path.touch(mode=0o600)
+        path.write_text(secrets.token_urlsafe(16))
     return path.read_text().strip()
 
 

@@ -112,6 +112,13 @@ class TestMakeStudy:
         assert study.systems[0].sha256 != study.systems[1].sha256
         assert study.data == "truth" or study.data == study.folder.parent.name
 
+    def test_gray_true_photos_are_named(self, make, tmp_path, capsys):
+        path = tmp_path / "truth/class1/004.png"
+        read_rgb(path).convert("L").save(path)
+        make()
+        (line,) = [line for line in capsys.readouterr().err.splitlines() if "without colours" in line]
+        assert line.endswith("1 (class1/004)")
+
     def test_the_truth_may_have_more_photos(self, tmp_path, folders):
         Image.new("RGB", (9, 9)).save(tmp_path / "truth" / "more.png")
         assert make_study(folders, tmp_path / "truth", tmp_path / "study", SETTINGS) == 8

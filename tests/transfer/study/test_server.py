@@ -8,12 +8,61 @@ import pytest
 from PIL import Image
 from studies import Client
 
-from transfer.study.server import MAX_BODY, study_app
+from transfer.study.server import MAX_BODY, _secret, study_app
 from transfer.study.store import Store
 
 ORIGIN = "http://127.0.0.1:8000"
 OWN = {"Origin": ORIGIN, "Sec-Fetch-Site": "same-origin"}
 KEY = "0123456789abcdef" * 2
+#: What posts say that do not come from the page.
+FOREIGN_HEADERS = [
+    {},
+    {"Origin": "http://evil.example"},
+    {"Origin": "null"},
+    {"Origin": "http://127.0.0.1:9999"},
+    {"Origin": ORIGIN, "Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "cross-site"},
+    {"Sec-Fetch-Site": "same-site"},
+    {"Sec-Fetch-Site": "none"},
+    {"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"},
+]
+#: Bodies that are no answer.
+WRONG_BODIES = [
+    b"",
+    b"{",
+    b"[]",
+    b"null",
+    b"[" * 900,
+    b'{"position": 0}',
+    b"\xff\xfe",
+    b'{"position": 0, "fake": "left", "milliseconds": 1, "more": 1}',
+    b'{"position": true, "fake": "left", "milliseconds": 1}',
+    b'{"position": 0, "fake": "middle", "milliseconds": 1}',
+    b'{"position": 0, "fake": ["left"], "milliseconds": 1}',
+    b'{"position": 0, "fake": "left", "milliseconds": -1}',
+    b'{"position": 0, "fake": "left", "milliseconds": 1e400}',
+    b'{"position": 0, "fake": "left", "milliseconds": NaN}',
+    b'{"position": 99999999999999999999, "fake": "left", "milliseconds": 1}',
+]
+#: Paths that might lead to a file.
+WRONG_PATHS = [
+    "/study.json",
+    "/answers.sqlite",
+    "/pictures",
+    "/pictures/",
+    "/s/../study.json",
+    "/..%2fstudy.json",
+    "/%2e%2e/study.json",
+    "/s/%2e%2e/state",
+    "/s/x/pair/../../../study.json",
+    "/s/x/pair/-1",
+    "/s/x/pair/1.5",
+    "//etc/passwd",
+    "/page.html",
+    "/favicon.ico",
+]
+#: Host headers that are not this server's.
+FOREIGN_HOSTS = ["evil.example", "127.0.0.1.evil.example", "", "[::1", "10.0.0.1:8000"]
 
 
 @pytest.fixture
@@ -148,34 +197,21 @@ class TestNothingTells:
 
 
 class TestAttacks:
-    @pytest.mark.parametrize("host", ["evil.example", "127.0.0.1.evil.example", "", "[::1", "10.0.0.1:8000"])
-    def test_a_foreign_host(self, client, host):
-        assert client.get("/", headers={"Host": host}).status_code == 421
+    def test_a_foreign_host(self, client):
+        for host in FOREIGN_HOSTS:
+            assert client.get("/", headers={"Host": host}).status_code == 421
 
     @pytest.mark.parametrize("host", ["127.0.0.1", "localhost:9", "[::1]:8000", "LOCALHOST"])
     def test_its_own_names(self, client, host):
         assert client.get("/", headers={"Host": host}).status_code == 200
 
-    @pytest.mark.parametrize(
-        "headers",
-        [
-            {},
-            {"Origin": "http://evil.example"},
-            {"Origin": "null"},
-            {"Origin": "http://127.0.0.1:9999"},
-            {"Origin": ORIGIN, "Sec-Fetch-Site": "cross-site"},
-            {"Sec-Fetch-Site": "cross-site"},
-            {"Sec-Fetch-Site": "same-site"},
-            {"Sec-Fetch-Site": "none"},
-            {"Origin": "http://evil.example", "Sec-Fetch-Site": "same-origin"},
-        ],
-    )
-    def test_a_cross_site_post(self, foreign, store, token, headers):
-        assert foreign.post("/start", json={"key": "f" * 32}, headers=headers).status_code == 403
-        form = {"position": "0", "fake": "left"}
-        assert foreign.post(f"/s/{token}/answers", data=form, headers=headers).status_code == 403
-        assert store.participants() == {0: 23}
-        assert not store.answers()
+    def test_a_cross_site_post(self, foreign, store, token):
+        for headers in FOREIGN_HEADERS:
+            assert foreign.post("/start", json={"key": "f" * 32}, headers=headers).status_code == 403
+            form = {"position": "0", "fake": "left"}
+            assert foreign.post(f"/s/{token}/answers", data=form, headers=headers).status_code == 403
+            assert store.participants() == {0: 23}
+            assert not store.answers()
 
     @pytest.mark.parametrize("headers", [{"Origin": ORIGIN}, {"Sec-Fetch-Site": "same-origin"}])
     def test_either_header_is_enough(self, foreign, headers):
@@ -188,31 +224,18 @@ class TestAttacks:
             assert client.post(f"/s/{token}/answers", **body).status_code == 415
         assert not store.answers()
 
-    @pytest.mark.parametrize(
-        "body",
-        [
-            b"", b"{", b"[]", b"null", b"[" * 900, b'{"position": 0}', b"\xff\xfe",
-            b'{"position": 0, "fake": "left", "milliseconds": 1, "more": 1}',
-            b'{"position": true, "fake": "left", "milliseconds": 1}',
-            b'{"position": 0, "fake": "middle", "milliseconds": 1}',
-            b'{"position": 0, "fake": ["left"], "milliseconds": 1}',
-            b'{"position": 0, "fake": "left", "milliseconds": -1}',
-            b'{"position": 0, "fake": "left", "milliseconds": 1e400}',
-            b'{"position": 0, "fake": "left", "milliseconds": NaN}',
-            b'{"position": 99999999999999999999, "fake": "left", "milliseconds": 1}',
-        ],
-    )  # fmt: skip
-    def test_not_an_answer(self, client, store, token, body):
-        look(client, token, 0)
-        response = client.post(
-            f"/s/{token}/answers", content=body, headers={"Content-Type": "application/json"}
-        )
-        assert response.status_code == 400
-        assert not store.answers()
+    def test_not_an_answer(self, client, store, token):
+        for body in WRONG_BODIES:
+            look(client, token, 0)
+            response = client.post(
+                f"/s/{token}/answers", content=body, headers={"Content-Type": "application/json"}
+            )
+            assert response.status_code == 400
+            assert not store.answers()
 
-    @pytest.mark.parametrize("key", ["", "x" * 32, 7, None, ["0" * 32]])
-    def test_not_a_key(self, client, store, key):
-        assert client.post("/start", json={"key": key}).status_code == 400
+    def test_not_a_key(self, client, store):
+        for key in ("", "x" * 32, 7, None, ["0" * 32]):
+            assert client.post("/start", json={"key": key}).status_code == 400, key
         assert store.participants() == {}
 
     def test_a_huge_body_is_not_read(self, app, token):
@@ -238,16 +261,9 @@ class TestAttacks:
         assert sent[0]["status"] == 413
         assert read <= 65536 * (1 + MAX_BODY // 65536)
 
-    @pytest.mark.parametrize(
-        "path",
-        [
-            "/study.json", "/answers.sqlite", "/pictures", "/pictures/", "/s/../study.json", "/..%2fstudy.json",
-            "/%2e%2e/study.json", "/s/%2e%2e/state", "/s/x/pair/../../../study.json", "/s/x/pair/-1", "/s/x/pair/1.5",
-            "//etc/passwd", "/page.html", "/favicon.ico",
-        ],
-    )  # fmt: skip
-    def test_no_file_is_served(self, client, path):
-        assert client.get(path).status_code == 404
+    def test_no_file_is_served(self, client):
+        for path in WRONG_PATHS:
+            assert client.get(path).status_code == 404
 
     def test_no_picture_is_served_by_its_name(self, client, study, token):
         for name in (study.photos[0].truth, study.photos[0].vigilance):
@@ -297,3 +313,13 @@ def test_the_page_loads_nothing_from_elsewhere(client):
     page = client.get("/").text
     assert not re.findall(r"(?:src|href)=\"(?!data:)|url\(|@import|https?://", page)
     assert page.count("<script>") == page.count("<style>") == 1
+
+
+def test_the_address_keeps_its_token(tmp_path):
+    path = tmp_path / "address_token"
+    path.touch()  # a kill may leave it empty
+    first = _secret(path)
+    assert len(first) >= 20
+    assert _secret(path) == first
+    assert _secret(tmp_path / "another") != first
+    assert (tmp_path / "another").stat().st_mode & 0o077 == 0
