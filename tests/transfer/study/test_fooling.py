@@ -7,7 +7,9 @@ from refusals import refused
 from transfer.report.files import build_report
 from transfer.scores.published import published
 from transfer.scores.score import RESULTS_NAME, read_scores
+from transfer.stage import STAGES, STUDIES, scored_stages
 from transfer.study.fooling import (
+    STAGE,
     bootstrap,
     fooling_rates,
     keep,
@@ -182,3 +184,9 @@ def test_the_papers_rates_are_those_of_table_1():
         "Zhang L2 fine-tuned": 23.9, "Zhang class": 25.2, "Zhang full": 32.3,
     }  # fmt: skip
     assert set(published_rates()) <= set(published())
+
+
+def test_the_study_is_declared_beside_the_stages():
+    assert STUDIES[STAGE].load() is study_scores
+    assert list(scored_stages()) == [*STAGES, *STUDIES]
+    assert not STAGES.keys() & STUDIES.keys()
