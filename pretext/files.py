@@ -53,16 +53,17 @@ def move_into_place(written: Path, path: Path) -> None:
     Raises:
         OSError: The disk is full or fails; ``path`` is as it was, or is the new file.
     """
-    _sync(written)
+    sync(written)
     written.replace(path)
     try:
-        _sync(path.parent)
+        sync(path.parent)
     except OSError as error:
         if error.errno not in CANNOT_SYNC:
             raise
 
 
-def _sync(path: Path) -> None:
+def sync(path: Path) -> None:
+    """Write what the system still holds back of a file, or of a folder's entries, to the disk."""
     descriptor = os.open(path, os.O_RDONLY)
     try:
         os.fsync(descriptor)

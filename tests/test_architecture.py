@@ -43,9 +43,10 @@ WINGS = {
         *("pretext.backbones", "pretext.data", "pretext.training", "transfer.protocols", "transfer.report"),
         "transfer.scores",
     ),
+    "transfer.study": ("pretext.color", "pretext.data", "transfer.data", "transfer.scores"),
     "transfer.commands": (
         *("pretext.backbones", "pretext.data", "transfer.compare", "transfer.protocols", "transfer.report"),
-        "transfer.scores",
+        *("transfer.scores", "transfer.study"),
     ),
 }
 

@@ -56,6 +56,7 @@ HELP = [
     *(("pretext", name, "--help") for name in MAKING),
     *(("transfer", name, "--help") for name in JUDGING),
     *(("pretext-transfer", name, "--help") for name in (*MAKING, *JUDGING)),
+    *(("transfer", "study", step, "--help") for step in ("make", "serve", "report")),
     ("transfer", "protocols"),
     ("transfer", "protocols", "splitbrain2017"),
 ]
@@ -121,6 +122,18 @@ def wrong_words():
     yield ("transfer", "report", "--work-dir", " "), ["--work-dir"]
     yield ("transfer", "report", "gone"), ["gone", "field=value"]
     yield ("transfer", "report", "--seed", "one"), ["--seed", "one"]
+    yield ("transfer", "study"), ["make|serve|report"]
+    make = ("transfer", "study", "make")
+    yield (*make, "gone", "--truth", "."), ["--out"]
+    yield (*make, "gone", "--truth", ".", "--out", "study"), ["gone"]
+    yield (*make, "a=.", "a=..", "--truth", ".", "--out", "study"), ["two systems", "NAME=FOLDER"]
+    yield (*make, "a=.", "--truth", "gone", "--out", "study"), ["gone"]
+    yield (*make, "a=.", "--truth", ".", "--out", "study", "--vigilance", "1"), ["vigilance", "1"]
+    yield (*make, "a=.", "--truth", ".", "--out", "study", "--design", "some"), ["--design", "some"]
+    yield ("transfer", "study", "serve", "gone"), ["gone", "study.json"]
+    yield ("transfer", "study", "serve", "gone", "--port", "65536"), ["--port", "65536"]
+    yield ("transfer", "study", "report", "gone"), ["gone", "study.json"]
+    yield ("transfer", "study", "report", "gone", "--pass-share", "2"), ["--pass-share", "2"]
     yield ("pretext-transfer", "train", "gone"), ["gone", "rotation"]
     yield ("pretext-transfer", "voc-svm", "random:alexnet", "--data", "gone"), ["gone", "PRETEXT_DATA"]
 

@@ -16,6 +16,9 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             for name, stage in STAGES.items()
         },
         "report": Command("transfer.commands.report", "make the tables and the page from all results"),
+        "study": Command(
+            "transfer.commands.study", "ask people which photos a computer coloured: make, serve, report"
+        ),
         "protocols": Command(
             "transfer.commands.protocols", "list the papers' protocols, or say what one fixes"
         ),

@@ -1,6 +1,7 @@
 """Every stage, declared once: what it is called, which function runs it, what it measures, in which unit.
 
-Command lines, scores, reports, grids and differences read `STAGES`. Nothing heavy is imported here.
+Command lines, scores, reports, grids and differences read `STAGES`; scores and reports also `STUDIES`, whose numbers
+come from people. Nothing heavy is imported here.
 """
 
 import math
@@ -117,7 +118,8 @@ class Stage:
     Attributes:
         name: Command and what score lines say, for instance ``linear-probe``.
         title: Heading in tables, for instance ``Linear probe``.
-        function: ``module:function`` that takes a `Job` and returns measurements; imported when it runs.
+        function: ``module:function`` that takes a `Job` and returns measurements; imported when it runs. Of `STUDIES`,
+            the function that makes scores of the answers.
         settings: Class of its settings.
         metrics: All that it measures, in the order of the columns.
         columns: Known settings in the order of their columns; others follow in natural order.
@@ -258,3 +260,26 @@ STAGES: Mapping[str, Stage] = {
         ),
     )
 }  # fmt: skip
+
+#: What people judge, not a `Job`: no stage's command, config or grid; scores and reports know it.
+STUDIES: Mapping[str, Stage] = {
+    "perceptual-study": Stage(
+        "perceptual-study",
+        "Perceptual study",
+        "transfer.study.fooling:study_scores",
+        StageSettings,
+        (
+            Metric(
+                "fooling_rate", "fooling rate", headline=True,
+                note="The fooling rate is the share of pairs whose true photo people took for the fake; 50 is chance.",
+            ),
+            Metric("fooling_rate_low", "fooling rate, 2.5 % bound"),
+            Metric("fooling_rate_high", "fooling rate, 97.5 % bound"),
+        ),
+    )
+}  # fmt: skip
+
+
+def scored_stages() -> Mapping[str, Stage]:
+    """Return all whose scores ``results.jsonl`` may hold: the stages, then the studies."""
+    return {**STAGES, **STUDIES}

@@ -25,7 +25,7 @@ from transfer.report.tables import (
     natural_key,
 )
 from transfer.scores.published import FIGURE_7, published_table, task_by_layer
-from transfer.stage import STAGES, Metric
+from transfer.stage import Metric, scored_stages
 
 # Okabe and Ito's colours, which colour-blind readers can tell apart; markers differ as well.
 _COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
@@ -61,7 +61,7 @@ def layer_plots(results: Results) -> dict[str, list[Picture]]:
     """
     plots: dict[str, list[Picture]] = {}
     for benchmark in results.benchmarks:
-        stage = STAGES[benchmark.stage]
+        stage = scored_stages()[benchmark.stage]
         if not stage.by_layer:
             continue
         metric = stage.metric(headline_metrics(stage.name, results.configs[benchmark.config_id])[0])
@@ -115,7 +115,7 @@ def _layer_plot(
         for row, cells in curves.items()
     ]
     svg = buffer.getvalue()
-    words = f"{STAGES[benchmark.stage].title} {metric.heading} by layer. {'; '.join(lines)}"
+    words = f"{scored_stages()[benchmark.stage].title} {metric.heading} by layer. {'; '.join(lines)}"
     return Picture(title, words, svg[svg.index("<svg") :])
 
 

@@ -11,7 +11,7 @@ from typing import Any
 
 from transfer.protocols.table import PROTOCOLS
 from transfer.scores.score import RUN_KEYS, Score, config_id, latest_scores
-from transfer.stage import STAGES, Metric, Unit
+from transfer.stage import Metric, Unit, scored_stages
 
 MISSING = "—"
 RANDOM = "random"
@@ -49,7 +49,7 @@ class Column:
     @property
     def measures(self) -> Metric:
         """The metric as its stage declares it."""
-        return STAGES[self.benchmark.stage].metric(self.metric)
+        return scored_stages()[self.benchmark.stage].metric(self.metric)
 
 
 @dataclass(frozen=True)
@@ -179,7 +179,7 @@ def headline_metrics(stage: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     """Return the names of the main metrics of a run with this config; see `Stage.headlines`."""
     protocol = PROTOCOLS.get(str(config.get("protocol")))
     reported = protocol.metric if protocol is not None and protocol.stage == stage else None
-    return STAGES[stage].headlines(config, reported)
+    return scored_stages()[stage].headlines(config, reported)
 
 
 def units_of(columns: Iterable[Column]) -> tuple[Unit, ...]:
@@ -204,9 +204,9 @@ def _rank(name: str, order: Iterable[str]) -> tuple[int, list[tuple[int, int, st
 
 
 def _column_key(column: Column) -> tuple[object, ...]:
-    benchmark, stage = column.benchmark, STAGES[column.benchmark.stage]
+    benchmark, stage = column.benchmark, scored_stages()[column.benchmark.stage]
     return (
-        *(list(STAGES).index(stage.name), benchmark.data, benchmark.protocol, benchmark.split),
+        *(list(scored_stages()).index(stage.name), benchmark.data, benchmark.protocol, benchmark.split),
         *(benchmark.split_fingerprint, benchmark.config_id, benchmark.processes),
         *(stage.metrics.index(column.measures), _rank(column.setting, stage.columns)),
     )

@@ -23,7 +23,7 @@ from transfer.report.tables import (
     units_of,
 )
 from transfer.scores.score import Score
-from transfer.stage import PERCENT, STAGES, Unit
+from transfer.stage import PERCENT, STAGES, Unit, scored_stages
 
 #: Columns of scores in a table in the terminal.
 _CONSOLE_COLUMNS = 5
@@ -96,7 +96,7 @@ def table_view(results: Results, columns: Sequence[Column], every_row: bool = Fa
     groups = [
         Group(
             metric.heading,
-            STAGES[benchmark.stage].title,
+            scored_stages()[benchmark.stage].title,
             results.number(benchmark),
             benchmark,
             tuple(c.setting for c in group),
@@ -160,7 +160,7 @@ def _seeds_text(seeds: Sequence[str]) -> str:
 
 def benchmark_title(benchmark: Benchmark) -> str:
     """Return the stage and the data set."""
-    return f"{STAGES[benchmark.stage].title} on {benchmark.data}"
+    return f"{scored_stages()[benchmark.stage].title} on {benchmark.data}"
 
 
 def benchmark_note(results: Results, benchmark: Benchmark) -> str:

@@ -17,7 +17,7 @@ from pretext.checks import check_choice
 from pretext.errors import InputError
 from pretext.locks import locked
 from pretext.old_names import renamed
-from transfer.stage import STAGES
+from transfer.stage import scored_stages
 
 RESULTS_NAME = "results.jsonl"
 
@@ -114,7 +114,7 @@ class Score:
         backbone_seed: Seed of its pretraining or initialisation; None if unknown.
         recipe: `transfer.run.recipe_id`, which is equal for backbones that differ only in their seed.
         pretrained_on: Name of the photos it was pretrained on; None if there were none.
-        stage: One of `transfer.stage.STAGES`.
+        stage: One of `transfer.stage.scored_stages()`.
         protocol: Id of the protocol, marked if the run was shortened or changed.
         setting: Row or column of the papers' tables: ``conv5``, ``fc6-8``, ``all``.
         metric: Name of one of the stage's metrics: ``top1``, ``mean_ap_voc07``, ``mean_iou``, ...
@@ -171,11 +171,11 @@ def _check_fields(values: Mapping[str, Any], where: str = "") -> None:
 
     for name, (is_valid, allowed) in _FIELDS.items():
         check(name, is_valid(values[name]), allowed)
-    stage, stages = values["stage"], tuple(STAGES)
-    check("stage", stage in stages, stages)
-    metrics = tuple(metric.name for metric in STAGES[stage].metrics)
+    stage, stages = values["stage"], scored_stages()
+    check("stage", stage in tuple(stages), tuple(stages))
+    metrics = tuple(metric.name for metric in stages[stage].metrics)
     check("metric", values["metric"] in metrics, metrics, f"a score of {stage}")
-    metric = STAGES[stage].metric(values["metric"])
+    metric = stages[stage].metric(values["metric"])
     of = f"a score of {stage} in {metric.name}"
     check("unit", values["unit"] == metric.unit.name, (metric.unit.name,), of)
     is_number = _is_finite(values["value"]) and metric.accepts(float(values["value"]))

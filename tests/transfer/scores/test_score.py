@@ -18,7 +18,7 @@ from transfer.scores.score import (
     read_scores,
     utc_now,
 )
-from transfer.stage import CIE, DECIBEL, SHARE, STAGES, Metric, Stage
+from transfer.stage import CIE, DECIBEL, SHARE, STAGES, Metric, Stage, scored_stages
 
 FIELDS = {
     "method": "colorization",
@@ -184,8 +184,8 @@ class TestReadErrors:
             ("unit", "fraction", ("percent",)),
             ("unit", "dB", ("percent",)),
             ("metric", "mean_iou", ("top1", "top5", "top1_best", "top5_best")),
-            ("stage", "probe", tuple(STAGES)),
-            ("stage", [], tuple(STAGES)),
+            ("stage", "probe", tuple(scored_stages())),
+            ("stage", [], tuple(scored_stages())),
             ("method", " ", "text"),
             ("backbone_sha256", "a" * 63, "64"),
             ("split_fingerprint", None, "64"),
@@ -227,7 +227,7 @@ class TestReadErrors:
     def test_a_new_score_is_checked_as_a_read_one(self):
         with refused(" value ", received="nan", allowed="from 0 to 100"):
             score(value=float("nan"))
-        with refused(" stage ", received="'probe'", allowed=tuple(STAGES)):
+        with refused(" stage ", received="'probe'", allowed=tuple(scored_stages())):
             score(stage="probe")
 
     @pytest.mark.parametrize("config", [{"lr": float("nan")}, {"model": dict}])
