@@ -53,7 +53,11 @@ def write_inputs(folder: Path) -> Path:
 
 def time_server(address: str, photo: Path) -> list[float]:
     """Milliseconds from a request to the painted photo's last byte."""
-    with urlopen(Request(f"{address}photos", photo.read_bytes(), {"X-Name": "photo.jpg"})) as answer:
+    with urlopen(
+        Request(
+            f"{address}photos", photo.read_bytes(), {"X-Name": "photo.jpg", "Origin": address.rstrip("/")}
+        )
+    ) as answer:
         key = answer.read().decode().split('"key":"')[1].split('"')[0]
     times = []
     for run in range(RUNS + 1):

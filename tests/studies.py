@@ -3,7 +3,7 @@
 import asyncio
 from functools import partialmethod
 
-import httpx
+import httpx2 as httpx
 import numpy as np
 from PIL import Image
 

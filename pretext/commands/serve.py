@@ -1,7 +1,6 @@
 """``serve``: a page in the browser on which photos are coloured."""
 
 import argparse
-import ipaddress
 import secrets
 import signal
 import socket
@@ -49,13 +48,12 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
 
     from pretext.colorize.colorizer import load_colorizer
     from pretext.colorize.page.server import make_app
+    from pretext.guard import LOOPBACK
 
     colorizer = load_colorizer(path).to("cuda" if torch.cuda.is_available() else "cpu")
     port = listening.getsockname()[1]
-    here = is_loopback(options.host)
-    token = "" if here else secrets.token_urlsafe(16)
-    names = frozenset(f"{name}:{port}" for name in ("127.0.0.1", "localhost", "[::1]")) if here else None
-    app = make_app(colorizer, title, size=options.size, hosts=names, token=token)
+    token = "" if options.host in LOOPBACK else secrets.token_urlsafe(16)
+    app = make_app(colorizer, title, size=options.size, host=options.host, token=token)
     host = f"[{options.host}]" if ":" in options.host else options.host
     print(f"http://{host}:{port}/{f'{token}/' if token else ''}", flush=True)
     config = uvicorn.Config(
@@ -70,16 +68,6 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     with suppress(KeyboardInterrupt):
         uvicorn.Server(config).run(sockets=[listening])
-
-
-def is_loopback(host: str) -> bool:
-    """Return whether only this computer can reach an address."""
-    if host == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return False
 
 
 def _listen(host: str, port: int) -> socket.socket:

@@ -28,7 +28,7 @@ from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
 from pretext.files import is_file
-from transfer.study.guard import LOOPBACK, Guard
+from pretext.guard import LOOPBACK, Guard
 from transfer.study.store import FullError, NoSuchParticipantError, OutOfTurnError, Store
 from transfer.study.study import ANSWERS_NAME, Study
 from transfer.study.trials import Side

@@ -1,10 +1,10 @@
 """The page's server: for this machine and this page alone, within bounds.
 
-Requests must name this server in their Host header, so that no foreign name that leads to this machine is served (DNS
-rebinding). Photos are taken from this page only, not from forms of other sites. With another host than the loopback,
-all addresses begin with a random token, which is as good as the name.
+`pretext.guard` refuses foreign Host headers and photos that are not sent by the page. With another host than the
+loopback, all addresses begin with a random token.
 """
 
+import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.resources import files
@@ -14,11 +14,10 @@ from urllib.parse import quote, unquote
 import anyio
 from starlette.applications import Starlette
 from starlette.concurrency import run_in_threadpool
-from starlette.middleware import Middleware
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette.types import ASGIApp
 
 from pretext.color.spaces import Classification
 from pretext.colorize.colorizer import Colorizer
@@ -34,6 +33,7 @@ from pretext.colorize.page.photos import (
 )
 from pretext.colorize.painting import Decoding
 from pretext.errors import InputError
+from pretext.guard import LOOPBACK, Guard
 
 #: Most bytes of an upload.
 MAX_UPLOAD = 64 << 20
@@ -44,14 +44,6 @@ POLICY = (
     "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; connect-src 'self'; "
     "base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
 )
-HEADERS = {
-    "Content-Security-Policy": POLICY,
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Referrer-Policy": "no-referrer",
-    "X-Content-Type-Options": "nosniff",
-    "Cache-Control": "no-store",
-}
 PAGE_FILES = {
     "": ("page.html", "text/html"),
     "page.js": ("page.js", "text/javascript"),
@@ -67,65 +59,17 @@ class _RefusedError(Exception):
         self.status = status
 
 
-class Guard:
-    """Lets through only requests to this server, and writes to it only from its own page.
-
-    Args:
-        app: What is guarded.
-        hosts: Host headers that name this server, with the port; None accepts any, for a server that has a token.
-    """
-
-    def __init__(self, app: ASGIApp, hosts: frozenset[str] | None):
-        self._app, self._hosts = app, hosts
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Serve or refuse one request."""
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                message["headers"] = [
-                    *message["headers"],
-                    *((name.lower().encode(), value.encode()) for name, value in HEADERS.items()),
-                ]
-            await send(message)
-
-        reason = self._refusal(Request(scope))
-        app = self._app if reason is None else JSONResponse({"error": reason}, 403)
-        await app(scope, receive, send_with_headers)
-
-    def _refusal(self, request: Request) -> str | None:
-        host = request.headers.get("host", "")
-        if self._hosts is not None and host not in self._hosts:
-            return "this server has another name"
-        if request.method in ("GET", "HEAD"):
-            return None
-        origin = request.headers.get("origin")
-        if origin is not None and origin.partition("://")[2] != host:
-            return "only the page itself may send photos"
-        if request.headers.get("sec-fetch-site", "same-origin") != "same-origin":
-            return "only the page itself may send photos"
-        return None
-
-
 def make_app(
-    colorizer: Colorizer,
-    title: str,
-    *,
-    size: int | None = None,
-    hosts: frozenset[str] | None,
-    token: str = "",
-) -> Starlette:
+    colorizer: Colorizer, title: str, *, size: int | None = None, host: str = "127.0.0.1", token: str = ""
+) -> ASGIApp:
     """Make the page's application.
 
     Args:
         colorizer: In eval mode.
         title: What the page calls it.
         size: Shorter side of what the network sees, in pixels; None takes the one of training.
-        hosts: Host headers that name this server, with the port; None accepts any.
-        token: Stands before every address, if it is not empty.
+        host: The address that the server is bound to.
+        token: First part of every path; empty for none.
     """
     page = _Page(KeptPhotos(colorizer, size), title)
     routes: list[Route | Mount] = [
@@ -148,9 +92,9 @@ def make_app(
         KeyError: _not_kept,
         404: _unknown,
     }
-    return Starlette(
-        routes=routes, middleware=[Middleware(Guard, hosts=hosts)], exception_handlers=dict(handlers)
-    )
+    app = Starlette(routes=routes, exception_handlers=dict(handlers))
+    is_local = host in LOOPBACK
+    return Guard(app, {*LOOPBACK, *(() if is_local else (host, socket.gethostname()))}, not is_local, POLICY)
 
 
 class _Page:
