@@ -98,7 +98,7 @@ def _make(options: argparse.Namespace) -> None:
     from transfer.study.make import make_study
 
     count = make_study(folders, options.truth, options.out, settings)
-    print(f"{options.out}: {count} photos, {len(folders)} systems, seed {seed}")
+    print(f"{options.out}: {count} photos of {', '.join(folders)}; seed {seed}")
 
 
 def _serve(options: argparse.Namespace) -> None:

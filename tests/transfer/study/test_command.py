@@ -37,7 +37,7 @@ def test_make_and_report(tmp_path, capsys):
     words = ["--practice", "1", "--tests", "5", "--vigilance", "0.2", "--design", "all", "--seed", "3"]
     where = ["--truth", str(tmp_path / "truth"), "--out", str(tmp_path / "study")]
     assert main(["study", "make", *folders, *where, *words]) == 0
-    assert "8 photos, 2 systems, seed 3" in capsys.readouterr().out
+    assert "8 photos of faded, hue; seed 3" in capsys.readouterr().out
     report = ["study", "report", str(tmp_path / "study"), "--work-dir", str(tmp_path / "out")]
     assert main(report) == 2
     assert "nobody has answered" in capsys.readouterr().err
