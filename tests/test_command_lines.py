@@ -92,6 +92,20 @@ def wrong_words():
     yield ("pretext", "prior", "gone"), ["--out"]
     yield ("pretext", "initialize", "kmeans", "gone", "--out", "a.safetensors"), ["gone", "PRETEXT_DATA"]
     yield ("pretext", "tracks", "gone", "--out", "tracks"), ["gone", "PRETEXT_DATA"]
+    colorize = ("pretext", "colorize", "made.safetensors")
+    yield colorize, ["last_colorizer", "colorizer.safetensors"]
+    yield ("pretext", "colorize", "gone"), ["gone", "PRETEXT_DATA"]
+    yield ("pretext", "colorize"), ["PHOTOS"]
+    yield (*colorize, "--model", "gone"), ["gone", "colorizer.safetensors"]
+    yield (*colorize, "--model", "made.safetensors"), ["made.safetensors", "pretext_colorizer"]
+    yield (*colorize, "--out", ""), ["--out"]
+    yield (*colorize, "--decode", "median"), ["median", "annealed", "coherent"]
+    yield (*colorize, "--temperature", "0"), ["temperature", "0"]
+    yield (*colorize, "--samples", "2"), ["annealed", "coherent"]
+    yield (*colorize, "--upsampling", "nearest"), ["nearest", "bilateral"]
+    yield (*colorize, "--format", "tiff"), ["tiff", "jpeg"]
+    yield (*colorize, "--size", "0"), ["size", "0"]
+    yield ("pretext-transfer", "colorize", "made.safetensors", "--seed", "-1"), ["--seed", "-1"]
     yield ("pretext", "toyworld"), ["out"]
     yield ("pretext", "permutations", "--count", "many", "--out", "a.json"), ["--count", "many"]
     yield ("pretext", "export", "gone.safetensors", "--out", "a.pth"), ["gone.safetensors", "alexnet"]
@@ -249,6 +263,19 @@ def test_the_last_backbone_may_lie_in_a_folder_of_any_name(tmp_path):
     done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "conv9; allowed are conv1" in done.stderr.splitlines()[-1]
+
+
+def test_the_last_colorizer_is_noted_if_the_run_made_one(monkeypatch, photo_folder, tmp_path, capsys):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr("pretext.training.engine.pretrain", lambda *args, work_dir, **options: work_dir / "b")
+    (tmp_path / "colors").mkdir()
+    (tmp_path / "colors" / "colorizer.safetensors").touch()
+    for work_dir in ("colors", "none"):
+        words = ["train", "colorization", "--data", str(photo_folder), "--work-dir", work_dir]
+        assert main(words) == 0
+        noted = tmp_path / "colors" / "colorizer.safetensors"
+        assert (tmp_path / "work_dirs" / "last_colorizer").read_text() == f"{noted}\n"
+    assert (tmp_path / "work_dirs" / "last_backbone").read_text() == f"{tmp_path / 'none' / 'b'}\n"
 
 
 def test_a_finished_run_is_no_error_where_the_last_backbone_cannot_be_noted(

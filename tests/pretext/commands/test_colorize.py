@@ -1,0 +1,269 @@
+import io
+import os
+import shutil
+import zlib
+from functools import cache
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from made_photos import encoded, gradient
+from PIL import Image
+from refusals import refused
+from small_alexnet import small_alexnet
+
+from pretext.__main__ import main
+from pretext.backbones.checkpoint import Provenance
+from pretext.backbones.initializers import he_normal_
+from pretext.color.bins import ab_bins
+from pretext.color.lab import rgb_to_lab
+from pretext.color.spaces import AbBins, ab_regression
+from pretext.colorize import batch
+from pretext.colorize.colorizer import ColorHead, Colorizer, load_colorizer, save_colorizer
+from pretext.colorize.header import find_colorizer
+from pretext.data.decoding import read_rgb
+from pretext.errors import InputError
+
+PROVENANCE = Provenance("colorization", config={"view": {"size": 32, "resize": 32}})
+
+
+def save(path, space, seed=0):
+    made = Colorizer(small_alexnet("lightness"), ColorHead(32, space.channels), space, "conv5").eval()
+    he_normal_(made, seed)
+    if space.channels > 2:
+        made.head[0].weight.data *= 0.3
+    save_colorizer(made, path, PROVENANCE)
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    return save(tmp_path_factory.mktemp("model") / "colorizer.safetensors", AbBins(ab_bins()[::9]))
+
+
+@pytest.fixture
+def album(tmp_path, monkeypatch):
+    """Gray photos, in ``album`` below the current folder."""
+    monkeypatch.chdir(tmp_path)
+    for number, name in enumerate(("a.jpg", "b.png", "sub/c.png")):
+        photo = gradient(40).rotate(90 * number).convert("L")
+        (tmp_path / "album" / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / "album" / name).write_bytes(encoded(photo, "JPEG" if name == "a.jpg" else "PNG"))
+    return tmp_path / "album"
+
+
+@pytest.fixture(scope="module")
+def loaded():
+    return cache(load_colorizer)
+
+
+@pytest.fixture
+def colorize(model, loaded, monkeypatch, capsys):
+    """Runs the command into ``out``; gives the exit code and what it said on stderr."""
+
+    monkeypatch.setattr("pretext.colorize.colorizer.load_colorizer", loaded)
+    monkeypatch.setattr("os.fsync", lambda descriptor: None)  # the power does not fail here
+
+    def run(*words, model=model):
+        code = main(["colorize", *map(str, words), "--model", model, "--out", "out"])
+        return code, capsys.readouterr().err
+
+    return run
+
+
+def bomb():
+    """A small PNG that says it has 20,000 x 20,000 pixels."""
+    data = bytearray(encoded(gradient()))
+    data[16:24] = 2 * (20_000).to_bytes(4, "big")
+    data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
+    return bytes(data)
+
+
+def files(folder="out"):
+    return {str(p.relative_to(folder)): p.read_bytes() for p in Path(folder).rglob("*") if p.is_file()}
+
+
+def lab_of(path):
+    pixels = np.array(read_rgb(path))
+    return rgb_to_lab(torch.from_numpy(pixels).permute(2, 0, 1)[None])
+
+
+def test_a_folder_is_coloured_and_keeps_its_lightness(album, colorize):
+    code, said = colorize("album")
+    assert (code, files().keys()) == (0, {"a.jpg", "b.png", "sub/c.png", "colorized.jsonl"})
+    assert "3 photos coloured" in said
+    for name in ("b.png", "sub/c.png"):
+        gray, colored = lab_of(album / name), lab_of(Path("out") / name)
+        assert (gray[:, 0] - colored[:, 0]).abs().max() < 0.5
+        assert colored[:, 1:].abs().max() > 3
+    assert files()["a.jpg"].startswith(b"\xff\xd8\xff")
+
+
+def test_started_again_it_goes_on_and_rewrites_nothing(album, colorize):
+    colorize("album")
+    before = files()
+    Path("out/b.png").unlink()
+    stamp = Path("out/a.jpg").stat().st_mtime_ns
+    code, said = colorize("album")
+    assert code == 0
+    assert "1 photos coloured, 2 finished before" in said
+    assert Path("out/a.jpg").stat().st_mtime_ns == stamp
+    after = files()
+    assert after.pop("colorized.jsonl") != before.pop("colorized.jsonl")
+    assert after == before
+
+
+def test_an_interrupted_run_ends_with_the_same_files(album, colorize, monkeypatch):
+    colorize("album")
+    whole = files()
+    shutil.rmtree("out")
+    original, calls = batch.write_whole, []
+
+    def interrupted(path, content):
+        calls.append(path)
+        if len(calls) == 2:
+            raise KeyboardInterrupt
+        original(path, content)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(batch, "write_whole", interrupted)
+        assert colorize("album")[0] == 130
+    assert "sub/c.png" not in files()
+    assert colorize("album")[0] == 0
+    assert {name: data for name, data in files().items() if name != "colorized.jsonl"} == {
+        name: data for name, data in whole.items() if name != "colorized.jsonl"
+    }
+
+
+def test_other_settings_in_the_same_folder_are_an_error(album, colorize):
+    colorize("album")
+    before = files()
+    for words in (("--size", "64"), ("--decode", "mode"), ("--seed", "3"), ("--upsampling", "bilateral")):
+        code, said = colorize("album", *words)
+        assert code == 2
+        assert words[1] in said
+        assert files() == before
+
+
+def test_another_colorizer_in_the_same_folder_is_an_error(album, colorize, tmp_path):
+    colorize("album")
+    other = save(tmp_path / "other.safetensors", AbBins(ab_bins()[::9]), seed=1)
+    code, said = colorize("album", model=other)
+    assert code == 2
+    assert "colorizer=" in said
+
+
+def test_nothing_is_overwritten(album, colorize):
+    Path("out").mkdir()
+    Path("out/b.png").write_bytes(b"mine")
+    code, said = colorize("album")
+    assert code == 2
+    assert "album/b.png" in said
+    assert "out/b.png" in said
+    assert Path("out/b.png").read_bytes() == b"mine"
+    assert {"a.jpg", "sub/c.png"} < files().keys()
+
+
+def test_a_photo_that_changed_is_told(album, colorize):
+    colorize("album")
+    before = files()
+    shutil.copy(album / "b.png", album / "sub" / "c.png")
+    code, said = colorize("album")
+    assert code == 2
+    assert "sub/c.png" in said
+    assert files() == before
+
+
+def test_what_cannot_be_read_is_named_and_the_rest_is_done(album, colorize):
+    whole = (album / "b.png").read_bytes()
+    broken = {
+        "empty.jpg": b"",
+        "cut.png": whole[: len(whole) // 2],
+        "tiff.jpg": b"II*\0" + bytes(100),
+        "bomb.png": bomb(),
+        "moving.webp": encoded(gradient(), "WebP", save_all=True, append_images=[gradient().rotate(9)]),
+        "alpha.jpg": encoded(Image.new("RGBA", (9, 9))),
+    }
+    for name, data in broken.items():
+        (album / name).write_bytes(data)
+    (album / "loop.png").symlink_to("loop.png")
+    odd = os.fsdecode(b"caf\xe9.png")
+    (album / odd).write_bytes(whole)
+    code, said = colorize("album")
+    assert code == 2
+    assert "7 of 11" in said
+    reasons = {line.split("album/")[1].split(": ")[0]: line for line in said.splitlines() if "album/" in line}
+    assert reasons.keys() == {*broken, "loop.png"}
+    for name, word in {"tiff.jpg": "TIFF", "bomb.png": "20000x20000", "moving.webp": "2 frames"}.items():
+        assert word in reasons[name]
+    assert "transparent" in reasons["alpha.jpg"]
+    assert files().keys() == {"a.jpg", "b.png", "sub/c.png", odd, "colorized.jsonl"}
+
+
+def test_a_full_disk_ends_the_run_and_keeps_what_is_finished(album, colorize, monkeypatch):
+    original = batch.write_whole
+
+    def full(path, content):
+        if path.name != "a.jpg":
+            raise InputError("cannot write", received=path) from OSError(28, "No space left on device")
+        original(path, content)
+
+    monkeypatch.setattr(batch, "write_whole", full)
+    code, said = colorize("album")
+    assert code == 2
+    assert said.startswith("error: cannot write") or "\nerror: cannot write" in said
+    assert files().keys() == {"a.jpg", "colorized.jsonl"}
+
+
+def test_a_name_too_long_for_a_result_is_one_photos_failure(album, colorize):
+    name = f"{'x' * 250}.png"
+    (album / name).write_bytes((album / "b.png").read_bytes())
+    code, said = colorize("album")
+    assert code == 2
+    assert name in said
+    assert {"a.jpg", "b.png", "sub/c.png"} < files().keys()
+
+
+def test_samples_and_uncertainty_are_written(album, colorize):
+    code, _ = colorize(
+        "album/b.png", "--decode", "coherent", "--samples", "3", "--seed", "1", "--uncertainty"
+    )
+    assert code == 0
+    made = files()
+    samples = [made[f"b_sample{n}.png"] for n in range(3)]
+    assert len(set(samples)) > 1
+    bits = np.load("out/b_entropy.npy")
+    assert bits.shape == (2, 2)
+    assert bits.min() >= 0
+    assert bits.max() <= np.log2(35)
+    assert Image.open(io.BytesIO(made["b_entropy.png"])).size == (40, 40)
+
+
+def test_of_values_there_is_nothing_to_choose(album, colorize, tmp_path):
+    regression = save(tmp_path / "values.safetensors", ab_regression())
+    for words in (["--decode", "mode"], ["--temperature", "0.5"], ["--uncertainty"]):
+        code, said = colorize("album", *words, model=regression)
+        assert code == 2
+        assert "regression" in said
+        assert not Path("out").exists()
+    assert colorize("album", model=regression)[0] == 0
+
+
+def test_a_colorizer_is_found_by_file_folder_or_memory(model, tmp_path, monkeypatch, capsys):
+    monkeypatch.chdir(tmp_path)
+    assert find_colorizer(model) == Path(model)
+    assert find_colorizer(str(Path(model).parent)) == Path(model)
+    with refused("last_colorizer"):
+        find_colorizer(None)
+    with refused(received="gone"):
+        find_colorizer("gone")
+    Path("work_dirs").mkdir()
+    with refused("colorizer.safetensors", received="work_dirs"):
+        find_colorizer("work_dirs")
+    Path("work_dirs/last_colorizer").write_text(f"{model}\n")
+    assert find_colorizer(None) == Path(model)
+    assert model in capsys.readouterr().err
+    Path("work_dirs/last_colorizer").write_text(f"{tmp_path}/gone\n")
+    with refused("last_colorizer", received=f"{tmp_path}/gone"):
+        find_colorizer(None)
