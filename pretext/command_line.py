@@ -24,6 +24,8 @@ from pretext.files import WORK_DIRS, is_file
 INTERRUPTED = "interrupted; the same command goes on from what was saved"
 #: Holds the absolute path of the backbone that the last run of ``train`` made, or found made.
 LAST_BACKBONE = WORK_DIRS / "last_backbone"
+#: The same of the colorizer, of the last run of a method that learns to colour.
+LAST_COLORIZER = WORK_DIRS / "last_colorizer"
 
 #: What the system says of a path that is too long, or that this user may not read or write, or of a full disk.
 REFUSALS = (errno.EACCES, errno.EDQUOT, errno.ENAMETOOLONG, errno.ENOSPC, errno.EPERM, errno.EROFS)

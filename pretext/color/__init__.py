@@ -12,12 +12,14 @@ from pretext.color.bins import (
 )
 from pretext.color.decode import (
     annealed_mean,
+    coherent_sample,
     decode_then_upsample,
     mean,
     mode,
     sample,
     upsample_then_decode,
 )
+from pretext.color.gamut import in_gamut, reduce_chroma
 from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
 from pretext.color.losses import l2_loss, soft_cross_entropy
 from pretext.color.prior import ColorPrior, count_ab, estimate_prior, imagenet_prior
@@ -32,16 +34,19 @@ __all__ = [
     "ab_bins",
     "annealed_mean",
     "bins_from_counts",
+    "coherent_sample",
     "count_ab",
     "decode_then_upsample",
     "estimate_prior",
     "gray_mask",
     "imagenet_prior",
+    "in_gamut",
     "l2_loss",
     "lab_to_rgb",
     "mean",
     "mode",
     "rebalance_weights",
+    "reduce_chroma",
     "rgb_to_lab",
     "rgb_to_lightness",
     "sample",

@@ -1,7 +1,7 @@
 """Decoding: from a distribution over ab bins to one ab colour per pixel.
 
 Source: Zhang, Isola, Efros, "Colorful Image Colorization", ECCV 2016, section 2.3 and equation 5; beside it the
-mode, the mean and a sample. Every function takes logits, (N, Q, H, W), and bin centres, (Q, 2), and returns ab in CIE
+mode, the mean and samples. Every function takes logits, (N, Q, H, W), and bin centres, (Q, 2), and returns ab in CIE
 units, (N, 2, H, W). All are finite for logits of 1e4 and more, and compute half precision in float32.
 """
 
@@ -75,6 +75,29 @@ def sample(
     # Scale by the last entry, which rounding leaves a little off 1, so that the draw stays within the bins.
     indices = (cumulative <= uniform * cumulative[:, -1:]).sum(dim=1).clamp_(max=len(bins) - 1)
     return _look_up(indices, bins)
+
+
+def coherent_sample(
+    logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q 2"], generator: torch.Generator | None = None
+) -> Float[Tensor, "n 2 h w"]:
+    """Draw a bin for each pixel, with the same random numbers for all pixels, so that like pixels get like colours.
+
+    The Gumbel-max trick: argmax(log p + g), where each bin's g follows a Gumbel distribution, is an exact sample of p.
+    One vector g serves all pixels, so that a pixel's own distribution is kept and the samples of neighbours agree. The
+    photos of a batch share it, too.
+
+    Args:
+        logits: Scores of the bins, (N, Q, H, W).
+        bins: Bin centres in CIE units, (Q, 2).
+        generator: Source of random numbers, on the logits' device; None takes the global one.
+    """
+    scores = _at_least_float32(logits)
+    # In double precision no uniform number is 0 or rounds to 1 in the logarithms below.
+    uniform = torch.rand(len(bins), generator=generator, dtype=torch.float64, device=scores.device)
+    gumbel = -(-uniform.clamp_min(torch.finfo(torch.float64).tiny).log()).log()
+    # Equal shifts of all scores change no argmax, but huge scores would swallow g.
+    shifted = scores - scores.amax(dim=1, keepdim=True)
+    return mode(shifted + gumbel.to(scores.dtype).view(1, -1, 1, 1), bins)
 
 
 def decode_then_upsample(

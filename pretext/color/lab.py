@@ -73,13 +73,18 @@ def lab_to_rgb(lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
         sRGB in [0, 1], (N, 3, H, W). Colours outside sRGB are clamped channel by channel, which changes their
         lightness and hue a little; the gradient through a clamped channel is zero.
     """
-    lightness, a, b = lab.to(torch.promote_types(lab.dtype, torch.float32)).unbind(1)
-    y = (lightness + 16) / 116
-    xyz = [_inverse_lightness_curve(t) for t in (y + a / 500, y, (y - b / 200).clamp_min(0))]
-    linear = torch.stack([_mix(row, *xyz) for row in _TO_RGB], dim=1).clamp(0, 1)
+    linear = lab_to_linear_rgb(lab).clamp(0, 1)
     # The power is never evaluated at 0, where its slope is infinite.
     curve = 1.055 * linear.clamp_min(0.0031308).pow(1 / 2.4) - 0.055
     return torch.where(linear > 0.0031308, curve, 12.92 * linear).clamp(0, 1)
+
+
+def lab_to_linear_rgb(lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
+    """Convert CIE Lab to linear sRGB, (N, 3, H, W): below 0 or above 1 where a colour is outside sRGB."""
+    lightness, a, b = lab.to(torch.promote_types(lab.dtype, torch.float32)).unbind(1)
+    y = (lightness + 16) / 116
+    xyz = [_inverse_lightness_curve(t) for t in (y + a / 500, y, (y - b / 200).clamp_min(0))]
+    return torch.stack([_mix(row, *xyz) for row in _TO_RGB], dim=1)
 
 
 def _linear_rgb(rgb: Tensor) -> Tensor:

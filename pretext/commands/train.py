@@ -7,7 +7,14 @@ from collections.abc import Sequence
 from pathlib import Path
 
 from pretext.backbones.header import read_header
-from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides, take_data
+from pretext.colorize.header import COLORIZER_NAME
+from pretext.command_line import (
+    LAST_BACKBONE,
+    LAST_COLORIZER,
+    add_run_options,
+    split_overrides,
+    take_data,
+)
 from pretext.config import DEFAULT_DATA, config_names, default_data, find_config, load_config, read_config
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
@@ -56,11 +63,19 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     work_dir = options.work_dir or WORK_DIRS / f"{name}{suffix}"
     backbone = pretrain(config, work_dir=work_dir, seed=options.seed, data=data, fresh=options.fresh)
     if os.environ.get("RANK", "0") == "0":
-        try:
-            write_whole(LAST_BACKBONE, f"{backbone.absolute()}\n")
-        except InputError as error:  # the run is done all the same
-            print(f"{error}; name the backbone to the stages", file=sys.stderr)
+        _remember(LAST_BACKBONE, backbone, "name the backbone to the stages")
+        colorizer = backbone.parent / COLORIZER_NAME
+        if colorizer.is_file():
+            _remember(LAST_COLORIZER, colorizer, "name the colorizer to colorize")
     print(backbone)
+
+
+def _remember(note: Path, made: Path, otherwise: str) -> None:
+    """Note what the run made; where that cannot be written, the run is done all the same."""
+    try:
+        write_whole(note, f"{made.absolute()}\n")
+    except InputError as error:
+        print(f"{error}; {otherwise}", file=sys.stderr)
 
 
 def _run_name(

@@ -23,6 +23,7 @@ from pretext.backbones.checkpoint import build as build_backbone
 from pretext.backbones.initializers import he_normal_
 from pretext.checks import check_at_least, check_choice, check_seed
 from pretext.colorize.colorizer import save_colorizer
+from pretext.colorize.header import COLORIZER_NAME
 from pretext.config import build
 from pretext.data.crops import VIEWS, PairCrop, View, center_crop
 from pretext.data.photos import KINDS, Photos
@@ -59,8 +60,6 @@ from pretext.versions import versions
 
 #: Name of the file of the pretrained backbone, the last that a run writes.
 BACKBONE_NAME = "backbone.safetensors"
-#: Name of the file of the colorizer, of runs of methods that learn to colour.
-COLORIZER_NAME = "colorizer.safetensors"
 #: Photos that are looked at before training starts.
 CHECKED_PHOTOS = 64
 #: Unreadable photos among them that stop the run: where 1 % of all photos are unreadable, chance gives so many in

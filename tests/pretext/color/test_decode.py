@@ -8,6 +8,7 @@ from refusals import refused
 from pretext.color.bins import ab_bins
 from pretext.color.decode import (
     annealed_mean,
+    coherent_sample,
     decode_then_upsample,
     mean,
     mode,
@@ -16,7 +17,7 @@ from pretext.color.decode import (
 )
 
 BINS = ab_bins("official313")
-DECODERS = [annealed_mean, mean, mode, sample]
+DECODERS = [annealed_mean, mean, mode, sample, coherent_sample]
 
 
 @pytest.fixture
@@ -114,9 +115,36 @@ def test_samples_follow_the_distribution():
 
 
 def test_samples_follow_the_generator(logits):
-    draws = [sample(logits, BINS, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
-    assert torch.equal(draws[0], draws[1])
-    assert not torch.equal(draws[0], draws[2])
+    for draw in (sample, coherent_sample):
+        draws = [draw(logits, BINS, torch.Generator().manual_seed(seed)) for seed in (1, 1, 2)]
+        assert torch.equal(draws[0], draws[1])
+        assert not torch.equal(draws[0], draws[2])
+
+
+def test_coherent_samples_follow_the_distribution_over_many_seeds():
+    probabilities = torch.tensor([[0.5, 0.3, 0.2, 0.0], [0.1, 0.1, 0.1, 0.7]])
+    logits = probabilities.log().T.view(1, 4, 1, 2)
+    bins = torch.arange(8.0).view(4, 2)
+    generator = torch.Generator().manual_seed(0)
+    drawn = torch.cat([coherent_sample(logits, bins, generator) for _ in range(10_000)])[:, 0, 0]
+    frequency = torch.stack([(drawn == bins[q, 0]).float().mean(0) for q in range(4)], 1)
+    assert (frequency - probabilities).abs().max() < 0.02
+    assert frequency[0, 3] == 0
+
+
+def test_coherent_samples_are_equal_where_the_distributions_are():
+    logits = torch.randn(1, 313, 1, 1, generator=torch.Generator().manual_seed(0)).expand(2, -1, 5, 7)
+    drawn = [coherent_sample(logits, BINS, torch.Generator().manual_seed(seed)) for seed in range(20)]
+    assert all(torch.equal(ab, ab[:1, :, :1, :1].expand_as(ab)) for ab in drawn)
+    assert len({tuple(ab[0, :, 0, 0].tolist()) for ab in drawn}) > 5
+
+
+def test_huge_scores_do_not_swallow_what_is_random():
+    logits = torch.full((1, 2, 1, 1), 1e9)
+    bins = torch.tensor([[0.0, 0.0], [1.0, 1.0]])
+    generator = torch.Generator().manual_seed(0)
+    drawn = [coherent_sample(logits, bins, generator)[0, 0, 0, 0].item() for _ in range(200)]
+    assert 60 < sum(drawn) < 140
 
 
 def test_decode_then_upsample(logits):
