@@ -25,7 +25,8 @@ PerPhoto = Float[Tensor, " n"]
 
 def ab_errors(lab: Photos, truth: Photos) -> Float[Tensor, "n h w"]:
     """Return the distance of each pixel from its true colour in the ab plane, in CIE units."""
-    return torch.linalg.vector_norm(lab[:, 1:] - truth[:, 1:], dim=1)
+    errors: Tensor = torch.linalg.vector_norm(lab[:, 1:] - truth[:, 1:], dim=1)
+    return errors
 
 
 def raw_accuracy(
@@ -112,8 +113,9 @@ def colorfulness(rgb: Photos, absolute: bool = False) -> PerPhoto:
     red, green, blue = (255 * rgb.double()).flatten(2).unbind(1)
     channels = torch.stack([red - green, (red + green) / 2 - blue])
     channels = channels.abs() if absolute else channels
-    spread = torch.linalg.vector_norm(channels.std(2, correction=0), dim=0)
-    return spread + 0.3 * torch.linalg.vector_norm(channels.mean(2), dim=0)
+    spread: Tensor = torch.linalg.vector_norm(channels.std(2, correction=0), dim=0)
+    shift: Tensor = torch.linalg.vector_norm(channels.mean(2), dim=0)
+    return spread + 0.3 * shift
 
 
 def ciede2000(lab: Photos, truth: Photos) -> Float[Tensor, "n h w"]:
@@ -155,4 +157,5 @@ def diversity(samples: Float[Tensor, "k 2 h w"]) -> Float[Tensor, ""]:
         samples: Two or more draws of a photo's ab.
     """
     first, second = torch.triu_indices(len(samples), len(samples), offset=1)
-    return torch.linalg.vector_norm(samples[first] - samples[second], dim=1).mean()
+    distances: Tensor = torch.linalg.vector_norm(samples[first] - samples[second], dim=1)
+    return distances.mean()

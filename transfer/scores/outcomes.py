@@ -82,7 +82,7 @@ class RootMean(Outcomes):
 
     def metrics(self, times: Int[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
         """See `Outcomes.metrics`."""
-        return np.sqrt((times @ self.squares) / times.sum(axis=1))
+        return np.asarray(np.sqrt((times @ self.squares) / times.sum(axis=1)))
 
 
 @dataclass(frozen=True)
@@ -102,7 +102,7 @@ class Share(Outcomes):
 
     def metrics(self, times: Int[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
         """See `Outcomes.metrics`."""
-        return 100 * ((times @ self.parts) / (times @ self.wholes))
+        return np.asarray(100 * ((times @ self.parts) / (times @ self.wholes)))
 
 
 @dataclass(frozen=True)

@@ -27,7 +27,7 @@ def lab():
 
 def is_shown(lightness, a, b):
     linear = np.array(TO_LINEAR) @ lab2xyz(np.array([[lightness, a, b]]))[0]
-    return -TOLERANCE <= linear.min() and linear.max() <= 1 + TOLERANCE
+    return linear.min() >= -TOLERANCE and linear.max() <= 1 + TOLERANCE
 
 
 def test_it_is_a_slow_search_for_the_largest_chroma(lab):
