@@ -2,7 +2,7 @@
 
 import time
 from pathlib import Path
-from typing import NamedTuple, Protocol
+from typing import NamedTuple, Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -34,6 +34,7 @@ class Painted(NamedTuple):
     measured: dict[str, float]
 
 
+@runtime_checkable
 class Painter(Protocol):
     """What gives photos their colours."""
 
@@ -157,7 +158,14 @@ class OtherPhoto:
 
 
 def baseline(source: ColorSource, photos: TruePhotos, prior: ColorPrior, seed: int) -> Painter:
-    """Return the painter of one of `transfer.color_sources.BASELINES`."""
+    """Return the painter of one of `transfer.color_sources.BASELINES`.
+
+    Args:
+        source: Names it.
+        photos: The true photos.
+        prior: Has the mean colour.
+        seed: Seed of what is drawn.
+    """
     if source.name == "truth":
         return Truth()
     if source.name == "random-photo":

@@ -11,6 +11,7 @@ from typing import Any
 from pretext.checks import check_choice
 from pretext.config import apply_overrides, find_config, load_config, merge, plain, read_config
 from pretext.errors import InputError
+from transfer.protocols.colorization import COLORIZATIONS
 from transfer.protocols.linear_probe import PROBES
 from transfer.protocols.protocol import Protocol
 from transfer.protocols.settings import StageSettings
@@ -180,5 +181,11 @@ FORMER: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 #: Every protocol by its id.
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {protocol.id: protocol for protocol in (*PROBES, *CLASSIFICATIONS, SVM, *DETECTIONS, *SEGMENTATIONS)}
+    {
+        protocol.id: protocol
+        for protocol in (
+            *(*PROBES, *CLASSIFICATIONS, SVM, *DETECTIONS, *SEGMENTATIONS),
+            *COLORIZATIONS,
+        )
+    }
 )
