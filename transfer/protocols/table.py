@@ -120,7 +120,7 @@ def departures(config: Mapping[str, Any], processes: int = 1) -> dict[str, tuple
         if "batch_size" in each:
             each["photos an update"] = each.pop("batch_size") * each.pop("accumulate", 1) * count
     # What a config adds to a part that the protocol fixes counts as well.
-    fixed = {key for key in done if key.split(".")[0] in {*protocol.fixed(), "photos an update"}}
+    fixed = {key for key in done if key.split(".")[0] in {*protocol.fixed(), *said}}
     return {
         key: (said.get(key), done.get(key))
         for key in [*said, *sorted(fixed - said.keys())]

@@ -1,7 +1,7 @@
 """The papers' own tables, with published and measured lines under the same headings.
 
-Figure 7 of "Colorful Image Colorization" (Zhang et al., ECCV 2016) as a table, linear classification by layer, its table
-2: PASCAL VOC classification (fc8, fc6-8, all), detection and segmentation, and its table 1: colours.
+Figure 7 of "Colorful Image Colorization" (Zhang et al., ECCV 2016) as a table, linear classification by layer, its
+table 2: PASCAL VOC classification (fc8, fc6-8, all), detection and segmentation, and its table 1: colours.
 """
 
 import csv

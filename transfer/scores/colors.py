@@ -15,8 +15,9 @@ from pretext.errors import InputError
 
 #: Largest ab error that raw accuracy tells from larger ones, in CIE units (Zhang et al., ECCV 2016, section 3.1).
 AUC_LIMIT = 150.0
-#: PSNR of photos that are equal or nearly so, in dB; without a limit that of the truth is infinite.
-PSNR_LIMIT = 100.0
+#: Largest PSNR in dB: that of the error of rounding to 8 bits, with a variance of 1/12 level^2. That of equal photos,
+#: as of a gray photo that is left gray, would be infinite.
+PSNR_LIMIT = 10 * math.log10(12 * 255**2)
 _SSIM_WINDOW = 11
 
 Photos = Float[Tensor, "n 3 h w"]

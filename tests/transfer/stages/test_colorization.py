@@ -23,6 +23,7 @@ from transfer.networks.painters import baseline
 from transfer.protocols.table import load_stage_config
 from transfer.report.tables import collect_results
 from transfer.run import score
+from transfer.scores.colors import PSNR_LIMIT
 from transfer.scores.outcomes import load_outcomes
 from transfer.scores.score import read_scores
 from transfer.stage import STAGES
@@ -67,7 +68,7 @@ def values(scores):
 def test_the_truth_has_no_error(measure):
     found = values(measure("truth"))
     assert found["auc"] == found["auc_rebalanced"] == 100
-    assert found["psnr"] == 100
+    assert found["psnr"] == pytest.approx(PSNR_LIMIT)
     assert found["ssim"] == pytest.approx(1)
     for metric in ("rmse_ab", "ciede2000", "delta_colorfulness", "delta_mean_colorfulness_abs"):
         assert found[metric] == 0
