@@ -21,9 +21,10 @@ WINGS = {
         *("pretext.backbones", "pretext.color", "pretext.colorize", "pretext.data", "pretext.methods"),
         "pretext.training",
     ),
-    # stage.py is ground; job.py and run.py stand on data and scores.
+    # stage.py is ground; job.py, judged.py and run.py stand on data and scores.
     "transfer": (
         "pretext.backbones",
+        "pretext.colorize",
         "pretext.data",
         "transfer.data",
         "transfer.protocols",
@@ -32,11 +33,14 @@ WINGS = {
     "transfer.protocols": ("pretext.training",),
     "transfer.data": ("pretext.data",),
     "transfer.scores": ("transfer.data", "transfer.protocols"),
-    "transfer.networks": ("pretext.backbones", "pretext.data", "transfer.data", "transfer.protocols"),
+    "transfer.networks": (
+        *("pretext.backbones", "pretext.color", "pretext.colorize", "pretext.data", "transfer.data"),
+        *("transfer.protocols", "transfer.scores"),
+    ),
     "transfer.training": ("pretext.data", "pretext.training", "transfer.protocols"),
     "transfer.stages": (
-        *("pretext.backbones", "pretext.data", "pretext.training", "transfer.data", "transfer.networks"),
-        *("transfer.protocols", "transfer.scores", "transfer.training"),
+        *("pretext.backbones", "pretext.color", "pretext.colorize", "pretext.data", "pretext.training"),
+        *("transfer.data", "transfer.networks", "transfer.protocols", "transfer.scores", "transfer.training"),
     ),
     "transfer.report": ("transfer.protocols", "transfer.scores"),
     "transfer.compare": (
@@ -45,8 +49,8 @@ WINGS = {
     ),
     "transfer.study": ("pretext.color", "pretext.data", "transfer.data", "transfer.scores"),
     "transfer.commands": (
-        *("pretext.backbones", "pretext.data", "transfer.compare", "transfer.protocols", "transfer.report"),
-        *("transfer.scores", "transfer.study"),
+        *("pretext.backbones", "pretext.colorize", "pretext.data", "transfer.compare", "transfer.protocols"),
+        *("transfer.report", "transfer.scores", "transfer.study"),
     ),
 }
 

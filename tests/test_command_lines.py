@@ -157,11 +157,18 @@ def has_section(data, section):
 
 
 def wrong_words_of_a_stage(name, before):
-    known = (*before, "random:alexnet")
-    yield before, ["last_backbone", "random:alexnet"]
-    yield (*before, "gone.safetensors"), ["gone.safetensors", "alexnet"]
-    yield (*before, "random:resnet"), ["random:resnet", "alexnet"]
-    yield (*before, "random:gone.safetensors"), ["gone.safetensors"]
+    if STAGES[name].judges == "backbone":
+        known = (*before, "random:alexnet")
+        yield before, ["last_backbone", "random:alexnet"]
+        yield (*before, "gone.safetensors"), ["gone.safetensors", "alexnet"]
+        yield (*before, "random:resnet"), ["random:resnet", "alexnet"]
+        yield (*before, "random:gone.safetensors"), ["gone.safetensors"]
+    else:
+        known = (*before, "gray")
+        yield before, ["last_colorizer"]
+        yield (*before, "gone.safetensors"), ["gone.safetensors", "random-photo"]
+        yield (*before, "random:alexnet"), ["random:alexnet", "colorizer.safetensors"]
+        yield (*before, "made.safetensors"), ["made.safetensors", "colorizer"]
     yield (*before, "pickled.pth"), ["pickled.pth", "Pickled"]
     yield (*known, "rest", "more"), ["rest", "more"]
     yield (*known, "protokol=1"), ["protokol", "protocol"]

@@ -21,9 +21,9 @@ from pretext.__main__ import main as pretext_main
 from pretext.backbones.checkpoint import load_backbone
 from pretext.config import load_config
 from transfer.__main__ import main as transfer_main
+from transfer.judged import recipe_id
 from transfer.protocols.table import FORMER
 from transfer.report.tables import collect_results
-from transfer.run import recipe_id
 from transfer.scores.outcomes import OUTCOMES_NAME, load_outcomes
 from transfer.scores.score import IDENTITY, read_scores
 

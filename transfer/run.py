@@ -11,25 +11,21 @@ from contextlib import AbstractContextManager, ExitStack, contextmanager, nullco
 from pathlib import Path
 from typing import Any
 
-from pretext.backbones.checkpoint import LoadedBackbone, load_backbone
 from pretext.checks import check_choice, check_seed
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.distributed import process_group, rank_and_world_size
 from pretext.errors import InputError
 from pretext.files import WORK_DIRS, write_whole
-from pretext.old_names import spelled_for_hash
 from pretext.progress import LOG
 from pretext.versions import versions
 from transfer.data.identity import data_name
 from transfer.job import Job, Measurement
+from transfer.judged import Judged, identify
 from transfer.protocols.settings import StageSettings
 from transfer.protocols.table import load_stage_config, protocol_label
 from transfer.scores.outcomes import OUTCOMES_NAME, save_outcomes
 from transfer.scores.score import RESULTS_NAME, Score, append_scores, utc_now
 from transfer.stage import STAGES, Stage
-
-#: Keys of a pretraining config that change no weight; what ``data`` names is told by its fingerprint.
-PLACE_KEYS = frozenset({"data", "workers", "checkpoint_interval", "preview_interval"})
 
 
 def score(
@@ -42,12 +38,13 @@ def score(
     work_dir: Path | None = None,
     show: Callable[[str], None] | None = None,
 ) -> list[Score]:
-    """Judge a backbone by a stage, and record the scores.
+    """Judge a backbone, or colours, by a stage, and record the scores.
 
     Args:
         stage: One of `transfer.stage.STAGES`.
         backbone: A backbone file, ``random:NAME`` or ``random:FILE``; see
-            :func:`pretext.backbones.checkpoint.load_backbone`.
+            :func:`pretext.backbones.checkpoint.load_backbone`. For a stage that judges colours: see
+            :func:`transfer.color_sources.color_source`.
         settings: As :func:`transfer.protocols.table.load_stage_config` gives them; None takes the stage's default.
         data: The labelled data: a path, or a name below PRETEXT_DATA. None takes the settings'.
         seed: Seed of everything that is drawn; also of the weights of an untrained backbone.
@@ -76,19 +73,19 @@ def score(
     work_dir = work_dir or WORK_DIRS / STAGES[stage].config
     with process_group() as device:
         job = Job(settings, str(backbone), root, seed, work_dir, device)
-        loaded = load_backbone(job.backbone, seed=seed)
+        judged = identify(STAGES[stage], job.backbone, seed)
         first = rank_and_world_size()[0] == 0
         if (work_dir / RESULTS_NAME).exists():
             # Now, and not after hours of training: can scores be added?
             append_scores(work_dir / RESULTS_NAME, [])
-        with _recorded(job, stage, loaded) if first else nullcontext() as folder:
+        with _recorded(job, stage, judged) if first else nullcontext() as folder:
             began = time.monotonic()
             measurements = STAGES[stage].load()(job)
             seconds = time.monotonic() - began
             _check(STAGES[stage], measurements)
             if folder is None:  # the first process has the measurements of all
                 return []
-            scores = _scores(job, data_name(named), loaded, stage, folder.name, measurements, seconds)
+            scores = _scores(job, data_name(named), judged, stage, folder.name, measurements, seconds)
             lines = [_line(one) for one in scores]
             for line in lines:
                 LOG.info(line)
@@ -142,34 +139,19 @@ def recorded(runs: Path, name: str, record: Mapping[str, Any]) -> Iterator[Path]
         handler.close()
 
 
-def recipe_id(loaded: LoadedBackbone) -> str:
-    """SHA-256 of how a backbone came about but for its seed.
-
-    That is: its architecture, method, config, what it started from, number of processes, photos and steps.
-    """
-    provenance = loaded.provenance
-    arguments = {k: v for k, v in loaded.backbone.arguments.items() if k != "geometry"}
-    config = {k: v for k, v in provenance.config.items() if k not in PLACE_KEYS}
-    if provenance.init_sha256:
-        config["init"] = provenance.init_sha256
-    made = [provenance.method, config, provenance.data_fingerprint, provenance.step, provenance.processes]
-    recipe = json.dumps(spelled_for_hash([loaded.backbone.architecture, arguments, *made]), sort_keys=True)
-    return hashlib.sha256(recipe.encode()).hexdigest()
-
-
-def _recorded(job: Job[StageSettings], stage: str, loaded: LoadedBackbone) -> AbstractContextManager[Path]:
+def _recorded(job: Job[StageSettings], stage: str, judged: Judged) -> AbstractContextManager[Path]:
     record = {
         "stage": stage,
         "config": job.settings.config(),
         "backbone": job.backbone,
-        "backbone_sha256": loaded.sha256,
+        "backbone_sha256": judged.sha256,
         "data": str(job.data),
         "seed": job.seed,
         "processes": rank_and_world_size()[1],
         "versions": versions(),
     }
-    method = re.sub(r"[^\w.+-]+", "-", loaded.provenance.method)
-    name = f"{stage}-{method}-{loaded.sha256[:8]}-seed{job.seed}"
+    method = re.sub(r"[^\w.+-]+", "-", judged.method)
+    name = f"{stage}-{method}-{judged.sha256[:8]}-seed{job.seed}"
     return recorded(job.work_dir / "runs", name, record)
 
 
@@ -195,7 +177,7 @@ def _check(stage: Stage, measurements: Sequence[Measurement]) -> None:
 def _scores(
     job: Job[StageSettings],
     data: str,
-    loaded: LoadedBackbone,
+    judged: Judged,
     stage: str,
     run: str,
     measurements: Sequence[Measurement],
@@ -204,13 +186,13 @@ def _scores(
     now = utc_now()
     return [
         Score(
-            method=loaded.provenance.method,
-            backbone=loaded.backbone.architecture,
-            input_space=loaded.backbone.input_space,
-            backbone_sha256=loaded.sha256,
-            backbone_seed=loaded.provenance.seed,
-            recipe=recipe_id(loaded),
-            pretrained_on=data_name(loaded.provenance.data) if loaded.provenance.data else None,
+            method=judged.method,
+            backbone=judged.backbone,
+            input_space=judged.input_space,
+            backbone_sha256=judged.sha256,
+            backbone_seed=judged.seed,
+            recipe=judged.recipe,
+            pretrained_on=judged.pretrained_on,
             stage=stage,
             protocol=protocol_label(job.settings.config(), rank_and_world_size()[1]),
             setting=measured.setting,

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from pretext.checks import check_choice
 from transfer.protocols.settings import (
     ClassificationSettings,
+    ColorizationSettings,
     DetectionSettings,
     ProbeSettings,
     SegmentationSettings,
@@ -69,6 +70,11 @@ PERCENT = Unit("percent", "%", "percentages", "points", 1, 0.0, 100.0)
 SHARE = Unit("share", "share", "shares", "shares", 3, 0.0, 1.0)
 DECIBEL = Unit("dB", "dB", "dB", "dB", 2)  # of an error: may be negative
 CIE = Unit("CIE", "CIE units", "CIE units", "CIE units", 2, 0.0)
+SIMILARITY = Unit("similarity", "of 1", "similarities", "similarities", 3, -1.0, 1.0)
+LEVEL = Unit("levels", "levels", "levels of 255", "levels", 2, 0.0)
+BIT = Unit("bits", "bits", "bits", "bits", 2, 0.0)
+MEGABYTE = Unit("MB", "MB", "MB", "MB", 1, 0.0)
+MILLISECOND = Unit("ms", "ms", "ms", "ms", 1, 0.0)
 
 
 @dataclass(frozen=True)
@@ -182,6 +188,11 @@ def _probe_headline(config: Mapping[str, Any]) -> tuple[str, ...]:
 _VOC07 = "mAP VOC07 is interpolated at 11 points."
 _VOC10 = "mAP VOC10 is the area under the interpolated curve."
 _SKLEARN = "mAP sklearn is the area under the raw curve."
+_AUC = "AuC is the area under the share of pixels whose ab error is below t, for t up to 150."
+_REBALANCED = "AuC rebalanced weights pixels by the rarity of their true colour."
+_CF = "CF is colourfulness; that of the true photos is neither the most nor the least."
+_CF_ABS = "CF abs takes absolute values of the opponent channels first."
+_DIVERSITY = "Diversity is the mean ab distance between two draws of a photo."
 
 
 def _voc07(headline: bool = True) -> Metric:
@@ -257,6 +268,41 @@ STAGES: Mapping[str, Stage] = {
                 Metric("mean_iou", "mean IoU", headline=True, compared=True),
                 Metric("pixel_accuracy", "pixel accuracy"),
             ),
+        ),
+        Stage(
+            "colorization",
+            "Colours",
+            "transfer.stages.colorization:colorization",
+            ColorizationSettings,
+            (
+                Metric("auc", "AuC", headline=True, compared=True, note=_AUC),
+                Metric("auc_rebalanced", "AuC rebalanced", headline=True, compared=True, note=_REBALANCED),
+                Metric("rmse_ab", "RMSE ab", CIE, higher_is_better=False, compared=True),
+                Metric("psnr", "PSNR", DECIBEL, headline=True, compared=True),
+                Metric("ssim", "SSIM", SIMILARITY, compared=True),
+                Metric("ciede2000", "CIEDE2000", CIE, higher_is_better=False, compared=True),
+                Metric("colorfulness", "CF", LEVEL, headline=True, compared=True, note=_CF),
+                Metric("colorfulness_abs", "CF abs", LEVEL, compared=True, note=_CF_ABS),
+                *(
+                    Metric(f"{name}{suffix}", f"{title}{of}", LEVEL, higher_is_better=False, compared=by_photo)
+                    for suffix, of in (("", " CF"), ("_abs", " CF abs"))
+                    for name, title, by_photo in (
+                        ("delta_colorfulness", "mean |Δ|", True),
+                        ("delta_mean_colorfulness", "|Δ mean|", False),
+                    )
+                ),
+                Metric("entropy", "entropy", BIT, compared=True),
+                Metric("diversity", "diversity", CIE, compared=True, note=_DIVERSITY),
+                Metric(
+                    "top1_efficientnet_lite0", "EfficientNet-Lite0 top-1", headline=True, compared=True,
+                    note="EfficientNet-Lite0 classifies the coloured photos.",
+                ),
+                Metric("top1_classifier", "classifier top-1", headline=True, compared=True),
+                Metric("parameters", "parameters", MEGABYTE, higher_is_better=False),
+                Metric("features", "features", MEGABYTE, higher_is_better=False),
+                Metric("time", "time a photo", MILLISECOND, higher_is_better=False),
+            ),
+            judges="colorizer",
         ),
     )
 }  # fmt: skip

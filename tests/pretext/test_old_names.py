@@ -117,7 +117,8 @@ def names_of_configs():
         names[f"transfer/{stage}"] = "no --config: it is the default"
     for stage in ("voc_classification", "voc_detection", "voc_segmentation"):
         names[f"transfer/{stage}_voc256"] = "voc256"
-    for protocol in PROTOCOLS.values():
+    # Colours were not judged then.
+    for protocol in (each for each in PROTOCOLS.values() if each.stage != "colorization"):
         names[f"transfer/{protocol.stage.replace('-', '_')}_{protocol.id}"] = f"--protocol {protocol.id}"
     names["transfer/linear_probe_goyal2019"] = (
         "--protocol goyal2019_colorization or --protocol goyal2019_jigsaw"

@@ -6,7 +6,7 @@ import functools
 import pytest
 
 from pretext.backbones.checkpoint import LoadedBackbone, Provenance, load_backbone
-from transfer.run import recipe_id
+from transfer.judged import recipe_id
 
 PROVENANCE = Provenance(
     method="colorization",

@@ -1,4 +1,4 @@
-"""The stages: score a backbone."""
+"""The stages: score a backbone, or the colours of photos."""
 
 import argparse
 import os
@@ -8,26 +8,37 @@ from pathlib import Path
 
 from pretext.backbones.header import layers_of
 from pretext.checks import check_choice
+from pretext.colorize.header import find_colorizer
 from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides, take_data
 from pretext.config import config_names, find_config
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
 from pretext.files import WORK_DIRS, is_file
 from pretext.launch import spawn_processes
+from transfer.color_sources import BASELINES, color_source
 from transfer.protocols.table import PROTOCOLS, load_stage_config
 from transfer.stage import STAGES, Stage
+
+#: What help and errors call what a stage judges.
+_WORD = {"backbone": "BACKBONE", "colorizer": "MODEL|FOLDER"}
 
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the command's options."""
     stage = STAGES[name]
     layers = "LAYERS " if stage.layers == "argument" else ""
+    judged = (
+        "a backbone file, random:NAME or random:FILE (default: the last one pretrained)"
+        if stage.judges == "backbone"
+        else "a colorizer file, the folder of a run that made one, a folder of photos that were coloured before, or one"
+        f" of {', '.join(BASELINES)} (default: the last colorizer trained)"
+    )
     parser.add_argument(
         "words",
         nargs="*",
-        metavar=f"{layers}BACKBONE DATA key=value",
+        metavar=f"{layers}{_WORD[stage.judges]} DATA key=value",
         help=("layers (conv5, conv1,conv3 or all), then " if layers else "")
-        + "a backbone file, random:NAME or random:FILE (default: the last one pretrained); the data set whose settings"
+        + f"{judged}; the data set whose settings"
         f" are taken ({', '.join(config_names('data'))}; default: those of the toy world); and overrides of the"
         " settings' keys",
     )
@@ -40,14 +51,14 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
-    """Score the backbone; print one line per score.
+    """Score what is judged; print one line per score.
 
     Raises:
-        InputError: Words, settings, backbone, layers or data cannot be used.
+        InputError: Words, settings, what is judged, layers or data cannot be used.
     """
     stage = STAGES[options.command]
     by_layers = stage.layers == "argument"
-    expected = f"{'LAYERS, ' if by_layers else ''}one BACKBONE and a data set"
+    expected = f"{'LAYERS, ' if by_layers else ''}one {_WORD[stage.judges]} and a data set"
     names, overrides = split_overrides(options.words, 3 if by_layers else 2, expected)
     data_set = take_data(names, paths=True)
     if len(names) > (2 if by_layers else 1):
@@ -68,8 +79,9 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     settings = load_stage_config(
         stage.name, data_set, overrides, protocol=options.protocol, file=options.config
     )
-    backbone = names[0] if names else _last_backbone()
-    _check_layers(stage, getattr(settings, "layers", None), backbone)
+    judged = _judged(stage, names)
+    if stage.judges == "backbone":
+        _check_layers(stage, getattr(settings, "layers", None), judged)
     data = options.data or settings.data
     data_path(ensure_toyworld(data))
     exit_code = spawn_processes("transfer", arguments)
@@ -82,11 +94,16 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     # At most one of them is given.
     chosen = options.protocol or Path(data_set or options.config or "").stem
     work_dir = options.work_dir or WORK_DIRS / (f"{stage.config}_{chosen}" if chosen else stage.config)
-    score(
-        stage.name, backbone, settings=settings, data=data, seed=options.seed, work_dir=work_dir, show=print
-    )
+    score(stage.name, judged, settings=settings, data=data, seed=options.seed, work_dir=work_dir, show=print)
     if os.environ.get("RANK", "0") == "0":
         print(f"scores: {work_dir / RESULTS_NAME}; tools/report.sh shows all", file=sys.stderr)
+
+
+def _judged(stage: Stage, names: Sequence[str]) -> str:
+    """Return what is judged: the word, or what was trained last."""
+    if stage.judges == "backbone":
+        return names[0] if names else _last_backbone()
+    return color_source(names[0] if names else str(find_colorizer(None))).name
 
 
 def _check_layers(stage: Stage, layers: str | None, backbone: str) -> None:

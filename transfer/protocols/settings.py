@@ -17,19 +17,13 @@ class StageSettings(Settings):
 
     Attributes:
         protocol: One of `transfer.protocols.table.PROTOCOLS`, or another name for settings of no paper.
-        data: The labelled data.
-        train_split: What is trained on.
-        test_split: What is scored on.
-        geometry: ``pretrain`` or ``evaluation``; see `pretext.backbones.checkpoint.load_backbone`.
+        data: The data.
         batch_size: Photos of a step, in each process.
         workers: Processes that decode photos.
     """
 
     protocol: str
     data: str
-    train_split: str
-    test_split: str
-    geometry: str
     batch_size: int
     workers: int = free()
 
@@ -39,6 +33,21 @@ class StageSettings(Settings):
         check_at_least("batch_size", self.batch_size, 1)
         check_at_least("workers", self.workers, 0)
 
+
+@dataclass(frozen=True, kw_only=True)
+class BackboneSettings(StageSettings):
+    """What all stages share that judge a backbone on labelled data.
+
+    Attributes:
+        train_split: What is trained on.
+        test_split: What is scored on.
+        geometry: ``pretrain`` or ``evaluation``; see `pretext.backbones.checkpoint.load_backbone`.
+    """
+
+    train_split: str
+    test_split: str
+    geometry: str
+
     @property
     def split(self) -> str:
         """What is trained on and scored on, as scores say it."""
@@ -46,7 +55,7 @@ class StageSettings(Settings):
 
 
 @dataclass(frozen=True, kw_only=True)
-class ComputedSettings(StageSettings):
+class ComputedSettings(BackboneSettings):
     """What stages share whose work can be shortened, and done in another precision.
 
     Attributes:
@@ -356,6 +365,74 @@ class SegmentationSettings(FineTuningSettings):
             head = Spec() if self.head is None else self.head
             for key, least in (("channels", 1), ("num_convs", 0), ("kernel_size", 1)):
                 check_at_least(f"head.{key}", head.get(key), least)
+
+
+@dataclass(frozen=True, kw_only=True)
+class ColorizationSettings(StageSettings):
+    """Settings of the judgement of colours.
+
+    Attributes:
+        photos: Which of the photos: ``all``, or a list of `transfer.data.colored.LISTS` by numbers of ImageNet's
+            validation photos.
+        count: At most so many of them, spread over all; None for no limit.
+        fit: What is compared: photos as they are (``own``), resized whole to a square (``square``), or the central
+            square of each, resized (``center``).
+        size: Side of that square, in pixels; None for ``own``.
+        network_size: Shorter side at which a colorizer sees photos; None for that of its training.
+        decode: One of `pretext.colorize.painting.RULES`.
+        temperature: See `pretext.colorize.painting.Decoding`.
+        upsampling: One of `pretext.colorize.painting.UPSAMPLINGS`.
+        samples: Coherent draws of a photo for the diversity; 0 for none.
+        prior: File of the colour prior for the rebalanced accuracy and the mean colour; None for ImageNet's.
+        classifier: Who classifies the coloured photos: ``efficientnet_lite0``, a classifier of torchvision, or None.
+        classifier_weights: Its weights; None for those of ``efficientnet_lite0``.
+        classes: File of the classifier's WordNet ids, one a line; None for ImageNet's 1000.
+    """
+
+    photos: str
+    count: int | None
+    fit: str
+    size: int | None
+    network_size: int | None
+    decode: str
+    temperature: float | None
+    upsampling: str
+    samples: int
+    prior: str | None
+    classifier: str | None
+    classifier_weights: str | None
+    classes: str | None
+
+    def check(self) -> None:
+        """Raise InputError where a value is out of range."""
+        super().check()
+        check_choice("photos", self.photos, ("all", "ctest10k", "val5k"))
+        check_choice("fit", self.fit, ("own", "square", "center"))
+        for key, least in (("count", 1), ("size", 11), ("network_size", 1)):
+            if getattr(self, key) is not None:
+                check_at_least(key, getattr(self, key), least)
+        if (self.size is None) != (self.fit == "own"):
+            raise InputError(
+                "size is the side of the square that photos are fitted to",
+                received=f"fit={self.fit}, size={self.size}",
+                allowed="give size=N with fit=square or fit=center, and size=None with fit=own",
+            )
+        if self.samples == 1:
+            raise InputError("one sample has no diversity", received=1, allowed="allowed are 0, and 2 up")
+        check_at_least("samples", self.samples, 0)
+        given = self.classifier_weights is not None
+        if self.classifier in (None, "efficientnet_lite0") and given:
+            raise InputError(
+                f"the classifier {self.classifier} takes no weights",
+                received=self.classifier_weights,
+                allowed="name a classifier of torchvision, such as classifier=resnet50",
+            )
+        if self.classifier not in (None, "efficientnet_lite0") and not given:
+            raise InputError(
+                "a classifier of torchvision needs a file of its weights",
+                received=self.classifier,
+                allowed="classifier_weights=FILE, a state dict as torchvision publishes it",
+            )
 
 
 def _check_view(view: Spec) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 from pretext.checks import check_choice
 from pretext.config import apply_overrides, find_config, load_config, merge, plain, read_config
 from pretext.errors import InputError
+from transfer.protocols.colorization import COLORIZATIONS
 from transfer.protocols.linear_probe import PROBES
 from transfer.protocols.protocol import Protocol
 from transfer.protocols.settings import StageSettings
@@ -119,7 +120,7 @@ def departures(config: Mapping[str, Any], processes: int = 1) -> dict[str, tuple
         if "batch_size" in each:
             each["photos an update"] = each.pop("batch_size") * each.pop("accumulate", 1) * count
     # What a config adds to a part that the protocol fixes counts as well.
-    fixed = {key for key in done if key.split(".")[0] in {*protocol.fixed(), "photos an update"}}
+    fixed = {key for key in done if key.split(".")[0] in {*protocol.fixed(), *said}}
     return {
         key: (said.get(key), done.get(key))
         for key in [*said, *sorted(fixed - said.keys())]
@@ -180,5 +181,11 @@ FORMER: Mapping[str, tuple[str, ...]] = MappingProxyType(
 )
 #: Every protocol by its id.
 PROTOCOLS: Mapping[str, Protocol] = MappingProxyType(
-    {protocol.id: protocol for protocol in (*PROBES, *CLASSIFICATIONS, SVM, *DETECTIONS, *SEGMENTATIONS)}
+    {
+        protocol.id: protocol
+        for protocol in (
+            *(*PROBES, *CLASSIFICATIONS, SVM, *DETECTIONS, *SEGMENTATIONS),
+            *COLORIZATIONS,
+        )
+    }
 )

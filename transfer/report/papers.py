@@ -1,7 +1,7 @@
 """The papers' own tables, with published and measured lines under the same headings.
 
-Figure 7 of "Colorful Image Colorization" (Zhang et al., ECCV 2016) as a table, linear classification by layer, and its
-table 2: PASCAL VOC classification (fc8, fc6-8, all), detection and segmentation.
+Figure 7 of "Colorful Image Colorization" (Zhang et al., ECCV 2016) as a table, linear classification by layer, its
+table 2: PASCAL VOC classification (fc8, fc6-8, all), detection and segmentation, and its table 1: colours.
 """
 
 import csv
@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from transfer.protocols.table import PROTOCOLS, departures
 from transfer.report.tables import MISSING, Benchmark, Column, Results, Row, headline_metrics
-from transfer.scores.published import MARKS, Published, published_table, task_by_layer
+from transfer.scores.published import MARKS, Published, published_metrics, published_table, task_by_layer
 from transfer.stage import STAGES
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
@@ -30,6 +30,8 @@ class PaperColumn:
         setting: Setting of published and measured numbers.
         metric: Function that returns the metric of the papers' code for a run with the given config.
         accepts: Function that returns whether runs of the protocol with the given id belong in the column.
+        published: Metric of the published numbers, in a table that has a column for each; None for those of the
+            setting.
     """
 
     heading: str
@@ -38,6 +40,7 @@ class PaperColumn:
     setting: str
     metric: Callable[[Mapping[str, object]], str]
     accepts: Callable[[str], bool] = lambda protocol: True
+    published: str | None = None
 
 
 @dataclass(frozen=True)
@@ -110,8 +113,31 @@ _PASCAL = (
 )
 
 
+_COLORIZATION = "colorization"
+
+
+def _colors(
+    heading: str, metric: str, published: str | None, accepts: Callable[[str], bool] = lambda protocol: True
+) -> PaperColumn:
+    task = None if published is None else "Colorization ImageNet ctest10k"
+    return PaperColumn(heading, task, _COLORIZATION, "photos", _fixed(metric), accepts, published)
+
+
+_COLORS = (
+    _colors("parameters (MB)", "parameters", "model parameters MB"),
+    _colors("features (MB)", "features", "features MB"),
+    _colors("time (ms)", "time", "run time ms"),
+    _colors("AuC", "auc", "AuC non-rebalanced %"),
+    _colors("AuC rebalanced", "auc_rebalanced", "AuC rebalanced %"),
+    # Another classifier than the paper's never shares a column with it.
+    _colors("VGG-16 top-1", "top1_classifier", "VGG-16 top-1 %", lambda protocol: False),
+    _colors("EfficientNet-Lite0 top-1", "top1_efficientnet_lite0", None),
+    _colors("PSNR (dB)", "psnr", "PSNR dB"),
+)
+
+
 def paper_tables(results: Results) -> list[PaperTable]:
-    """Return figure 7 for each data set that was probed, and table 2 if any of it was measured."""
+    """Return figure 7 for each data set that was probed, and tables 2 and 1 if any of them was measured."""
     tables = []
     for data in sorted({b.data for b in results.benchmarks if b.stage == _PROBE}):
         columns = [
@@ -122,6 +148,9 @@ def paper_tables(results: Results) -> list[PaperTable]:
     if any(b.stage in {column.stage for column in _PASCAL} for b in results.benchmarks):
         title = "PASCAL VOC: mAP, mAP and mean IoU (table 2 of Zhang et al. 2016)"
         tables.append(_table(results, title, _PASCAL, None))
+    for data in sorted({b.data for b in results.benchmarks if b.stage == _COLORIZATION}):
+        title = f"Colours on {data}; published: on ImageNet's ctest10k (table 1 of Zhang et al. 2016)"
+        tables.append(_table(results, title, _COLORS, data))
     return tables
 
 
@@ -141,13 +170,19 @@ def _table(results: Results, title: str, columns: Sequence[PaperColumn], data: s
 
 
 def _published(columns: Sequence[PaperColumn]) -> tuple[PaperLine, ...]:
-    tasks = dict.fromkeys(column.task for column in columns if column.task is not None)
-    tables: dict[str, dict[str, dict[str, Published]]] = {task: published_table(task) for task in tasks}
+    tables: dict[str, dict[str, dict[str, Published]]] = {
+        column.task: published_table(column.task)
+        if column.published is None
+        else published_metrics(column.task)
+        for column in columns
+        if column.task is not None
+    }
     methods = dict.fromkeys(method for table in tables.values() for method in table)
     lines = []
     for method in methods:
         found = [
-            tables[c.task].get(method, {}).get(c.setting) if c.task is not None else None for c in columns
+            tables[c.task].get(method, {}).get(c.published or c.setting) if c.task is not None else None
+            for c in columns
         ]
         if any(found):
             lines.append(

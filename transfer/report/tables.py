@@ -214,14 +214,15 @@ def _column_key(column: Column) -> tuple[object, ...]:
 
 def _row_finder(scores: Sequence[Score]) -> Callable[[Score], Row]:
     """Return a function that gives the row of a score; see `Row` for which backbones share one."""
-    hashes: dict[tuple[str, int | None], set[str]] = defaultdict(set)
+    # A backbone and the colorizer that was trained with it are of one recipe, and have different hashes.
+    hashes: dict[tuple[str, int | None, str], set[str]] = defaultdict(set)
     recipes: dict[tuple[str, str], dict[str, tuple[str, str | None]]] = defaultdict(dict)
     for score in scores:
-        hashes[score.recipe, score.backbone_seed].add(score.backbone_sha256)
+        hashes[score.recipe, score.backbone_seed, STAGES[score.stage].judges].add(score.backbone_sha256)
         recipes[score.method, score.backbone].setdefault(
             score.recipe, (score.input_space, score.pretrained_on)
         )
-    split = {recipe for (recipe, _), found in hashes.items() if len(found) > 1}
+    split = {recipe for (recipe, _, _), found in hashes.items() if len(found) > 1}
 
     def row_of(score: Score) -> Row:
         sha256 = score.backbone_sha256 if score.recipe in split else None

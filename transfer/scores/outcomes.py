@@ -70,6 +70,42 @@ class Mean(Outcomes):
 
 
 @dataclass(frozen=True)
+class RootMean(Outcomes):
+    """Root of the mean over images of a mean square, in any unit.
+
+    Attributes:
+        squares: (N,) the mean square of each image.
+    """
+
+    kind: ClassVar[str] = "root_mean"
+    squares: Float[np.ndarray, " n"]
+
+    def metrics(self, times: Int[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
+        """See `Outcomes.metrics`."""
+        return np.asarray(np.sqrt((times @ self.squares) / times.sum(axis=1)))
+
+
+@dataclass(frozen=True)
+class Share(Outcomes):
+    """Quotient of two sums over images, in percent: a mean over their pixels, weighted or not.
+
+    Attributes:
+        parts: (N,) the numerator of each image.
+        wholes: (N,) its denominator, not negative.
+        curve: (N, T) how the numerator comes about, for figures; T may be 0.
+    """
+
+    kind: ClassVar[str] = "share"
+    parts: Float[np.ndarray, " n"]
+    wholes: Float[np.ndarray, " n"]
+    curve: Float[np.ndarray, "n t"]
+
+    def metrics(self, times: Int[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
+        """See `Outcomes.metrics`."""
+        return np.asarray(100 * ((times @ self.parts) / (times @ self.wholes)))
+
+
+@dataclass(frozen=True)
 class Accuracy(Outcomes):
     """Share of correctly classified images, in percent.
 
@@ -227,7 +263,7 @@ def _mean_over_classes(
 
 
 KINDS: Mapping[str, type[Outcomes]] = {
-    kind.kind: kind for kind in (Mean, Accuracy, AveragePrecision, Iou, DetectionPrecision)
+    kind.kind: kind for kind in (Mean, RootMean, Share, Accuracy, AveragePrecision, Iou, DetectionPrecision)
 }
 
 

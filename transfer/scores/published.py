@@ -96,3 +96,12 @@ def published_table(task: str, backbone: str = "AlexNet") -> dict[str, dict[str,
         tasks = sorted({entry.task for entry in published() if entry.backbone == backbone})
         raise InputError(f"nothing is published on this task for {backbone}", received=task, allowed=tasks)
     return rows
+
+
+def published_metrics(task: str) -> dict[str, dict[str, Published]]:
+    """Return the numbers of one task, by method in the file's order and by metric: of tables with a column for each."""
+    rows: dict[str, dict[str, Published]] = {}
+    for entry in published():
+        if entry.task == task:
+            rows.setdefault(entry.method, {}).setdefault(entry.metric, entry)
+    return rows

@@ -108,11 +108,12 @@ class Score:
 
     Attributes:
         method: Pretext method of the backbone, for instance ``colorization`` or ``random``.
-        backbone: Architecture, for instance ``alexnet``.
+        backbone: Architecture, for instance ``alexnet``; ``none`` where nothing was trained, or by others.
         input_space: Colours that it sees: ``lightness``, ``lab`` or ``rgb``.
-        backbone_sha256: Hash of the backbone, as `pretext.backbones.checkpoint.load_backbone` gives it.
+        backbone_sha256: Hash of the backbone, as `pretext.backbones.checkpoint.load_backbone` gives it; of colours that
+            are judged, that of the colorizer or of the folder's photos.
         backbone_seed: Seed of its pretraining or initialisation; None if unknown.
-        recipe: `transfer.run.recipe_id`, which is equal for backbones that differ only in their seed.
+        recipe: `transfer.judged.recipe_id`, which is equal for backbones that differ only in their seed.
         pretrained_on: Name of the photos it was pretrained on; None if there were none.
         stage: One of `transfer.stage.scored_stages()`.
         protocol: Id of the protocol, marked if the run was shortened or changed.

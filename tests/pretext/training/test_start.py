@@ -22,7 +22,7 @@ from pretext.data.crops import center_crop
 from pretext.data.sources import open_photos
 from pretext.training import engine
 from pretext.training.engine import pretrain
-from transfer.run import recipe_id
+from transfer.judged import recipe_id
 
 #: Overrides of runs that leave the weights as they are.
 FROZEN = ("optimizer.lr=0.0", "optimizer.weight_decay=0.0", "batch_size=8", "steps=2")

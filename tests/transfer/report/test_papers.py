@@ -271,3 +271,34 @@ def test_the_report_has_them_in_every_form(tmp_path):
     assert all(float(row["difference"]) == 0 for row in differences)
     latex = (tmp_path / "report" / "report.tex").read_text()
     assert "Colorization (Zhang 2016) CORRECTED & 13.1 & 24.8" in latex
+
+
+def test_colours_stand_beside_table_1(tmp_path):
+    scores = [
+        score(
+            "gray",
+            metric=metric,
+            value=value,
+            unit=unit,
+            stage="colorization",
+            setting="photos",
+            backbone="none",
+        )
+        for metric, value, unit in (
+            ("auc", 88.0, "percent"),
+            ("top1_efficientnet_lite0", 50.0, "percent"),
+            ("psnr", 23.5, "dB"),
+        )
+    ]
+    (table,) = paper_tables(collect_results(scores))
+    at = {heading: number for number, heading in enumerate(table.headings)}
+    published = {line.method: line.cells for line in table.published}
+    assert [published["Zhang full"][at[name]] for name in ("AuC", "AuC rebalanced", "VGG-16 top-1")] == [
+        *("89.5", "67.3", "56.0")
+    ]
+    assert published["Zhang full"][at["EfficientNet-Lite0 top-1"]] == "—"
+    (line,) = table.measured
+    assert [line.cells[at[name]] for name in ("AuC", "VGG-16 top-1", "EfficientNet-Lite0 top-1")] == [
+        *("88.0", "—", "50.0")
+    ]
+    assert table.units[at["PSNR (dB)"]] == "dB"

@@ -15,6 +15,8 @@ from transfer.scores.outcomes import (
     DetectionPrecision,
     Iou,
     Mean,
+    RootMean,
+    Share,
     difference_of,
     load_outcomes,
     resampled,
@@ -50,7 +52,16 @@ def mean(count=50, seed=0):
     return Mean(np.random.default_rng(seed).normal(25, 3, count))
 
 
-@pytest.mark.parametrize("make", [lambda: accuracy(0.5), precision, iou, detection, mean])
+def root_mean(count=50, seed=0):
+    return RootMean(np.random.default_rng(seed).random(count))
+
+
+def share(count=50, seed=0):
+    wholes = np.random.default_rng(seed).random(count) + 1
+    return Share(wholes / 2, wholes, np.zeros((count, 3)))
+
+
+@pytest.mark.parametrize("make", [lambda: accuracy(0.5), precision, iou, detection, mean, root_mean, share])
 def test_what_is_saved_is_loaded(make, tmp_path):
     outcomes = make()
     save_outcomes(
@@ -169,3 +180,12 @@ def test_the_first_names_of_detections_definitions_are_read(earlier, now):
     outcomes = detection()
     first, second = (replace(outcomes, definition=np.array([name])).metric() for name in (earlier, now))
     assert first == second
+
+
+def test_a_share_is_the_quotient_of_sums_and_a_root_that_of_the_mean():
+    chosen = np.array([0, 0, 1])
+    parts = Share(np.array([1.0, 4.0]), np.array([2.0, 16.0]), np.zeros((2, 0)))
+    assert parts.metric() == pytest.approx(100 * 5 / 18)
+    assert parts.metric(chosen) == pytest.approx(100 * 6 / 20)
+    assert RootMean(np.array([1.0, 7.0])).metric() == pytest.approx(2)
+    assert RootMean(np.array([1.0, 7.0])).metric(chosen) == pytest.approx(3**0.5)

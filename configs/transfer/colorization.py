@@ -1,0 +1,29 @@
+"""How good colours are, against the photos they were taken from: the toy world's by default, or any (--data PHOTOS)."""
+
+protocol = "colorization"
+data = "toyworld/labeled/val"
+photos = "all"
+# At most so many photos, spread over all; None for all.
+count = None
+# Photos are compared as they are (own), or as squares of this side: resized whole (square), or the centre (center).
+fit = "own"
+size = None
+
+# None is the size that the colorizer was trained at.
+network_size = None
+decode = "annealed"
+# None is the colorizer's own.
+temperature = None
+upsampling = "bilinear"
+# Draws of each photo for the diversity; 0 for none.
+samples = 0
+
+# None is ImageNet's; `pretext-transfer prior` makes others.
+prior = None
+# Classifies the coloured photos if they lie in folders of WordNet ids; None for no classifier.
+classifier = "efficientnet_lite0"
+classifier_weights = None
+classes = None
+
+batch_size = 32
+workers = 0

@@ -1,0 +1,267 @@
+import hashlib
+import shutil
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import scored
+import torch
+from PIL import Image
+from refusals import refused
+from skimage.color import rgb2lab
+from torchvision import models
+
+from pretext.backbones.checkpoint import Provenance, build, save_backbone
+from pretext.backbones.initializers import he_normal_
+from pretext.color import ab_bins, imagenet_prior
+from pretext.color.spaces import AbBins, ab_regression
+from pretext.colorize.colorizer import ColorHead, Colorizer, load_colorizer, save_colorizer
+from transfer.color_sources import color_source
+from transfer.data.colored import TruePhotos, listed_numbers
+from transfer.judged import folder_sha256, identify
+from transfer.networks.painters import baseline
+from transfer.protocols.table import load_stage_config
+from transfer.report.tables import collect_results
+from transfer.run import score
+from transfer.scores.colors import PSNR_LIMIT
+from transfer.scores.outcomes import load_outcomes
+from transfer.scores.score import read_scores
+from transfer.stage import STAGES
+
+pytestmark = pytest.mark.usefixtures("one_thread")
+
+STAGE = STAGES["colorization"]
+SETTINGS = load_stage_config("colorization", overrides=["count=6", "classifier=None"])
+
+
+def colorizer_file(path, space, seed=0):
+    backbone = build("alexnet", {"channels": (8, 8, 8, 8, 8)})
+    made = Colorizer(backbone, ColorHead(8, space.channels), space, "conv5")
+    he_normal_(made, seed)
+    save_colorizer(made, path, Provenance("colorization", seed=seed, data="photos/train"))
+    return str(path)
+
+
+@pytest.fixture(scope="module")
+def model(tmp_path_factory):
+    """A colorizer of 20 bins that was not trained, in the folder of a run."""
+    folder = tmp_path_factory.mktemp("run")
+    colorizer_file(folder / "colorizer.safetensors", AbBins(ab_bins()[::16], neighbors=3))
+    return str(folder)
+
+
+@pytest.fixture
+def measure(photo_folder, tmp_path):
+    def run(name, data=photo_folder, **changes):
+        scores = score(
+            "colorization", name, settings=replace(SETTINGS, **changes), data=data, work_dir=tmp_path
+        )
+        return {each.metric: each for each in scores}
+
+    return run
+
+
+def values(scores):
+    return {metric: each.value for metric, each in scores.items()}
+
+
+def test_the_truth_has_no_error(measure):
+    found = values(measure("truth"))
+    assert found["auc"] == found["auc_rebalanced"] == 100
+    assert found["psnr"] == pytest.approx(PSNR_LIMIT)
+    assert found["ssim"] == pytest.approx(1)
+    for metric in ("rmse_ab", "ciede2000", "delta_colorfulness", "delta_mean_colorfulness_abs"):
+        assert found[metric] == 0
+
+
+def test_gray_lacks_the_mean_chroma(measure, photo_folder):
+    found = measure("gray")
+    chosen = [sorted(photo_folder.glob("*.jpg"))[k] for k in np.linspace(0, 47, 6, dtype=int)]
+    labs = [rgb2lab(np.array(Image.open(path))) for path in chosen]
+    chroma = np.mean([np.hypot(lab[..., 1], lab[..., 2]) for lab in labs])
+    # Levels of gray are whole numbers, and their ab is not quite zero.
+    assert found["auc"].value == pytest.approx(100 * (1 - chroma / 150), abs=0.01)
+    # A level more or less of one channel.
+    assert found["colorfulness"].value < 0.2
+    assert found["rmse_ab"].value == pytest.approx(
+        np.sqrt(np.mean([lab[..., 1:] ** 2 for lab in labs])), abs=0.02
+    )
+    assert {each.method for each in found.values()} == {"gray"}
+    assert {each.data for each in found.values()} == {photo_folder.name}
+    assert {each.split for each in found.values()} == {photo_folder.name}
+
+
+def test_outcomes_by_photo_give_the_scores_again(measure, model, tmp_path):
+    found = measure(model, samples=2)
+    compared = [metric.name for metric in STAGE.metrics if metric.compared and metric.name in found]
+    assert {"auc", "auc_rebalanced", "rmse_ab", "entropy", "diversity"} <= set(compared)
+    for metric in compared:
+        path = tmp_path / "runs" / found[metric].run / "outcomes.npz"
+        outcomes = load_outcomes(path, "photos", metric)
+        assert len(outcomes) == 6
+        assert outcomes.metric() == pytest.approx(found[metric].value)
+    curve = load_outcomes(path, "photos", "auc").curve
+    assert curve.shape == (6, 151)
+    assert (np.diff(curve, axis=1) >= 0).all()
+    # The area under the curve, by whole steps, is the accuracy within half a step.
+    assert 100 * curve.mean() == pytest.approx(found["auc"].value, abs=0.5)
+
+
+def test_a_colorizer_is_told_by_its_file(measure, model):
+    found = measure(model)["auc"]
+    assert (found.method, found.backbone, found.input_space) == ("colorization", "alexnet", "lightness")
+    assert (found.backbone_seed, found.pretrained_on) == (0, "photos")
+    assert found.backbone_sha256 == identify(STAGE, f"{model}/colorizer.safetensors", 0).sha256
+
+
+def test_the_size_of_the_network_is_that_of_its_weights_and_features(measure, model):
+    found = values(measure(model, network_size=64))
+    colorizer = load_colorizer(f"{model}/colorizer.safetensors")
+    assert found["parameters"] == pytest.approx(sum(p.numel() for p in colorizer.parameters()) * 4e-6)
+    assert 0 < found["features"] < 1
+    assert found["time"] > 0
+
+
+def test_a_temperature_changes_the_colours_and_a_value_has_none(measure, model, tmp_path):
+    hot, cold = (values(measure(model, temperature=t))["colorfulness"] for t in (1.0, 0.05))
+    assert cold > hot
+    regression = colorizer_file(tmp_path / "l2.safetensors", ab_regression())
+    assert {"entropy", "diversity"}.isdisjoint(measure(regression, samples=2))
+    with refused("regression", received="mode"):
+        measure(regression, decode="mode")
+
+
+def test_a_folder_of_the_true_photos_is_the_truth(measure, photo_folder, tmp_path):
+    folder = tmp_path / "theirs"
+    folder.mkdir()
+    for path in photo_folder.glob("*.jpg"):
+        Image.open(path).save(folder / f"{path.stem}.png")
+    found = measure(str(folder))
+    assert values(found)["auc"] == 100
+    assert (found["auc"].method, found["auc"].backbone_sha256) == ("theirs", folder_sha256(folder))
+    assert "parameters" not in found
+    before = folder_sha256(folder)
+    Image.new("RGB", (72, 64)).save(folder / "00.png")
+    assert folder_sha256(folder) != before
+
+
+def test_a_folder_that_does_not_match_is_refused(measure, photo_folder, tmp_path):
+    folder = tmp_path / "theirs"
+    shutil.copytree(photo_folder, folder)
+    Image.new("RGB", (64, 72)).save(folder / "00.jpg")
+    with refused("00.jpg", received="64 x 72", allowed="its size is 72 x 64"):
+        measure(str(folder))
+    shutil.copy(folder / "01.jpg", folder / "00.jpeg")
+    with refused("several", received="00.jpeg, 00.jpg"):
+        measure(str(folder))
+    for path in folder.glob("00.*"):
+        path.unlink()
+    with refused(str(folder), "1 of 6", received="no 00.*"):
+        measure(str(folder))
+    assert not (tmp_path / "results.jsonl").exists()
+
+
+def test_random_photos_follow_the_seed(photo_folder, tmp_path):
+    for seed in (0, 0, 1):
+        score(
+            "colorization", "random-photo", settings=SETTINGS, data=photo_folder, seed=seed, work_dir=tmp_path
+        )
+    found = [each for each in read_scores([tmp_path / "results.jsonl"]) if each.metric == "auc"]
+    assert found[0].value == found[1].value != found[2].value
+    assert found[0].backbone_sha256 == found[1].backbone_sha256 != found[2].backbone_sha256
+    assert len({each.recipe for each in found}) == 1
+
+
+def test_the_mean_colour_is_that_of_the_prior(photo_folder):
+    prior, photos = imagenet_prior(), TruePhotos(photo_folder, "all", 2, "own", None)
+    painted = baseline(color_source("mean-color"), photos, prior, 0)(
+        0, torch.full((3, 4, 4), 128, dtype=torch.uint8)
+    )
+    mean = (prior.probabilities[:, None] * prior.bins).sum(0)
+    found = rgb2lab(painted.rgb.permute(1, 2, 0).numpy())[0, 0]
+    np.testing.assert_allclose(found[1:], mean, atol=0.5)
+    assert found[0] == pytest.approx(rgb2lab(np.full((1, 1, 3), 128, dtype=np.uint8))[0, 0, 0], abs=0.5)
+
+
+@pytest.mark.parametrize(
+    ("fit", "shape"), [("square", (3, 32, 32)), ("center", (3, 32, 32)), ("own", (3, 64, 72))]
+)
+def test_photos_are_fitted(fit, shape, photo_folder):
+    photos = TruePhotos(photo_folder, "all", 3, fit, None if fit == "own" else 32)
+    assert [photos[k].shape for k in range(3)] == [torch.Size(shape)] * 3
+    assert photos.names == ("00.jpg", "23.jpg", "47.jpg")
+
+
+def test_lists_are_of_imagenets_validation_photos(photo_folder, tmp_path):
+    numbers = listed_numbers("ctest10k")
+    assert (len(numbers), numbers[0], numbers[-1]) == (10_000, 25_275, 50_000)
+    assert (np.diff(numbers) > 0).all()
+    listed = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, 5002)]
+    (tmp_path / "list.txt").write_text("".join(f"{name}\n" for name in listed))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr("pretext.data.sources.is_file", lambda path: True)
+        assert TruePhotos(tmp_path / "list.txt", "val5k", None, "own", None).names == tuple(listed[:5000])
+    with refused("5000 of the 5000", "val5k", received="no ILSVRC2012_val_00000001"):
+        TruePhotos(photo_folder, "val5k", None, "own", None)
+
+
+@pytest.mark.parametrize(
+    ("overrides", "names"),
+    [
+        (["fit=square"], ["fit=square"]),
+        (["size=64"], ["fit=own"]),
+        (["fit=oval", "size=64"], ["oval"]),
+        (["samples=1"], ["1"]),
+        (["count=0"], ["count"]),
+        (["photos=ctest"], ["ctest"]),
+        (["classifier=resnet50"], ["resnet50"]),
+        (["classifier_weights='a.pth'"], ["a.pth"]),
+    ],
+)
+def test_settings_that_cannot_be_are_refused(overrides, names):
+    with refused(*names):
+        load_stage_config("colorization", overrides=overrides)
+
+
+def test_an_unknown_rule_is_refused_before_any_photo(measure, model):
+    with refused("best", allowed="coherent"):
+        measure(model, decode="best")
+
+
+def test_names_of_nothing_are_refused(measure, tmp_path):
+    with refused(received="gone") as info:
+        measure("gone")
+    assert "random-photo" in info.value.allowed
+    save_backbone(
+        build("alexnet", {"channels": (8, 8, 8, 8, 8)}), tmp_path / "b.safetensors", Provenance("random")
+    )
+    with refused("b.safetensors", "colorizer"):
+        measure(str(tmp_path / "b.safetensors"))
+    (tmp_path / "empty").mkdir()
+    with refused(received=str(tmp_path / "empty")):
+        measure(str(tmp_path / "empty"))
+    with refused(received=1):
+        measure("random-photo", count=1)
+
+
+def test_photos_in_folders_of_wordnet_ids_are_classified(measure, photo_folder, tmp_path):
+    for number, name in enumerate(("n01440764", "n03888257")):
+        (tmp_path / "photos" / name).mkdir(parents=True)
+        shutil.copy(photo_folder / f"{number:02d}.jpg", tmp_path / "photos" / name)
+    found = measure("truth", tmp_path / "photos", classifier="efficientnet_lite0", batch_size=1)
+    assert found["top1_efficientnet_lite0"].value == 0  # they are stripes
+    # Weights that were given are told by their hash.
+    network = models.squeezenet1_1(weights=None)
+    network.classifier[1].bias.data[0] = 1e6
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    given = {"classifier": "squeezenet1_1", "classifier_weights": str(tmp_path / "weights.pth")}
+    found = measure("truth", tmp_path / "photos", **given)["top1_classifier"]
+    digest = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
+    assert (found.value, found.setting) == (50, f"squeezenet1_1 {digest[:8]}")
+
+
+def test_a_colorizer_and_its_backbone_share_a_row():
+    words = {"recipe": "1" * 64, "stage": "colorization", "metric": "psnr", "unit": "dB", "value": 20.0}
+    backbone = scored.score(recipe=words["recipe"], backbone_sha256="a" * 64)
+    colors = scored.score(**words, backbone_sha256="b" * 64, setting="photos")
+    assert len(collect_results([backbone, colors]).rows) == 1

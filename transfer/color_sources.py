@@ -1,0 +1,50 @@
+"""What gives colours to judge, told by its name alone. Nothing heavy is imported here."""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from pretext.colorize.header import COLORIZER_NAME, find_colorizer, read_colorizer_header
+from pretext.errors import InputError
+from pretext.files import is_file
+
+#: Rows that need no training: the true colours; none; those of another photo, drawn; the mean colour of the prior.
+BASELINES = ("truth", "gray", "random-photo", "mean-color")
+
+
+@dataclass(frozen=True)
+class ColorSource:
+    """What gives colours.
+
+    Attributes:
+        kind: ``baseline``, ``model`` (a colorizer file) or ``folder`` (of files that were coloured before).
+        name: One of `BASELINES`, or a path.
+    """
+
+    kind: str
+    name: str
+
+
+def color_source(spec: str) -> ColorSource:
+    """Find what a name means.
+
+    Args:
+        spec: One of `BASELINES`, a colorizer file, the folder of a run that made one, or any other folder.
+
+    Raises:
+        InputError: There is nothing of that name, or the file is not a colorizer.
+    """
+    if spec in BASELINES:
+        return ColorSource("baseline", spec)
+    path = Path(spec)
+    if path.is_dir() and not is_file(path / COLORIZER_NAME):
+        return ColorSource("folder", spec)
+    if not path.is_dir() and not is_file(path):
+        raise InputError(
+            "there are no colours of that name",
+            received=spec,
+            allowed=f"name a {COLORIZER_NAME}, the folder of a run, a folder of coloured photos, or one of"
+            f" {', '.join(BASELINES)}",
+        )
+    path = find_colorizer(spec)
+    read_colorizer_header(path)
+    return ColorSource("model", str(path))

@@ -1,0 +1,115 @@
+"""Who is judged: what identifies a backbone, a colorizer or a folder of coloured photos in scores."""
+
+import hashlib
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from pretext.backbones.base import Backbone
+from pretext.backbones.checkpoint import LoadedBackbone, Provenance, load_backbone
+from pretext.colorize.colorizer import colorizer_sha256, load_colorizer
+from pretext.data.decoding import PHOTO_SUFFIXES
+from pretext.data.walking import walk_files
+from pretext.errors import InputError
+from pretext.old_names import spelled_for_hash
+from transfer.color_sources import color_source
+from transfer.data.identity import data_name
+from transfer.stage import Stage
+
+#: Keys of a pretraining config that change no weight; what ``data`` names is told by its fingerprint.
+PLACE_KEYS = frozenset({"data", "workers", "checkpoint_interval", "preview_interval"})
+#: What scores say of the architecture where there is none.
+NO_BACKBONE = "none"
+
+
+@dataclass(frozen=True)
+class Judged:
+    """What a score says of who was judged; see `transfer.scores.score.Score` for the fields."""
+
+    method: str
+    backbone: str
+    input_space: str
+    sha256: str
+    seed: int | None
+    recipe: str
+    pretrained_on: str | None
+
+
+def identify(stage: Stage, spec: str, seed: int) -> Judged:
+    """Return who is judged.
+
+    Args:
+        stage: Tells whether a backbone or colours are judged.
+        spec: As :func:`pretext.backbones.checkpoint.load_backbone` or
+            :func:`transfer.color_sources.color_source` takes it.
+        seed: Seed of the run, which draws what is drawn without training.
+
+    Raises:
+        InputError: There is nothing of that name, or a file cannot be used.
+    """
+    if stage.judges == "backbone":
+        loaded = load_backbone(spec, seed=seed)
+        return _trained(loaded.backbone, loaded.provenance, loaded.sha256)
+    source = color_source(spec)
+    if source.kind == "model":
+        colorizer = load_colorizer(source.name)
+        assert colorizer.provenance is not None  # load_colorizer reads it
+        return _trained(colorizer.backbone, colorizer.provenance, colorizer_sha256(colorizer))
+    if source.kind == "folder":
+        sha256, name = folder_sha256(Path(source.name)), Path(source.name).resolve().name
+        return Judged(name, NO_BACKBONE, "lightness", sha256, None, sha256, None)
+    drawn = seed if source.name == "random-photo" else None
+    recipe, sha256 = (
+        hashlib.sha256(text.encode()).hexdigest() for text in (source.name, f"{source.name} {drawn}")
+    )
+    return Judged(source.name, NO_BACKBONE, "lightness", sha256, drawn, recipe, None)
+
+
+def recipe_id(loaded: LoadedBackbone) -> str:
+    """SHA-256 of how a backbone came about but for its seed.
+
+    That is: its architecture, method, config, what it started from, number of processes, photos and steps.
+    """
+    return _recipe(loaded.backbone, loaded.provenance)
+
+
+def folder_sha256(folder: Path) -> str:
+    """Return the SHA-256 of the photos in a folder: their names below it, and their bytes.
+
+    Raises:
+        InputError: It holds no photos.
+    """
+    files = walk_files(folder, PHOTO_SUFFIXES).files
+    if not files:
+        raise InputError(
+            "the folder has no photos",
+            received=str(folder),
+            allowed=f"photos end in {', '.join(PHOTO_SUFFIXES)}",
+        )
+    digest = hashlib.sha256()
+    for path in files:
+        content = hashlib.sha256(path.read_bytes()).hexdigest()
+        digest.update(f"{path.relative_to(folder)}\0{content}\n".encode(errors="surrogateescape"))
+    return digest.hexdigest()
+
+
+def _trained(backbone: Backbone, provenance: Provenance, sha256: str) -> Judged:
+    return Judged(
+        method=provenance.method,
+        backbone=backbone.architecture,
+        input_space=backbone.input_space,
+        sha256=sha256,
+        seed=provenance.seed,
+        recipe=_recipe(backbone, provenance),
+        pretrained_on=data_name(provenance.data) if provenance.data else None,
+    )
+
+
+def _recipe(backbone: Backbone, provenance: Provenance) -> str:
+    arguments = {k: v for k, v in backbone.arguments.items() if k != "geometry"}
+    config = {k: v for k, v in provenance.config.items() if k not in PLACE_KEYS}
+    if provenance.init_sha256:
+        config["init"] = provenance.init_sha256
+    made = [provenance.method, config, provenance.data_fingerprint, provenance.step, provenance.processes]
+    recipe = json.dumps(spelled_for_hash([backbone.architecture, arguments, *made]), sort_keys=True)
+    return hashlib.sha256(recipe.encode()).hexdigest()

@@ -1,0 +1,179 @@
+"""Who gives a photo its colours: a colorizer, the files of a folder, or one of the rows without training."""
+
+import time
+from pathlib import Path
+from typing import NamedTuple, Protocol, runtime_checkable
+
+import numpy as np
+import torch
+from jaxtyping import Float, UInt8
+from torch import Tensor, nn
+
+from pretext.color.lab import rgb_to_lab
+from pretext.color.prior import ColorPrior
+from pretext.colorize.colorizer import Colorizer
+from pretext.colorize.painting import Decoding, decode, entropy, lightness_of, paint, predict
+from pretext.errors import InputError
+from transfer.color_sources import ColorSource
+from transfer.data.colored import ColoredFiles, TruePhotos
+from transfer.protocols.settings import ColorizationSettings
+from transfer.scores.colors import diversity
+
+Photo = UInt8[Tensor, "3 height width"]
+
+
+class Painted(NamedTuple):
+    """A coloured photo, and what is known of how it came about.
+
+    Attributes:
+        rgb: The photo.
+        measured: By metric of the stage: ``entropy``, ``diversity``, ``time``.
+    """
+
+    rgb: Photo
+    measured: dict[str, float]
+
+
+@runtime_checkable
+class Painter(Protocol):
+    """What gives photos their colours."""
+
+    def __call__(self, index: int, truth: Photo) -> Painted:
+        """Return a photo in its colours, of the size of the true one.
+
+        Args:
+            index: Number of the photo in `TruePhotos`.
+            truth: The true photo; what paints it sees its lightness alone.
+        """
+        ...
+
+
+class Model:
+    """A colorizer.
+
+    Args:
+        colorizer: In eval mode, on its device.
+        settings: Size, decoding and draws.
+        seed: Seed of the draws, which also depend on the number of the photo.
+
+    Raises:
+        InputError: The decoding needs a distribution, and the colorizer predicts values.
+    """
+
+    def __init__(self, colorizer: Colorizer, settings: ColorizationSettings, seed: int):
+        self.colorizer, self.settings, self.seed = colorizer, settings, seed
+        Decoding(settings.decode, settings.temperature)
+
+    def __call__(self, index: int, truth: Photo) -> Painted:
+        """See `Painter`."""
+        settings, began = self.settings, time.perf_counter()
+        lightness = lightness_of(truth)
+        colors = predict(self.colorizer, lightness, settings.network_size)
+        seed = int(np.random.default_rng([self.seed, index]).integers(2**31))
+        ab = decode(self.colorizer, colors, Decoding(settings.decode, settings.temperature, seed))
+        rgb = paint(lightness, ab[0], settings.upsampling)
+        measured = {"time": 1000 * (time.perf_counter() - began)}
+        if colors.distribution is not None:
+            measured["entropy"] = float(entropy(colors.distribution).mean())
+            if settings.samples:
+                draws = (Decoding("coherent", seed=seed + number + 1) for number in range(settings.samples))
+                samples = [decode(self.colorizer, colors, each)[0] for each in draws]
+                measured["diversity"] = float(diversity(torch.stack(samples)))
+        return Painted(rgb, measured)
+
+    def parameters_mb(self) -> float:
+        """Return the size of the weights in single precision, in MB of 10^6 bytes."""
+        return sum(each.numel() for each in self.colorizer.parameters()) * 4 / 1e6
+
+    def features_mb(self, truth: Photo) -> float:
+        """Return the size of what all convolutions give for a photo, in single precision, in MB of 10^6 bytes."""
+        sizes: list[int] = []
+
+        def note(module: nn.Module, inputs: object, output: Tensor) -> None:
+            sizes.append(output.numel())
+
+        kinds = (nn.Conv2d, nn.ConvTranspose2d)
+        hooks = [m.register_forward_hook(note) for m in self.colorizer.modules() if isinstance(m, kinds)]
+        try:
+            predict(self.colorizer, truth, self.settings.network_size)
+        finally:
+            for hook in hooks:
+                hook.remove()
+        return sum(sizes) * 4 / 1e6
+
+
+class Folder:
+    """The files of a folder; see `ColoredFiles`."""
+
+    def __init__(self, files: ColoredFiles):
+        self.files = files
+
+    def __call__(self, index: int, truth: Photo) -> Painted:
+        """See `Painter`."""
+        return Painted(self.files[index], {})
+
+
+class Truth:
+    """The true colours."""
+
+    def __call__(self, index: int, truth: Photo) -> Painted:
+        """See `Painter`."""
+        return Painted(truth, {})
+
+
+class OneColor:
+    """One colour for all pixels, as far as sRGB has it at their lightness.
+
+    Args:
+        ab: In CIE units; zeros give the gray photo.
+    """
+
+    def __init__(self, ab: Float[Tensor, "2"]):
+        self.ab = ab.float()
+
+    def __call__(self, index: int, truth: Photo) -> Painted:
+        """See `Painter`."""
+        return Painted(paint(lightness_of(truth), self.ab[:, None, None]), {})
+
+
+class OtherPhoto:
+    """The colours of another of the photos, drawn and resized to the size of this one.
+
+    Raises:
+        InputError: There is one photo alone.
+    """
+
+    def __init__(self, photos: TruePhotos, seed: int):
+        if len(photos) < 2:
+            raise InputError("the colours of another photo need two photos", received=len(photos))
+        self.photos, self.seed = photos, seed
+
+    def __call__(self, index: int, truth: Photo) -> Painted:
+        """See `Painter`."""
+        step = int(np.random.default_rng([self.seed, index]).integers(1, len(self.photos)))
+        other = self.photos[(index + step) % len(self.photos)]
+        lab = rgb_to_lab(other[None])
+        ab = nn.functional.interpolate(lab[:, 1:], size=truth.shape[1:], mode="bilinear", antialias=True)
+        return Painted(paint(lightness_of(truth), ab[0]), {})
+
+
+def baseline(source: ColorSource, photos: TruePhotos, prior: ColorPrior, seed: int) -> Painter:
+    """Return the painter of one of `transfer.color_sources.BASELINES`.
+
+    Args:
+        source: Names it.
+        photos: The true photos.
+        prior: Has the mean colour.
+        seed: Seed of what is drawn.
+    """
+    if source.name == "truth":
+        return Truth()
+    if source.name == "random-photo":
+        return OtherPhoto(photos, seed)
+    mean = prior.probabilities @ prior.bins.double()
+    return OneColor(torch.zeros(2) if source.name == "gray" else mean)
+
+
+def folder(source: ColorSource, photos: TruePhotos) -> Painter:
+    """Return the painter of a folder of coloured files."""
+    return Folder(ColoredFiles(Path(source.name), photos))

@@ -1,0 +1,64 @@
+"""The protocols of colours: which photos are coloured, and what of them is compared."""
+
+from dataclasses import replace
+
+from transfer.protocols.protocol import Protocol
+from transfer.protocols.settings import ColorizationSettings
+
+#: What all share: everything that a colorizer is free to do.
+COLORS = ColorizationSettings(
+    protocol="",
+    data="imagenet/val",
+    photos="ctest10k",
+    count=None,
+    fit="square",
+    size=256,
+    network_size=None,
+    decode="annealed",
+    temperature=None,
+    upsampling="bilinear",
+    samples=0,
+    prior=None,
+    classifier="efficientnet_lite0",
+    classifier_weights=None,
+    classes=None,
+    batch_size=32,
+    workers=8,
+)
+_CHOICES = frozenset(
+    {
+        *("data", "network_size", "decode", "temperature", "upsampling", "samples"),
+        *("classifier", "classifier_weights", "classes", "batch_size"),
+    }
+)
+
+
+def _protocol(id: str, metric: str, source: str, settings: ColorizationSettings) -> Protocol:
+    return Protocol(id, "colorization", metric, source, replace(settings, protocol=id), _CHOICES)
+
+
+COLORIZATIONS = (
+    _protocol(
+        "zhang2016_ctest10k",
+        "auc",
+        "Zhang et al., Colorful Image Colorization, ECCV 2016, table 1: 10,000 of ImageNet's validation photos, as"
+        " ilsvrclin12_val_inds.npy of richzhang/colorization-pytorch lists them; rebalanced by the authors' prior. The"
+        " paper classifies by VGG-16. Photos are 256 x 256 as in its training and its study; the size for the raw"
+        " accuracy is not stated",
+        COLORS,
+    ),
+    _protocol(
+        "larsson2016_ctest10k",
+        "psnr",
+        "Larsson et al., Learning Representations for Automatic Colorization, ECCV 2016: the same 10,000 photos; PSNR"
+        " in RGB, averaged over photos. Their RMSE in alpha-beta has no formula in paper or code, and is not measured",
+        replace(COLORS, fit="own", size=None),
+    ),
+    _protocol(
+        "val5k",
+        "psnr",
+        "Kumar et al., Colorization Transformer, ICLR 2021, and after it CT2 and DDColor: the first 5,000 of ImageNet's"
+        " validation photos, their central squares resized to 256 x 256",
+        replace(COLORS, photos="val5k", fit="center"),
+    ),
+)

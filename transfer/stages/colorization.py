@@ -1,0 +1,224 @@
+"""How good colours are: those of a colorizer, or of photos that were coloured before, against the true photos.
+
+The raw accuracy and the classification of "Colorful Image Colorization" (Zhang et al., ECCV 2016, section 3.1 and
+table 1), and the numbers of later papers. docs/colorization.md defines them. Everything is measured on the 8-bit sRGB
+photo that a viewer would see: what was coloured by others has nothing else.
+"""
+
+import hashlib
+import itertools
+from collections import defaultdict
+from pathlib import Path
+
+import numpy as np
+import torch
+from jaxtyping import UInt8
+from PIL import Image
+from torch import Tensor
+from torch.utils.data import DataLoader
+
+from pretext.checks import room_for
+from pretext.color.bins import SoftEncoder
+from pretext.color.lab import rgb_to_lab
+from pretext.color.prior import ColorPrior, imagenet_prior
+from pretext.colorize.colorizer import load_colorizer
+from pretext.data.crops import center_crop
+from pretext.distributed import rank_and_world_size
+from pretext.errors import InputError
+from pretext.progress import ProgressDisplay, say
+from transfer.color_sources import color_source
+from transfer.data.colored import TruePhotos
+from transfer.job import Job, Measurement
+from transfer.networks.classifiers import (
+    CROP,
+    EFFICIENTNET_LITE0,
+    RESIZE,
+    Classifier,
+    class_numbers,
+    load_classifier,
+)
+from transfer.networks.painters import Model, Painter, baseline, folder
+from transfer.protocols.settings import ColorizationSettings
+from transfer.scores import colors
+from transfer.scores.metrics import check_scores
+from transfer.scores.outcomes import Accuracy, Mean, Outcomes, RootMean, Share
+
+#: What scores are filed under: one setting, the photos.
+SETTING = "photos"
+
+
+def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
+    """Measure the colours of ``job.backbone``, which `transfer.color_sources.color_source` takes.
+
+    Returns:
+        All metrics that apply: entropy and diversity need a distribution, the size of a network a network, and the
+        classification photos in folders of WordNet ids.
+
+    Raises:
+        InputError: Photos, colours or a classifier cannot be used; or there are several processes.
+    """
+    processes = rank_and_world_size()[1]
+    if processes > 1:
+        raise InputError("colours are judged by one process", received=f"{processes} processes")
+    settings = job.settings
+    photos = TruePhotos(job.data, settings.photos, settings.count, settings.fit, settings.size)
+    prior = imagenet_prior() if settings.prior is None else ColorPrior.load(Path(settings.prior))
+    painter = _painter(job, photos, prior)
+    classification = _Classification.of(job, photos)
+    judge = _Judge(prior)
+    loader = DataLoader(photos, batch_size=None, num_workers=settings.workers)
+    with ProgressDisplay("colours", len(photos)) as progress, torch.no_grad():
+        for index, truth in enumerate(loader):
+            with room_for("the colorizer", f"network_size={settings.network_size}"):
+                painted = painter(index, truth)
+            judge.add(painted.rgb, truth, painted.measured)
+            if classification is not None:
+                classification.add(painted.rgb)
+            progress.step(1)
+    found = judge.outcomes() | ({} if classification is None else classification.outcomes())
+    numbers = judge.numbers() | (_sizes(painter, photos[0]) if isinstance(painter, Model) else {})
+    split, fingerprint = job.data.stem, photos.fingerprint()
+    setting = {"top1_classifier": classification.name} if classification is not None else {}
+    return [
+        *(
+            Measurement(setting.get(metric, SETTING), metric, outcomes.metric(), split, fingerprint, outcomes)
+            for metric, outcomes in found.items()
+        ),
+        *(Measurement(SETTING, metric, value, split, fingerprint) for metric, value in numbers.items()),
+    ]
+
+
+def _painter(job: Job[ColorizationSettings], photos: TruePhotos, prior: ColorPrior) -> Painter:
+    source = color_source(job.backbone)
+    if source.kind == "baseline":
+        return baseline(source, photos, prior, job.seed)
+    if source.kind == "folder":
+        return folder(source, photos)
+    return Model(load_colorizer(source.name).to(job.device), job.settings, job.seed)
+
+
+def _sizes(model: Model, photo: UInt8[Tensor, "3 h w"]) -> dict[str, float]:
+    return {"parameters": model.parameters_mb(), "features": model.features_mb(photo)}
+
+
+class _Judge:
+    """Compares photo by photo, and keeps the numbers of each.
+
+    Args:
+        prior: Tells how rare true colours are.
+    """
+
+    def __init__(self, prior: ColorPrior):
+        self._probabilities = prior.probabilities
+        self._encoder = SoftEncoder(prior.bins, neighbors=1)
+        self._numbers: dict[str, list[float]] = defaultdict(list)
+        self._curves: list[np.ndarray] = []
+
+    def add(
+        self, rgb: UInt8[Tensor, "3 h w"], truth: UInt8[Tensor, "3 h w"], measured: dict[str, float]
+    ) -> None:
+        """Compare one photo."""
+        lab, true_lab = (rgb_to_lab(each[None]) for each in (rgb, truth))
+        shown, shown_truth = (each[None] / 255 for each in (rgb, truth))
+        errors = colors.ab_errors(lab, true_lab)
+        plain = colors.raw_accuracy(errors)
+        weights = colors.rarity(self._encoder.nearest_bin(true_lab[:, 1:]), self._probabilities)
+        found = {
+            "auc": plain[0] / plain[1],
+            "squares": colors.mean_squared_ab_error(errors),
+            "psnr": colors.psnr(shown, shown_truth),
+            "ssim": colors.ssim(shown, shown_truth),
+            "ciede2000": colors.ciede2000(lab, true_lab).mean((1, 2)),
+        }
+        found["parts"], found["wholes"] = colors.raw_accuracy(errors, weights)
+        for suffix, absolute in (("", False), ("_abs", True)):
+            found[f"colorfulness{suffix}"] = colors.colorfulness(shown, absolute)
+            found[f"true{suffix}"] = colors.colorfulness(shown_truth, absolute)
+        for name, value in (found | measured).items():
+            self._numbers[name].append(float(value))
+        self._curves.append(colors.error_curve(errors)[0].numpy())
+
+    def outcomes(self) -> dict[str, Outcomes]:
+        """Return by metric what was found on each photo."""
+        each = {name: np.array(values) for name, values in self._numbers.items()}
+        found: dict[str, Outcomes] = {
+            # Each photo counts alike, whatever its size.
+            "auc": Share(each["auc"], np.ones_like(each["auc"]), np.stack(self._curves)),
+            "auc_rebalanced": Share(each["parts"], each["wholes"], np.zeros((len(each["parts"]), 0))),
+            "rmse_ab": RootMean(each["squares"]),
+        }
+        for suffix in ("", "_abs"):
+            change = np.abs(each[f"colorfulness{suffix}"] - each[f"true{suffix}"])
+            found[f"delta_colorfulness{suffix}"] = Mean(change)
+        plain = ("psnr", "ssim", "ciede2000", "colorfulness", "colorfulness_abs", "entropy", "diversity")
+        return found | {name: Mean(each[name]) for name in plain if name in each}
+
+    def numbers(self) -> dict[str, float]:
+        """Return by metric what is no mean over photos."""
+        means = {name: float(np.mean(values)) for name, values in self._numbers.items()}
+        found = {
+            f"delta_mean_colorfulness{suffix}": abs(means[f"colorfulness{suffix}"] - means[f"true{suffix}"])
+            for suffix in ("", "_abs")
+        }
+        if "time" in means:
+            # The first photos of a process take longer than all others.
+            found["time"] = float(np.median(self._numbers["time"]))
+        return found
+
+
+class _Classification:
+    """Classifies coloured photos, batch by batch.
+
+    Args:
+        name: What scores call the classifier, with the hash of weights that were given.
+        classifier: On its device.
+        labels: Number of the class of each photo.
+        batch_size: Photos of a batch.
+    """
+
+    def __init__(self, name: str, classifier: Classifier, labels: list[int], batch_size: int):
+        self.name, self.classifier, self.labels, self.batch_size = name, classifier, labels, batch_size
+        self._waiting: list[Tensor] = []
+        self._predicted: list[int] = []
+
+    @staticmethod
+    def of(job: Job[ColorizationSettings], photos: TruePhotos) -> "_Classification | None":
+        """Return the classification that the settings ask for; None, and a line on stderr, where there is none."""
+        settings = job.settings
+        if settings.classifier is None:
+            return None
+        numbers = class_numbers(photos.all_folders, settings.classes)
+        if numbers is None:
+            say(
+                "the photos are not classified: their folders are not named by WordNet ids, such as n01440764"
+            )
+            return None
+        name = settings.classifier
+        classifier = load_classifier(name, settings.classifier_weights).to(job.device)
+        if settings.classifier_weights is not None:
+            digest = hashlib.sha256(Path(settings.classifier_weights).read_bytes()).hexdigest()
+            name = f"{name} {digest[:8]}"
+        labels = [numbers[photo.split("/")[-2]] for photo in photos.names]
+        return _Classification(name, classifier, labels, settings.batch_size)
+
+    def add(self, rgb: UInt8[Tensor, "3 h w"]) -> None:
+        """Take one photo: its centre, resized as ImageNet's photos are for classification."""
+        image = Image.fromarray(rgb.permute(1, 2, 0).numpy())
+        self._waiting.append(center_crop(image, CROP, RESIZE))
+        if len(self._waiting) == self.batch_size:
+            self._classify()
+
+    def outcomes(self) -> dict[str, Outcomes]:
+        """Return whether each photo was classified as what it shows, by metric."""
+        if self._waiting:
+            self._classify()
+        pairs = itertools.zip_longest(self._predicted, self.labels)
+        metric = "top1_efficientnet_lite0" if self.name == EFFICIENTNET_LITE0 else "top1_classifier"
+        return {metric: Accuracy(np.array([predicted == label for predicted, label in pairs]))}
+
+    def _classify(self) -> None:
+        device = self.classifier.mean.device
+        logits = self.classifier(torch.stack(self._waiting).to(device))
+        check_scores("classifier", [logits])
+        self._predicted += logits.argmax(1).tolist()
+        self._waiting = []
