@@ -218,7 +218,9 @@ def _row_finder(scores: Sequence[Score]) -> Callable[[Score], Row]:
     hashes: dict[tuple[str, int | None, str], set[str]] = defaultdict(set)
     recipes: dict[tuple[str, str], dict[str, tuple[str, str | None]]] = defaultdict(dict)
     for score in scores:
-        hashes[score.recipe, score.backbone_seed, STAGES[score.stage].judges].add(score.backbone_sha256)
+        hashes[score.recipe, score.backbone_seed, scored_stages()[score.stage].judges].add(
+            score.backbone_sha256
+        )
         recipes[score.method, score.backbone].setdefault(
             score.recipe, (score.input_space, score.pretrained_on)
         )
