@@ -89,7 +89,9 @@ def _colorize(colorizer: Colorizer, job: Job, out: Path, settings: PaintingSetti
         return False
     try:
         files = _painted(colorizer, data, job, settings)
-    except (MemoryError, torch.OutOfMemoryError) as error:
+    except (MemoryError, RuntimeError) as error:
+        if not _is_out_of_memory(error):
+            raise
         raise UnreadablePhotoError(
             "it takes more memory than there is; a smaller --size takes less"
         ) from error
@@ -97,6 +99,11 @@ def _colorize(colorizer: Colorizer, job: Job, out: Path, settings: PaintingSetti
     for name, content in files.items():
         _write(out / name, content)
     return True
+
+
+def _is_out_of_memory(error: Exception) -> bool:
+    # On a CPU torch raises a plain RuntimeError.
+    return isinstance(error, (MemoryError, torch.OutOfMemoryError)) or "can't allocate memory" in str(error)
 
 
 def _painted(colorizer: Colorizer, data: bytes, job: Job, settings: PaintingSettings) -> dict[str, bytes]:

@@ -216,6 +216,29 @@ def test_a_full_disk_ends_the_run_and_keeps_what_is_finished(album, colorize, mo
     assert files().keys() == {"a.jpg", "colorized.jsonl"}
 
 
+def test_too_little_memory_for_one_photo_is_told_and_other_errors_are_raised(album, colorize, monkeypatch):
+    def fails(message):
+        def predict(colorizer, lightness, size):
+            if lightness.shape[2] > 40:
+                raise RuntimeError(message)
+            return original(colorizer, lightness, size)
+
+        return predict
+
+    original = batch.predict
+    (album / "large.png").write_bytes(encoded(gradient(64)))
+    monkeypatch.setattr(batch, "predict", fails("DefaultCPUAllocator: can't allocate memory: ..."))
+    code, said = colorize("album")
+    assert code == 2
+    assert "large.png" in said
+    assert "--size" in said
+    assert {"a.jpg", "b.png", "sub/c.png"} < files().keys()
+    assert "large.png" not in files()
+    monkeypatch.setattr(batch, "predict", fails("a bug"))
+    with pytest.raises(RuntimeError, match="a bug"):
+        colorize("album")
+
+
 def test_a_name_too_long_for_a_result_is_one_photos_failure(album, colorize):
     name = f"{'x' * 250}.png"
     (album / name).write_bytes((album / "b.png").read_bytes())
