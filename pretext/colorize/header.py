@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from pretext.backbones.header import read_file_header
+from pretext.backbones.header import read_file_header, read_metadata
 from pretext.errors import InputError
 
 FORMAT_VERSION = 1
@@ -33,3 +33,11 @@ def read_colorizer_header(path: Path) -> dict[str, Any]:
             "no colorizer file", received=str(path), allowed="name the path of a colorizer.safetensors"
         )
     return read_file_header(path, "a colorizer file", HEADER_KEY, FORMAT_VERSION, REQUIRED)
+
+
+def is_colorizer(path: Path) -> bool:
+    """Tell whether a path leads to a colorizer file, whole or damaged; never raise."""
+    try:
+        return HEADER_KEY in read_metadata(path)
+    except (ValueError, OSError, RecursionError):
+        return False
