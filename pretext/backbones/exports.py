@@ -1,6 +1,7 @@
 """A backbone's weights under the names of other libraries, and as an ONNX model."""
 
 import io
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import MappingProxyType
@@ -140,6 +141,10 @@ def onnx_bytes(
     Raises:
         InputError: The packages of the extra ``onnx`` are not installed.
     """
+    # It tells of every inequality of sizes that it leaves unsolved, with tracebacks; pools have such.
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         program = torch.onnx.export(
             module,
@@ -155,6 +160,8 @@ def onnx_bytes(
             f"ONNX needs more packages: {error}",
             allowed="pip install 'pretext-transfer[onnx]'",
         ) from error
+    finally:
+        logger.setLevel(level)
     assert program is not None
     program.model.metadata_props.update(metadata)
     content: bytes = program.model_proto.SerializeToString()

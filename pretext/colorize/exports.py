@@ -54,4 +54,6 @@ def onnx_colorizer(colorizer: Colorizer) -> bytes:
         metadata |= {"temperature": str(space.temperature), "bins": json.dumps(space.bins.tolist())}
     axes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     lightness = torch.zeros(2, 1, *_TRACED)
-    return onnx_bytes(_Colors(colorizer).eval(), {"lightness": lightness}, outputs, {"lightness": axes}, metadata)
+    return onnx_bytes(
+        _Colors(colorizer).eval(), {"lightness": lightness}, outputs, {"lightness": axes}, metadata
+    )
