@@ -1,8 +1,10 @@
 """A backbone's weights under the names of other libraries, and as an ONNX model."""
 
 import io
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -116,14 +118,41 @@ def onnx_model(backbone: Backbone, layers: Sequence[str], size: int) -> bytes:
     photos = torch.zeros(2, 3, size, size)
     with torch.no_grad(), room_for(backbone.architecture, f"{size} pixels"):
         backbone(photos, names)
+    module = _Features(backbone, names).eval()
+    return onnx_bytes(module, {"photos": photos}, names, {"photos": {0: torch.export.Dim("n")}})
+
+
+def onnx_bytes(
+    module: nn.Module,
+    inputs: Mapping[str, Tensor],
+    outputs: Sequence[str],
+    dynamic_shapes: Mapping[str, Mapping[int, Any]],
+    metadata: Mapping[str, str] = MappingProxyType({}),
+) -> bytes:
+    """Return a module as an ONNX model.
+
+    Args:
+        module: In eval mode, on the CPU; it returns a tuple of tensors.
+        inputs: An example of each argument by its name, in their order.
+        outputs: Names of what the module returns.
+        dynamic_shapes: The axes of each argument that are free, as `torch.export.export` takes them.
+        metadata: Texts by key that the model carries.
+
+    Raises:
+        InputError: The packages of the extra ``onnx`` are not installed.
+    """
+    # It tells of every inequality of sizes that it leaves unsolved, with tracebacks; pools have such.
+    logger = logging.getLogger("torch.fx.experimental.symbolic_shapes")
+    level = logger.level
+    logger.setLevel(logging.ERROR)
     try:
         program = torch.onnx.export(
-            _Features(backbone, names).eval(),
-            (photos,),
+            module,
+            tuple(inputs.values()),
             dynamo=True,
-            input_names=["photos"],
-            output_names=names,
-            dynamic_shapes={"photos": {0: torch.export.Dim("n")}},
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes={name: dict(axes) for name, axes in dynamic_shapes.items()},
             verbose=False,
         )
     except ImportError as error:
@@ -131,7 +160,10 @@ def onnx_model(backbone: Backbone, layers: Sequence[str], size: int) -> bytes:
             f"ONNX needs more packages: {error}",
             allowed="pip install 'pretext-transfer[onnx]'",
         ) from error
+    finally:
+        logger.setLevel(level)
     assert program is not None
+    program.model.metadata_props.update(metadata)
     content: bytes = program.model_proto.SerializeToString()
     return content
 

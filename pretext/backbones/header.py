@@ -65,7 +65,7 @@ def read_file_header(
         InputError: The file is of another kind, its header is damaged, or its format is another version's.
     """
     try:
-        metadata = _metadata(path)
+        metadata = read_metadata(path)
         if key not in metadata:
             raise ValueError(f"it has the header {', '.join(sorted(metadata)) or 'of nothing'}, not {key}")
         header = renamed(json.loads(metadata[key]))
@@ -136,8 +136,13 @@ def untrained(name: str) -> tuple[str, dict[str, Any]]:
     return architecture, arguments
 
 
-def _metadata(path: Path) -> dict[str, str]:
-    """The metadata of a file of safetensors: eight bytes give the length of the JSON that follows them."""
+def read_metadata(path: Path) -> dict[str, str]:
+    """Return the metadata of a file of safetensors: eight bytes give the length of the JSON that follows them.
+
+    Raises:
+        ValueError: The file is of another kind, or has no metadata.
+        OSError: It cannot be read.
+    """
     with path.open("rb") as file:
         length = int.from_bytes(file.read(8), "little")
         if not 0 < length <= MAX_HEADER:

@@ -45,22 +45,42 @@ class Imported:
     left_out: tuple[str, ...]
 
 
-class _Source:
-    """The tensors of a file; remembers which were taken."""
+class Source:
+    """The tensors of a foreign file of weights; remembers which were taken.
 
-    def __init__(self, path: Path, tensors: Mapping[str, Tensor]):
-        self.path, self.tensors, self.used = path, tensors, dict[str, None]()
+    Args:
+        path: ``.pth``, ``.pt`` or ``.pth.tar`` (code in a pickle is never run), ``.safetensors``, or ``.caffemodel``, whose
+            arrays are called ``LAYER.NUMBER``. A checkpoint may hold the state dict as ``state_dict`` or ``model``.
+
+    Attributes:
+        used: Names of the tensors that were taken, in their order.
+
+    Raises:
+        InputError: The file cannot be read, or holds no tensors by name.
+    """
+
+    def __init__(self, path: Path):
+        self.path, self.tensors, self._used = path, _read(path), dict[str, None]()
+
+    @property
+    def used(self) -> tuple[str, ...]:
+        """Names of the tensors that were taken."""
+        return tuple(self._used)
+
+    @property
+    def left_out(self) -> tuple[str, ...]:
+        """Names of the others."""
+        return tuple(name for name in self.tensors if name not in self._used)
 
     def take(self, name: str, shape: torch.Size, role: str) -> Tensor:
-        """Return a tensor in the wanted shape; a matrix may stand for a convolution over its whole input."""
-        if name not in self.tensors:
-            raise InputError(
-                f"{self.path} has no {name}, which {role} needs",
-                received=_some(sorted(self.tensors)),
-                allowed="it may be of another kind of network",
-            )
+        """Return a tensor in the wanted shape; a matrix may stand for a convolution over its whole input.
+
+        Raises:
+            InputError: The file lacks the tensor, or has it in another shape or with values that are not finite.
+        """
+        self.need({name: role})
         tensor = self.tensors[name]
-        self.used[name] = None
+        self._used[name] = None
         # Arrays of Caffe's old files always have four sides, the first of them ones.
         if tensor.ndim == 4 and tensor.shape[:2] == (1, 1) and shape[:2] != (1, 1):
             tensor = tensor[0, 0]
@@ -77,24 +97,31 @@ class _Source:
             raise InputError(f"{self.path}: {name} has values that are not finite numbers")
         return tensor.reshape(shape).float()
 
+    def need(self, roles: Mapping[str, str]) -> None:
+        """Raise InputError if the file lacks tensors, given by name with what needs them; it names them."""
+        missing = [name for name in roles if name not in self.tensors]
+        if missing:
+            raise InputError(
+                f"{self.path} has no {_some(missing)}, which {roles[missing[0]]} needs",
+                received=_some(sorted(self.tensors)),
+                allowed="it may be of another kind of network",
+            )
+
 
 def import_backbone(path: Path | str, kind: str) -> Imported:
     """Read a foreign file of weights.
 
     Args:
-        path: ``.pth``, ``.pt`` or ``.pth.tar`` (code in a pickle is never run), ``.safetensors``, or ``.caffemodel``.
-            A checkpoint may hold the state dict as ``state_dict`` or ``model``.
+        path: As for `Source`.
         kind: One of `KINDS`.
 
     Raises:
         InputError: The file cannot be read, lacks a tensor, or has one in another shape.
     """
     check_choice("kind of weights", kind, KINDS)
-    path = Path(path)
-    source = _Source(path, _read(path))
+    source = Source(Path(path))
     backbone = KINDS[kind](source)
-    left_out = tuple(name for name in source.tensors if name not in source.used)
-    return Imported(backbone.eval(), tuple(source.used), left_out)
+    return Imported(backbone.eval(), source.used, source.left_out)
 
 
 def _read(path: Path) -> dict[str, Tensor]:
@@ -138,9 +165,11 @@ def _read(path: Path) -> dict[str, Tensor]:
     return {name.removeprefix("module.").replace(".module.", "."): value for name, value in loaded.items()}
 
 
-def _load(backbone: Backbone, source: _Source, names: Mapping[str, str]) -> Backbone:
+def _load(backbone: Backbone, source: Source, names: Mapping[str, str]) -> Backbone:
     """Fill every weight of a backbone with the tensor that ``names`` gives for it."""
     weights = {}
+    wanted = [key for key in backbone.state_dict() if not key.endswith("num_batches_tracked")]
+    source.need({names[key]: f"{backbone.architecture}'s {key}" for key in wanted})
     for key, value in backbone.state_dict().items():
         if key.endswith("num_batches_tracked"):
             weights[key] = value
@@ -152,8 +181,8 @@ def _load(backbone: Backbone, source: _Source, names: Mapping[str, str]) -> Back
 
 def _torchvision(
     architecture: str, arguments: dict[str, Any], heads: Mapping[str, str]
-) -> Callable[[_Source], Backbone]:
-    def load(source: _Source) -> Backbone:
+) -> Callable[[Source], Backbone]:
+    def load(source: Source) -> Backbone:
         backbone = build(architecture, arguments)
         names: dict[str, str] = {}
         for block, (conv, norm) in torchvision_blocks(backbone).items():
@@ -168,7 +197,7 @@ def _torchvision(
     return load
 
 
-def _zhang_alexnet_caffe(source: _Source) -> Backbone:
+def _zhang_alexnet_caffe(source: Source) -> Backbone:
     # The file holds the scale and shift of lightness, since the authors' rescaling has changed them.
     scale = float(source.take("data_l.0", torch.Size((1, 1, 1, 1)), "the input"))
     shift = float(source.take("data_l.1", torch.Size((1,)), "the input"))
@@ -182,13 +211,13 @@ def _zhang_alexnet_caffe(source: _Source) -> Backbone:
     return _load(backbone, source, names)
 
 
-def _zhang_colornet(source: _Source) -> Backbone:
+def _zhang_colornet(source: Source) -> Backbone:
     backbone = build("colornet", {"input_mean": (50.0,), "input_std": (100.0,)})
     names = {key: f"model{key.removeprefix('conv')}" for key in backbone.state_dict()}
     return _load(backbone, source, names)
 
 
-def _zhang_colornet_caffe(source: _Source) -> Backbone:
+def _zhang_colornet_caffe(source: Source) -> Backbone:
     backbone = build("colornet", {"norm": "batch_no_affine", "input_mean": (50.0,), "input_std": (1.0,)})
     names: dict[str, str] = {}
     for key in backbone.state_dict():
@@ -219,7 +248,7 @@ def _zhang_colornet_caffe(source: _Source) -> Backbone:
 #: (2016), ``alexnet_release_450000_nobn_rs.caffemodel``, with fc6 and fc7 as convolutions or as inner products; and
 #: their colorization net, from PyTorch (``colorization_release_v2-9b330a0b.pth``) or from Caffe
 #: (``colorization_release_v2.caffemodel``).
-KINDS: Mapping[str, Callable[[_Source], Backbone]] = {
+KINDS: Mapping[str, Callable[[Source], Backbone]] = {
     "torchvision-alexnet": _torchvision(
         "alexnet", _TORCHVISION_ALEXNET, {"fc6": "classifier.1", "fc7": "classifier.4"}
     ),

@@ -5,7 +5,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pretext.backbones.header import read_file_header
+from pretext.backbones.header import read_file_header, read_metadata
 from pretext.command_line import LAST_COLORIZER
 from pretext.errors import InputError
 from pretext.files import is_file
@@ -83,3 +83,11 @@ def _last_colorizer() -> Path:
         )
     print(f"colorizer: {path} (the last one trained)", file=sys.stderr)
     return path
+
+
+def is_colorizer(path: Path) -> bool:
+    """Tell whether a path leads to a colorizer file, whole or damaged; never raise."""
+    try:
+        return HEADER_KEY in read_metadata(path)
+    except (ValueError, OSError, RecursionError):
+        return False

@@ -3,6 +3,7 @@
 import shutil
 
 import pytest
+from narrow import narrow_backbones
 from pretraining_runs import Interrupt
 from small_run import SMALL
 
@@ -81,3 +82,9 @@ def photo_list(photo_folder, tmp_path):
         return tmp_path / "list.txt"
 
     return make
+
+
+@pytest.fixture
+def narrow(monkeypatch):
+    """The architectures by name, narrow for the length of a test: few channels, all else as in the real ones."""
+    return narrow_backbones(monkeypatch)
