@@ -50,7 +50,8 @@ class Source:
 
     Args:
         path: ``.pth``, ``.pt`` or ``.pth.tar`` (code in a pickle is never run), ``.safetensors``, or ``.caffemodel``,
-            whose arrays are called ``LAYER.NUMBER``. A checkpoint may hold the state dict as ``state_dict`` or ``model``.
+            whose arrays are called ``LAYER.NUMBER``. A checkpoint may hold the state dict as ``state_dict`` or
+            ``model``.
 
     Attributes:
         used: Names of the tensors that were taken, in their order.
