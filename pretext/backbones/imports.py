@@ -49,8 +49,9 @@ class Source:
     """The tensors of a foreign file of weights; remembers which were taken.
 
     Args:
-        path: ``.pth``, ``.pt`` or ``.pth.tar`` (code in a pickle is never run), ``.safetensors``, or ``.caffemodel``, whose
-            arrays are called ``LAYER.NUMBER``. A checkpoint may hold the state dict as ``state_dict`` or ``model``.
+        path: ``.pth``, ``.pt`` or ``.pth.tar`` (code in a pickle is never run), ``.safetensors``, or ``.caffemodel``,
+            whose arrays are called ``LAYER.NUMBER``. A checkpoint may hold the state dict as ``state_dict`` or
+            ``model``.
 
     Attributes:
         used: Names of the tensors that were taken, in their order.

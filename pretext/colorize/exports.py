@@ -28,11 +28,11 @@ class _Colors(nn.Module):
 def onnx_colorizer(colorizer: Colorizer) -> bytes:
     """Return a colorizer as an ONNX model, with its normalisation and decoding.
 
-    The input ``lightness`` is float32 (N, 1, H, W), CIE L 0..100; N, H and W are free. The outputs are those of `Colors`
-    at the stride of the layer: ``ab`` (N, 2, h, w) and, unless the output space predicts values, ``distribution``
-    (N, Q, h, w). The model's metadata say how to use them: ``layer``, ``stride`` and ``offset`` in pixels (position j is
-    centred on pixel offset + j * stride), ``space``, ``sha256``, and of a distribution ``temperature`` and ``bins``, a
-    JSON list of (a, b).
+    The input ``lightness`` is float32 (N, 1, H, W), CIE L 0..100; N, H and W are free. The outputs are those of
+    `Colors` at the stride of the layer: ``ab`` (N, 2, h, w) and, unless the output space predicts values,
+    ``distribution`` (N, Q, h, w). The model's metadata say how to use them: ``layer``, ``stride`` and ``offset`` in
+    pixels (position j is centred on pixel offset + j * stride), ``space``, ``sha256``, and of a distribution
+    ``temperature`` and ``bins``, a JSON list of (a, b).
 
     Args:
         colorizer: In eval mode, on the CPU.

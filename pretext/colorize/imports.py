@@ -1,7 +1,7 @@
 """Colorizers from the published weights of "Colorful Image Colorization" (Zhang, Isola, Efros, ECCV 2016).
 
-The backbone is read as `pretext.backbones.imports` does; above it the file has a 1x1 convolution to 313 bins, and a table
-of their colours.
+The backbone is read as `pretext.backbones.imports` does; above it the file has a 1x1 convolution to 313 bins, and
+perhaps a table of their colours.
 """
 
 from collections.abc import Callable, Mapping
@@ -16,7 +16,7 @@ from pretext.backbones.imports import KINDS, Source
 from pretext.checks import check_choice
 from pretext.color.bins import ab_bins
 from pretext.color.spaces import AB_NORM, AbBins
-from pretext.colorize.colorizer import Colorizer, ColorHead
+from pretext.colorize.colorizer import ColorHead, Colorizer
 from pretext.errors import InputError
 
 #: What the layer ``conv8_313_rh`` of the authors' ``colorization_deploy_v2.prototxt`` multiplies the logits by: 1 / T.
@@ -50,7 +50,7 @@ def import_colorizer(path: Path | str, kind: str) -> ImportedColorizer:
 
     Raises:
         InputError: The file cannot be read, lacks a tensor, or has one in another shape; or its layer
-            ``conv8_313_rh`` has not one scale for all bins.
+            ``conv8_313_rh`` does not have one scale above 0 for all bins.
     """
     check_choice("kind of weights with a colorizer", kind, COLORIZER_KINDS)
     source = Source(Path(path))
@@ -58,8 +58,6 @@ def import_colorizer(path: Path | str, kind: str) -> ImportedColorizer:
     weight, bias, read_space = COLORIZER_KINDS[kind]
     space = read_space(source)
     head = ColorHead(backbone.layer(LAYER).channels, space.channels)
-    # The last layer first, so that a net of another head is told with all that is missing.
-    source.need({weight: "the classifier", bias: "the classifier"})
     own = head.state_dict()
     head.load_state_dict(
         {
@@ -99,8 +97,8 @@ def _official_if_close(bins: Tensor) -> Tensor:
     return official if bool(((bins - official).abs() < SAME_COLOR).all()) else bins
 
 
-#: The kinds of `pretext.backbones.imports.KINDS` whose files hold a colorizer: the names of the classifier's weights and
-#: biases, and the reader of the output space.
+#: The kinds of `pretext.backbones.imports.KINDS` whose files hold a colorizer: the names of the classifier's weights
+#: and biases, and the reader of the output space.
 COLORIZER_KINDS: Mapping[str, tuple[str, str, Callable[[Source], AbBins]]] = MappingProxyType(
     {
         "zhang2016-colornet": ("model8.6.weight", "model8.6.bias", _torch_space),

@@ -14,8 +14,8 @@ from pretext.color.bins import ab_bins
 from pretext.colorize.colorizer import load_colorizer
 from pretext.colorize.imports import COLORIZER_KINDS, import_colorizer
 
-#: The published net: block, convolution, channels in and out, stride, dilation; from models/colorization_deploy_v2.prototxt
-#: and colorizers/eccv16.py of richzhang/colorization. A batch norm ends blocks 1 to 7.
+#: The published net: block, convolution, channels in and out, stride, dilation; from colorizers/eccv16.py and
+#: models/colorization_deploy_v2.prototxt of richzhang/colorization. A batch norm ends blocks 1 to 7.
 LAYERS = (
     (1, 1, 1, 64, 1, 1), (1, 2, 64, 64, 2, 1),
     (2, 1, 64, 128, 1, 1), (2, 2, 128, 128, 2, 1),
@@ -116,6 +116,9 @@ def affine_of(arrays):
 @torch.no_grad()
 def check_caffe(path, by):
     arrays = published_weights(by)
+    # Lightness reaches the net as -50..50.
+    weight, bias = arrays["bw_conv1_1"]
+    arrays["bw_conv1_1"] = (weight / 50, bias)
     # What the authors' files hold in class8_ab does not matter: their code writes the bins over it.
     write_caffe(path, arrays, class8_ab=[np.zeros((2, 313, 1, 1), np.float32), np.zeros(2, np.float32)])
     imported = import_colorizer(path, "zhang2016-colornet-caffe")
