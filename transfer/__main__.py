@@ -12,7 +12,7 @@ ABOUT = "Judge backbones by what they transfer."
 COMMANDS: Mapping[str, Command] = MappingProxyType(
     {
         **{
-            name: Command("transfer.commands.stage", f"score a backbone: {stage.title}")
+            name: Command("transfer.commands.stage", f"score a {stage.judges}: {stage.title}")
             for name, stage in STAGES.items()
         },
         "report": Command("transfer.commands.report", "make the tables and the page from all results"),
