@@ -88,3 +88,13 @@ def train_method(one_thread, tmp_path):
         return logged
 
     return train
+
+
+@pytest.hookimpl(wrapper=True)
+def pytest_runtest_makereport():
+    """Write what was captured of names that are not UTF-8 so that a process of pytest-xdist can send it."""
+    report = yield
+    report.sections = [
+        (title, text.encode(errors="backslashreplace").decode()) for title, text in report.sections
+    ]
+    return report

@@ -199,7 +199,7 @@ def test_lists_are_of_imagenets_validation_photos(photo_folder, tmp_path):
     listed = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, 5002)]
     (tmp_path / "list.txt").write_text("".join(f"{name}\n" for name in listed))
     with pytest.MonkeyPatch.context() as patched:
-        patched.setattr("pretext.data.sources.is_file", lambda path: True)
+        patched.setattr("pretext.data.walking.is_file", lambda path: True)
         assert TruePhotos(tmp_path / "list.txt", "val5k", None, "own", None).names == tuple(listed[:5000])
     with refused("5000 of the 5000", "val5k", received="no ILSVRC2012_val_00000001"):
         TruePhotos(photo_folder, "val5k", None, "own", None)
