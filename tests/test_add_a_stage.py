@@ -163,7 +163,7 @@ def test_nothing_else_of_the_project_must_be_touched(blocks, entry, photos, tmp_
     for path in (STAGE, CONFIG, TEST):
         (copy / path).write_text(blocks[path])
     table = (copy / TABLE).read_text()
-    head, end, rest = table.rpartition("    )\n}  # fmt: skip\n")
+    head, end, rest = table.partition("    )\n}  # fmt: skip\n")
     assert end
     head = head.replace("    DetectionSettings,\n", "    DetectionSettings,\n    LightnessSettings,\n", 1)
     (copy / TABLE).write_text(f"{head}{entry}{end}{rest}")
