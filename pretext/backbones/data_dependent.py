@@ -180,7 +180,7 @@ def _filters(
         raise InputError(
             f"too few patches for {count} filters of {name} by {kind}",
             received=samples,
-            allowed="give more or larger photos, or choose another kind",
+            allowed="give more or larger photos, or choose another kind; training starts without photos by init=he",
         )
     # Imported here because it takes a second, which no other command needs to spend.
     from sklearn.cluster import MiniBatchKMeans

@@ -85,7 +85,7 @@ def _caffe_space(source: Source) -> AbBins:
         scale = float(scales[0])
         if not scale > 0 or not bool((scales == scale).all()):
             raise InputError(
-                f"{source.path}: conv8_313_rh is no temperature",
+                f"{source.path}: conv8_313_rh is not a temperature",
                 received=(float(scales.min()), float(scales.max())),
                 allowed="it has one scale above 0 for all bins",
             )
