@@ -21,7 +21,14 @@ SERVER_PACKAGES = ("starlette", "uvicorn")
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the options of the three commands below it."""
     below = parser.add_subparsers(required=True, metavar="make|serve|report", dest="step")
-    make = below.add_parser("make", help="make a study from folders of coloured photos and the true ones")
+    _add_make_options(
+        below.add_parser("make", help="make a study from folders of coloured photos and the true ones")
+    )
+    _add_serve_options(below.add_parser("serve", help="hold a study in the browser"))
+    _add_report_options(below.add_parser("report", help="print the fooling rates and write them as scores"))
+
+
+def _add_make_options(make: argparse.ArgumentParser) -> None:
     make.add_argument(
         "folders",
         nargs="+",
@@ -48,7 +55,9 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         help="whether a participant judges one system or all (default: one)",
     )
     make.add_argument("--seed", type=seed_number, help="seed of all that is drawn (default: a random one)")
-    serve = below.add_parser("serve", help="hold a study in the browser")
+
+
+def _add_serve_options(serve: argparse.ArgumentParser) -> None:
     serve.add_argument("study", type=folder_path, help="folder of the study")
     serve.add_argument("--host", default="127.0.0.1", help="address to bind to (default: this machine alone)")
     serve.add_argument(
@@ -60,7 +69,9 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         default=[],
         help="a further name that people call this server by; may be repeated",
     )
-    report = below.add_parser("report", help="print the fooling rates and write them as scores")
+
+
+def _add_report_options(report: argparse.ArgumentParser) -> None:
     report.add_argument("study", type=folder_path, help="folder of the study")
     report.add_argument(
         "--work-dir",
