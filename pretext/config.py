@@ -24,6 +24,16 @@ from pretext.old_names import MENDED, NAMES, new_spelling, renamed
 PACKAGE = Path(__file__).resolve().parent
 #: The data set of a config that names none.
 DEFAULT_DATA = "toyworld"
+#: What values of a type are called in messages.
+WORDS: dict[Any, str] = {
+    bool: "True or False",
+    int: "a whole number",
+    float: "a number",
+    str: "a text",
+    tuple: "a list",
+    list: "a list",
+    dict: "a dict",
+}
 #: What the configs of a folder are called in messages.
 KINDS = {"pretext": "method", "transfer": "stage", "data": "data set", "compare": "grid"}
 
@@ -59,7 +69,7 @@ def find_config(folder: str, name: str) -> Path:
     names = config_names(folder)
     close = difflib.get_close_matches(name, names, 1)
     raise InputError(
-        f"unknown {KINDS[folder]}",
+        f"unknown {KINDS[folder]}: configs/{folder} has no such file",
         received=name,
         allowed=f"{_did_you_mean(close)}allowed are {', '.join(names)}, or the path of a .py or .json file",
     )
@@ -90,17 +100,17 @@ def load_config(
             raise InputError(
                 f"the data set says nothing about {path.stem}",
                 received=data,
-                allowed=[
-                    name
-                    for name in config_names("data")
-                    if path.stem in read_config(find_config("data", name))
-                ]
-                or f"{data} has sections for {', '.join(changes)}",
+                allowed=data_sets_for(path.stem) or f"{data} has sections for {', '.join(changes)}",
             )
         for section in sections:
             config = merge(config, changes[section])
     apply_overrides(config, overrides)
     return config
+
+
+def data_sets_for(section: str) -> tuple[str, ...]:
+    """Names of the data configs with a section of that name, such as ``linear_probe``."""
+    return tuple(name for name in config_names("data") if section in read_config(find_config("data", name)))
 
 
 def default_data(config: Mapping[str, Any]) -> str | None:
@@ -279,7 +289,7 @@ def _parse(key: str, text: str, current: Any) -> Any:
     raise InputError(
         f"{key} has a wrong type",
         received=text,
-        allowed=f"allowed is a {type(current).__name__}, such as {current!r}",
+        allowed=f"allowed is {WORDS[type(current)]}, such as {current!r}",
     )
 
 

@@ -182,5 +182,6 @@ def test_no_module_is_a_drawer():
 def test_methods_table_and_files_agree():
     from pretext.methods import METHODS
 
-    assert {name.rpartition(".")[2] for name in modules(ROOT) if is_method(name)} == set(METHODS)
-    assert all(method.name == name for name, method in METHODS.items())
+    files = {name.rpartition(".")[2] for name in modules(ROOT) if is_method(name)}
+    assert files == set(METHODS), "files of pretext/methods and the table METHODS"
+    assert {name: method.name for name, method in METHODS.items()} == {name: name for name in METHODS}

@@ -2,4 +2,9 @@
 
 pretext = dict(data="cifar-10-batches-py/train", view=dict(size=32, resize=32))
 
-linear_probe = dict(data="cifar-10-batches-py", test_split="test", view=dict(size=32, resize=32))
+linear_probe = dict(
+    protocol="linear-probe-cifar10",
+    data="cifar-10-batches-py",
+    test_split="test",
+    view=dict(size=32, resize=32),
+)

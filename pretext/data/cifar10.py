@@ -6,6 +6,7 @@ import pickle
 import shutil
 import sys
 import tempfile
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -38,7 +39,7 @@ class _Batch(pickle.Unpickler):
 
 
 def unpack_cifar10(folder: Path, into: Path) -> Path:
-    """Write the photos of CIFAR-10 as ``SPLIT/CLASS/NUMBER.png``, once.
+    """Write the photos of CIFAR-10 as ``SPLIT/CLASS/NUMBER.png``, once; again if the batches are other files by now.
 
     Args:
         folder: Holds the batches (`FOLDER`).
@@ -50,8 +51,7 @@ def unpack_cifar10(folder: Path, into: Path) -> Path:
     Raises:
         InputError: A batch is missing or damaged, or holds something else; or the disk is full. Nothing is left behind.
     """
-    real = os.path.realpath(folder)
-    copy = into / f"cifar10-{hashlib.sha256(os.fsencode(real)).hexdigest()[:8]}"
+    copy = into / f"cifar10-{_identity(folder)[:8]}"
     if copy.is_dir():
         return copy
     print(f"unpacking {folder} into {copy} (once)", file=sys.stderr)
@@ -77,6 +77,16 @@ def unpack_cifar10(folder: Path, into: Path) -> Path:
         if partial is not None:
             shutil.rmtree(partial, ignore_errors=True)
     return copy
+
+
+def _identity(folder: Path) -> str:
+    """Return a hash of where the batches are, and of their sizes and times; of the place alone if one is missing."""
+    told = [os.path.realpath(folder)]
+    with suppress(OSError):
+        for name in (META, *(batch for split in SPLITS.values() for batch in split)):
+            found = (folder / name).stat()
+            told.append(f"{name} {found.st_size} {found.st_mtime_ns}")
+    return hashlib.sha256(os.fsencode("\n".join(told))).hexdigest()
 
 
 def _write_split(folder: Path, batches: list[Path], classes: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""Pretext methods, one file per paper."""
+"""Pretext methods, one file each."""
 
 from pretext.methods.autoencoder import Autoencoder
 from pretext.methods.base import Method

@@ -115,6 +115,10 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
 
     def parse_losses(self, scalars: Scalars) -> tuple[Tensor, dict[str, Tensor]]:
         """Add up the losses, and average all scalars over all processes for the log."""
+        if not isinstance(scalars, Scalars):
+            raise TypeError(
+                f"{type(self).__name__}.forward must return Scalars(losses, logged), not {type(scalars).__name__}"
+            )
         first, *others = scalars.losses.values()
         total = sum(others, first)
         named = {"loss": total, **scalars.losses, **scalars.logged}

@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, fields
 from typing import Any
 
+from pretext.config import WORDS
 from pretext.errors import InputError
 
 
@@ -111,8 +112,7 @@ def _told(hint: Any) -> str:
     if typing.get_origin(hint) is tuple:
         count = "" if parts[-1] is ... else f"of {len(parts)} entries, "
         return f"a list, {count}each {_told(parts[0])}"
-    words = {int: "a whole number", float: "a number", bool: "True or False", str: "a text", Spec: "a dict"}
-    return words.get(hint, "None")
+    return WORDS.get(dict if hint is Spec else hint, "None")
 
 
 def _frozen(value: Any) -> Any:

@@ -10,7 +10,7 @@ from pretext.backbones.header import layers_of
 from pretext.checks import check_choice
 from pretext.colorize.header import find_colorizer
 from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides, take_data
-from pretext.config import config_names, find_config
+from pretext.config import data_sets_for, find_config
 from pretext.data.places import data_path, ensure_toyworld
 from pretext.errors import InputError
 from pretext.files import WORK_DIRS, is_file
@@ -39,7 +39,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         metavar=f"{layers}{_WORD[stage.judges]} DATA key=value",
         help=("layers (conv5, conv1,conv3 or all), then " if layers else "")
         + f"{judged}; the data set whose settings"
-        f" are taken ({', '.join(config_names('data'))}; default: those of the toy world); and overrides of the"
+        f" are taken ({', '.join(data_sets_for(stage.config))}; default: those of the toy world); and overrides of the"
         " settings' keys",
     )
     ids = ", ".join(protocol.id for protocol in PROTOCOLS.values() if protocol.stage == name)

@@ -247,4 +247,7 @@ def _headline(task: Task) -> str:
     stage = STAGES[scores[0].stage]
     metric = stage.metric(headline_metrics(stage.name, scores[0].config)[0])
     shown = [score for score in scores if score.metric == metric.name]
-    return f"{metric.unit.text(shown[-1].value)} {metric.unit.label}".rstrip() if shown else "?"
+    if not shown:
+        return "?"
+    setting = f"{shown[-1].setting} " if len(shown) > 1 else ""
+    return f"{setting}{metric.unit.text(shown[-1].value)} {metric.unit.label}".rstrip()

@@ -69,7 +69,10 @@ class _WindowPool:
         reduction = f"reduction={type(self).__name__}"
         if layer.name not in self.windows:
             raise InputError(
-                f"{reduction} has no window for a layer", received=layer.name, allowed=self.windows
+                f"{reduction} has no window for a layer",
+                received=layer.name,
+                allowed=self.windows
+                or f"write reduction=dict(..., {layer.name}=(size, stride, padding)) in a config",
             )
         window = self.windows[layer.name]
         if not isinstance(window, Sequence) or len(window) != 3:

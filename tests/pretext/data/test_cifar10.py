@@ -1,3 +1,4 @@
+import os
 import pickle
 import struct
 
@@ -90,6 +91,19 @@ def test_it_is_unpacked_once_under_any_spelling_of_its_path(batches, capsys):
     assert capsys.readouterr().err == ""
     with Image.open(f"{first}/test/cat/00000.png") as image:
         assert image.size == (SIDE, SIDE)
+
+
+def test_other_batches_in_the_same_place_are_unpacked_anew(batches):
+    first = data_path(FOLDER)
+    pixels = np.full((1, 3 * SIDE * SIDE), 9, np.uint8)
+    path = batches / "test_batch"
+    time = path.stat().st_mtime_ns
+    path.write_bytes(batch(data=array(pixels), labels=listed([integer(0)])))
+    os.utime(path, ns=(time, time + 1_000_000_000))
+    second = data_path(FOLDER)
+    assert second != first
+    with Image.open(f"{second}/test/airplane/00000.png") as image:
+        assert image.getextrema() == ((9, 9),) * 3
 
 
 @pytest.mark.parametrize(
