@@ -371,7 +371,10 @@ def test_ten_crops_are_scored_by_their_mean_probability_or_logit(probe, monkeypa
         (
             ["reduction.type=MaxPool"],
             ["MaxPool"],
-            {"received": "conv5", "allowed": ()},
+            {
+                "received": "conv5",
+                "allowed": "write reduction=dict(..., conv5=(size, stride, padding)) in a config",
+            },
         ),
         (["scale=0.0"], ["scale", 0.0], {}),
         (["scale=2.0"], ["scale", 2.0], {}),
