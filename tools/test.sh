@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Sets up, then runs the linters, the type checker and the tests.
 #
-#   tools/test.sh                    the default tests, about 4 minutes on 2 cores
+#   tools/test.sh                    the default tests, about 3 minutes on 2 cores
 #   tools/test.sh --slow             the slow tests alone, as long
 #   tools/test.sh PYTEST_ARGUMENT... pytest alone, with these arguments
 set -euo pipefail
