@@ -28,6 +28,8 @@ LAYERS = (
 )  # fmt: skip
 LAST = {1: 2, 2: 2, 3: 3, 4: 3, 5: 3, 6: 3, 7: 3}
 OFFICIAL = ab_bins()
+#: How far ab, which are up to 110, may differ: after 22 layers in single precision, two processors differ by 1.5e-4.
+KERNELS = {"atol": 1e-3, "rtol": 1e-3}
 
 
 def draw(*shape, fan_in=2.0):
@@ -124,10 +126,8 @@ def check_caffe(path, by):
     imported = import_colorizer(path, "zhang2016-colornet-caffe")
     logits = published_logits(arrays, lightness() - 50)
     colors = imported.colorizer(lightness())
-    torch.testing.assert_close(
-        colors.ab, decoded((2.606 * logits).softmax(1), OFFICIAL), atol=1e-4, rtol=1e-4
-    )
-    torch.testing.assert_close(colors.distribution, logits.softmax(1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(colors.ab, decoded((2.606 * logits).softmax(1), OFFICIAL), **KERNELS)
+    torch.testing.assert_close(colors.distribution, logits.softmax(1), atol=1e-5, rtol=1e-3)
     assert colors.ab.std() > 1
     assert imported.left_out == ("class8_ab.0", "class8_ab.1")
 
@@ -142,8 +142,8 @@ def check_torch(path, by):
     model_out = nn.Conv2d(313, 2, 1, bias=False)
     model_out.weight.copy_((OFFICIAL.T / 110).view(2, 313, 1, 1))
     colors = imported.colorizer(lightness())
-    torch.testing.assert_close(colors.ab, 110 * model_out(logits.softmax(1)), atol=1e-4, rtol=1e-4)
-    torch.testing.assert_close(colors.distribution, logits.softmax(1), atol=1e-5, rtol=1e-4)
+    torch.testing.assert_close(colors.ab, 110 * model_out(logits.softmax(1)), **KERNELS)
+    torch.testing.assert_close(colors.distribution, logits.softmax(1), atol=1e-5, rtol=1e-3)
     assert colors.ab.std() > 1
     assert torch.equal(imported.colorizer.space.bins, OFFICIAL)
     assert all(name.endswith("num_batches_tracked") for name in imported.left_out)
