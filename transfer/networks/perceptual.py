@@ -44,7 +44,7 @@ class Lpips(nn.Module):
     shift: Tensor
     scale: Tensor
 
-    def __init__(self, features: nn.Sequential, weights: Sequence[Float[Tensor, "1 c 1 1"]]):
+    def __init__(self, features: nn.Sequential, weights: Sequence[Tensor]):
         super().__init__()
         self.features = features[: _RELUS[-1] + 1]
         self.weights = nn.ParameterList(nn.Parameter(weight, requires_grad=False) for weight in weights)

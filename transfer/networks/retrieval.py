@@ -74,7 +74,7 @@ class Gallery:
             say(f"{len(self._photos) - len(readable)} photos of the gallery cannot be read and are left out")
         self._readable, self._known = readable, torch.cat(features)
 
-    def nearest(self, index: int, truth: Photo) -> Photo:
+    def nearest(self, index: int, truth: Photo) -> UInt8[Tensor, "3 i j"]:
         """Return the photo of the gallery that is most like a true one in gray, and is not that photo itself.
 
         A photo of the same path, or with the same pixels, is the photo itself.

@@ -31,12 +31,12 @@ IDENTITY = (
 SELECTABLE = (*IDENTITY, "backbone_seed", "pretrained_on")
 
 #: Top-level config keys that tell runs of one recipe apart, or where they ran, without changing the recipe. Who lends
-#: colours is told by the hash of what is judged, and files of weights by the setting of the metric.
+#: colours is told by the hash of what is judged, and who looks at them by the metric or its setting.
 RUN_KEYS = frozenset(
     {
         *("backbone", "checkpoint_interval", "data", "layers", "seed", "setting", "work_dir", "workers"),
         *("gallery", "retriever", "retriever_layer", "reference"),
-        *("fid_weights", "lpips_weights", "lpips_linear"),
+        *("classifier", "classifier_weights", "fid_weights", "lpips_weights", "lpips_linear"),
     }
 )
 

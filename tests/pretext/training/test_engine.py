@@ -44,7 +44,7 @@ def test_a_run_by_labels_leaves_a_classifier(tiny_config, photo_folders, tmp_pat
     assert classifier.classes == ("lying", "upright")
     assert classifier.provenance == load_backbone(backbone).provenance
     photos = open_photos(photo_folders)
-    crops = torch.stack([center_crop(photos.image(k), 64, 64) for k in range(len(photos))])
+    crops = torch.stack([center_crop(photos.image(k), 32, 32) for k in range(len(photos))])
     with torch.no_grad():
         found = classifier(crops).argmax(1)
     labels = torch.tensor(["upright" in photos.name(k) for k in range(len(photos))])
