@@ -23,5 +23,7 @@ def linear_file(path, seed=0):
     """The weights of LPIPS: one for each channel of AlexNet's five layers."""
     generator = torch.Generator().manual_seed(seed)
     channels = enumerate((64, 192, 384, 256, 256))
-    torch.save({f"lin{k}.model.1.weight": torch.rand(1, c, 1, 1, generator=generator) for k, c in channels}, path)
+    torch.save(
+        {f"lin{k}.model.1.weight": torch.rand(1, c, 1, 1, generator=generator) for k, c in channels}, path
+    )
     return path

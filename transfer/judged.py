@@ -10,7 +10,7 @@ from pretext.backbones.checkpoint import LoadedBackbone, Provenance, load_backbo
 from pretext.colorize.colorizer import colorizer_sha256, load_colorizer
 from pretext.data.decoding import PHOTO_SUFFIXES
 from pretext.data.photos import Photos
-from pretext.data.places import data_path
+from pretext.data.places import data_path, ensure_toyworld
 from pretext.data.sources import fingerprint, open_photos
 from pretext.data.walking import walk_files
 from pretext.errors import InputError
@@ -78,7 +78,7 @@ def open_gallery(settings: ColorizationSettings) -> Photos:
         InputError: They are not there, or are not single photos.
     """
     given = str(settings.gallery)
-    photos = open_photos(data_path(given))
+    photos = open_photos(data_path(ensure_toyworld(given)))
     if photos.kind != "photos":
         raise InputError("a gallery holds single photos", received=given, allowed="name other photos")
     return photos

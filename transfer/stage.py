@@ -193,7 +193,9 @@ _AUC = "AuC is the area under the share of pixels whose ab error is below t, for
 _REBALANCED = "AuC rebalanced weights pixels by the rarity of their true colour."
 _CF = "CF is colourfulness; that of the true photos is neither the most nor the least."
 _CF_ABS = "CF abs takes absolute values of the opponent channels first."
-_FID = "FID is the Frechet distance of Inception's features; it depends on the weights and the number of photos."
+_FID = (
+    "FID is the Frechet distance of Inception's features; it depends on the weights and the number of photos."
+)
 _LPIPS = "LPIPS is over AlexNet."
 _OWN = "The own classifier was trained by this toolkit on photos in colour; the setting names it."
 _DIVERSITY = "Diversity is the mean ab distance between two draws of a photo."

@@ -1,4 +1,4 @@
-"""The classifier: a backbone and a head that tell in which of the folders it was trained on a photo belongs; its file."""
+"""The classifier: a backbone and a head that name the folder of a photo, and their file."""
 
 import json
 from collections.abc import Sequence

@@ -67,7 +67,7 @@ def best_matches(pixels: Float[Tensor, "2 n"], samples: Float[Tensor, "2 k"]) ->
         samples: The same of the samples.
     """
     found = []
-    for chunk in pixels.split(_CHUNK, dim=1):
+    for chunk in torch.split(pixels, _CHUNK, dim=1):
         unlike = (chunk[:, :, None] - samples[:, None]).abs().sum(0)
         found.append(unlike.argmin(1))
     return torch.cat(found)
@@ -114,7 +114,8 @@ def aligned_ab(lightness: Lightness, reference: Lab) -> Float[Tensor, "2 k l"]:
     scale = CELLS / max(lightness.shape[1:])
     size = [max(1, round(side * min(scale, 1))) for side in lightness.shape[1:]]
     target, shown = (
-        F.interpolate(each[None], size=size, mode="bilinear", antialias=True)[0] for each in (lightness, reference)
+        F.interpolate(each[None], size=size, mode="bilinear", antialias=True)[0]
+        for each in (lightness, reference)
     )
     features = torch.cat([target, local_deviation(target)])
     shown_lightness = remapped(shown[:1], target)
@@ -123,7 +124,10 @@ def aligned_ab(lightness: Lightness, reference: Lab) -> Float[Tensor, "2 k l"]:
     candidates = F.pad(candidates, (REACH,) * 4, value=torch.inf)
     least, ab = torch.full(size, torch.inf), torch.zeros(2, *size)
     for down, right in _offsets():
-        rows, columns = slice(REACH + down, REACH + down + size[0]), slice(REACH + right, REACH + right + size[1])
+        rows, columns = (
+            slice(REACH + down, REACH + down + size[0]),
+            slice(REACH + right, REACH + right + size[1]),
+        )
         there = candidates[:, rows, columns]
         unlike = (features - there[:2]).abs().sum(0)
         better = unlike < least

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -21,13 +21,12 @@ from pretext.progress import say
 from transfer.data.colored import TruePhotos
 from transfer.networks.classifiers import (
     CROP,
-    EFFICIENTNET_LITE0,
     RESIZE,
     class_numbers,
     load_classifier,
 )
 from transfer.networks.given_weights import file_sha256
-from transfer.networks.perceptual import Lpips, InceptionFeatures, linear_weights, load_inception, load_lpips
+from transfer.networks.perceptual import InceptionFeatures, Lpips, linear_weights, load_inception, load_lpips
 from transfer.protocols.settings import ColorizationSettings
 from transfer.scores.colors import frechet_distance
 from transfer.scores.metrics import check_scores
@@ -53,6 +52,7 @@ class Finding:
     outcomes: Outcomes | None = None
 
 
+@runtime_checkable
 class Critic(Protocol):
     """What looks at coloured photos."""
 

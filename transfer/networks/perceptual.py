@@ -14,8 +14,7 @@ from torch.nn import functional as F
 from torchvision import models
 from torchvision.models import inception
 
-from pretext.errors import InputError
-from transfer.networks.given_weights import load_given, read_weights
+from transfer.networks.given_weights import load_given, no_weights, read_weights
 
 #: Side of the photos that Inception sees, in pixels.
 INCEPTION_SIDE = 299
@@ -79,7 +78,6 @@ def load_lpips(weights: Path, linear: Path | None) -> Lpips:
     """
     with torch.device("meta"):  # most of AlexNet is fc6, which is not needed
         alexnet = models.alexnet()
-    alexnet.to_empty(device="cpu")
     load_given(alexnet, weights, "alexnet", "torchvision's alexnet, a state dict")
     features = alexnet.features
     assert isinstance(features, nn.Sequential)
@@ -144,19 +142,12 @@ def load_inception(weights: Path) -> tuple[str, InceptionFeatures]:
     try:
         form = _CLASSES[len(read_weights(weights)["fc.weight"])]
     except Exception as error:  # torch raises many kinds for files that are not weights
-        raise InputError(
-            f"{weights} does not hold the weights of Inception-v3",
-            received=f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else ''}",
-            allowed=allowed,
-        ) from error
-    network = _torchvision_inception() if form == "inception_v3" else _inception_2015()
+        raise no_weights(weights, "Inception-v3", error, allowed) from error
+    with torch.device("meta"):
+        network = inception.Inception3(init_weights=False) if form == "inception_v3" else _inception_2015()
     load_given(network, weights, form, allowed)
     network.fc = nn.Identity()
     return form, InceptionFeatures(network).eval()
-
-
-def _torchvision_inception() -> inception.Inception3:
-    return inception.Inception3(init_weights=False)
 
 
 def _inception_2015() -> inception.Inception3:
@@ -174,22 +165,22 @@ def _average(x: Tensor) -> Tensor:
     return F.avg_pool2d(x, 3, stride=1, padding=1, count_include_pad=False)
 
 
-class _PooledA(inception.InceptionA):
+class _PooledA(inception.InceptionA):  # type: ignore[misc]  # torchvision is not typed
     def _forward(self, x: Tensor) -> list[Tensor]:
         return [*super()._forward(x)[:-1], self.branch_pool(_average(x))]
 
 
-class _PooledC(inception.InceptionC):
+class _PooledC(inception.InceptionC):  # type: ignore[misc]
     def _forward(self, x: Tensor) -> list[Tensor]:
         return [*super()._forward(x)[:-1], self.branch_pool(_average(x))]
 
 
-class _PooledE(inception.InceptionE):
+class _PooledE(inception.InceptionE):  # type: ignore[misc]
     def _forward(self, x: Tensor) -> list[Tensor]:
         return [*super()._forward(x)[:-1], self.branch_pool(_average(x))]
 
 
-class _MaxPooledE(inception.InceptionE):
+class _MaxPooledE(inception.InceptionE):  # type: ignore[misc]
     """The last block, which takes the maximum where the paper's takes the average."""
 
     def _forward(self, x: Tensor) -> list[Tensor]:

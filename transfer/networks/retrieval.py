@@ -185,12 +185,18 @@ def lent_colors(
         reference = _read(Path(settings.reference))
         return Welsh(lambda index, truth: reference, seed)
     gallery = Gallery(settings, photos, seed, device)
-    return Retrieval(gallery, settings.upsampling) if source.name == "retrieval" else Welsh(gallery.nearest, seed)
+    return (
+        Retrieval(gallery, settings.upsampling)
+        if source.name == "retrieval"
+        else Welsh(gallery.nearest, seed)
+    )
 
 
 def _read(path: Path) -> Photo:
     try:
         image: Image.Image = read_rgb(path)
     except UnreadablePhotoError as error:
-        raise InputError(f"cannot read the reference {path}: {error}", allowed="name another photo") from error
+        raise InputError(
+            f"cannot read the reference {path}: {error}", allowed="name another photo"
+        ) from error
     return to_tensor(image)

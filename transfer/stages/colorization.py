@@ -158,4 +158,3 @@ class _Judge:
             # The first photos of a process take longer than all others.
             found["time"] = float(np.median(self._numbers["time"]))
         return found
-

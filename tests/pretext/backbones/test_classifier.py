@@ -48,7 +48,9 @@ def test_what_is_saved_says_the_same_once_it_is_loaded(saved):
     assert sha256 == classifier_sha256(loaded)
     assert (loaded.classes, loaded.provenance, loaded.layer) == (CLASSES, PROVENANCE, made.layer)
     assert not any(module.training for module in loaded.modules())
-    photos = torch.randint(0, 256, (2, 3, 64, 72), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
+    photos = torch.randint(
+        0, 256, (2, 3, 64, 72), dtype=torch.uint8, generator=torch.Generator().manual_seed(0)
+    )
     logits = loaded(photos)
     assert torch.equal(logits, made(photos))
     assert torch.equal(logits, made.head(made.backbone(photos, ["conv5"])["conv5"]))

@@ -36,7 +36,9 @@ def test_lpips_is_that_of_torchmetrics(files, pairs, published):
     ours = load_lpips(weights, None if published else linear)
     theirs = _LPIPS(net="alex", pnet_rand=True, model_path=str(linear_weights() if published else linear))
     features = models.alexnet(weights=None).features
-    features.load_state_dict({k.removeprefix("features."): v for k, v in torch.load(weights).items() if "feat" in k})
+    features.load_state_dict(
+        {k.removeprefix("features."): v for k, v in torch.load(weights).items() if "feat" in k}
+    )
     slices = [module for k in range(5) for module in getattr(theirs.net, f"slice{k + 1}")]
     for module, trained in zip(slices, features, strict=False):
         module.load_state_dict(trained.state_dict())
@@ -116,7 +118,7 @@ def test_inception_sees_whole_photos_from_minus_one_to_one():
     photos[..., 20:] = 255
     InceptionFeatures(Network())(photos)
     assert seen[0].shape == (1, 3, 299, 299)
-    assert (seen[0].min(), seen[0].max()) == (-1, 1)
+    assert (float(seen[0].min()), float(seen[0].max())) == pytest.approx((-1, 1))
     assert seen[0][..., 149].abs().max() < 0.5
 
 
@@ -133,5 +135,7 @@ def test_inception_is_loaded_in_both_forms(classes, form, tmp_path, pairs):
     # Torchvision's own network gives its features before its last layer.
     network.fc = nn.Identity()
     photos = F.interpolate(pairs[0] / 127.5 - 1, (299, 299), mode="bilinear")
-    same = torch.allclose(found, network.eval()(photos), atol=1e-4)
-    assert same == (classes == 1000)
+    plain = network.eval()(photos)
+    apart = (found - plain).abs().max() / plain.abs().max()
+    # The other form pools in another way.
+    assert (apart < 1e-5) == (classes == 1000)

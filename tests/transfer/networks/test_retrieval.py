@@ -29,7 +29,7 @@ CPU = torch.device("cpu")
 def retriever(tmp_path_factory):
     """A small backbone that was not trained."""
     backbone = small_alexnet("rgb")
-    he_normal_(backbone, 0)
+    he_normal_(backbone, 7)
     path = tmp_path_factory.mktemp("retriever") / "backbone.safetensors"
     save_backbone(backbone, path, Provenance("rotation", seed=4))
     return str(path)
@@ -83,7 +83,8 @@ def test_colours_are_not_looked_at(settings, photo_folder, tmp_path):
         for name, shown in (("colour", photo), ("gray", gray)):
             Image.fromarray(shown.permute(1, 2, 0).numpy()).save(tmp_path / name / f"{index}.png")
     colour, gray = (
-        Gallery(replace(settings, gallery=str(tmp_path / name)), photos, 0, CPU) for name in ("colour", "gray")
+        Gallery(replace(settings, gallery=str(tmp_path / name)), photos, 0, CPU)
+        for name in ("colour", "gray")
     )
     # Not quite the same, as levels are whole numbers.
     torch.testing.assert_close(colour._known, gray._known, rtol=0, atol=1e-3)
@@ -149,7 +150,12 @@ class TestIdentity:
                 ("another layer", "retrieval", 0, replace(settings, retriever_layer="conv4")),
                 ("another gallery", "retrieval", 0, replace(settings, gallery=str(tmp_path / "theirs"))),
                 ("random", "retrieval", 0, replace(settings, retriever=f"random:{settings.retriever}")),
-                ("random, another seed", "retrieval", 1, replace(settings, retriever=f"random:{settings.retriever}")),
+                (
+                    "random, another seed",
+                    "retrieval",
+                    1,
+                    replace(settings, retriever=f"random:{settings.retriever}"),
+                ),
                 ("a reference", "welsh2002", 0, reference),
             )
         }

@@ -24,6 +24,7 @@ from transfer.color_sources import color_source
 from transfer.data.colored import TruePhotos, listed_numbers
 from transfer.judged import folder_sha256, identify
 from transfer.networks.painters import baseline
+from transfer.networks.perceptual import InceptionFeatures
 from transfer.protocols.table import load_stage_config
 from transfer.report.tables import collect_results
 from transfer.run import score
@@ -270,7 +271,9 @@ def test_photos_in_folders_of_wordnet_ids_are_classified(measure, photo_folder, 
 
 def test_photos_that_lend_colours_make_rows_beside_the_others(measure, photo_folder, tmp_path):
     """Who lends them is told by the row; all rows share their columns."""
-    gallery = {"gallery": str(photo_folder), "retriever": "random:vgg16", "retriever_layer": "conv1_1"}
+    backbone = build("alexnet", {"channels": (8, 8, 8, 8, 8)})
+    save_backbone(backbone, tmp_path / "b.safetensors", Provenance("random"))
+    gallery = {"gallery": str(photo_folder), "retriever": f"random:{tmp_path / 'b.safetensors'}"}
     gray, found = measure("gray"), measure("retrieval", **gallery)
     assert found["auc"].value > gray["auc"].value
     assert found["colorfulness"].value > 5
@@ -319,12 +322,17 @@ def test_a_classifier_of_ones_own_judges_colours(measure, own_classifier, photo_
     )
     assert outcomes.correct.all()
     warm = measure(
-        "welsh2002", photo_folders, classifier=str(path), reference=str(next(photo_folders.glob("upright/*.jpg")))
+        "welsh2002",
+        photo_folders,
+        classifier=str(path),
+        reference=str(next(photo_folders.glob("upright/*.jpg"))),
     )
     assert warm["top1_own_classifier"].value == 50  # all look upright
 
 
-def test_a_classifier_that_cannot_judge_is_refused(measure, own_classifier, photo_folder, photo_folders, tmp_path):
+def test_a_classifier_that_cannot_judge_is_refused(
+    measure, own_classifier, photo_folder, photo_folders, tmp_path
+):
     path = own_classifier[0]
     with refused(path, received="") as info:
         measure("truth", photo_folder, classifier=str(path))
@@ -354,17 +362,13 @@ def test_lpips_is_told_by_the_hashes_of_its_weights(measure, tmp_path):
 
 
 def test_fid_is_over_all_photos_and_told_by_its_weights(measure, tmp_path, monkeypatch):
-    class Colours(nn.Module):
-        def __init__(self):
-            super().__init__()
-            self.weight = nn.Parameter(torch.ones(1))
-
+    class Colours(InceptionFeatures):
         def forward(self, photos):
-            return photos.float().mean((2, 3)) * self.weight
+            return photos.float().mean((2, 3))
 
     (tmp_path / "weights.pth").write_bytes(b"weights")
     monkeypatch.setattr(
-        "transfer.networks.critics.load_inception", lambda path: ("inception_v3", Colours().eval())
+        "transfer.networks.critics.load_inception", lambda path: ("inception_v3", Colours(nn.Linear(1, 1)))
     )
     given = {"fid_weights": str(tmp_path / "weights.pth")}
     truth, gray = measure("truth", **given)["fid"], measure("gray", **given)["fid"]
