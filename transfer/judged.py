@@ -111,7 +111,7 @@ def _lent(name: str, settings: ColorizationSettings, seed: int) -> Judged:
     layer = retriever_layer(loaded.backbone, settings)
     shared = (name, lender, fingerprint(open_gallery(settings)), layer)
     return Judged(
-        method=f"{name}, {loaded.provenance.method} features",
+        method=f"{name} by features of {loaded.provenance.method}",
         backbone=loaded.backbone.architecture,
         input_space="lightness",
         sha256=_json_sha256((*shared, loaded.sha256, *draw)),

@@ -61,7 +61,7 @@ class Gallery:
         )
         features: list[Tensor] = []
         readable: list[int] = []
-        with ProgressDisplay("gallery", len(self._photos)) as progress:
+        with ProgressDisplay("gallery", len(views)) as progress:
             for batch in views:
                 shown = [(number, view) for number, view in batch if view is not None]
                 if shown:

@@ -163,9 +163,9 @@ class TestIdentity:
         # Seeds alone do not make another recipe.
         assert len({each.recipe for each in told.values()}) == len(told) - 2
         found = told["retrieval"]
-        assert (found.method, found.backbone) == ("retrieval, rotation features", "alexnet")
+        assert (found.method, found.backbone) == ("retrieval by features of rotation", "alexnet")
         assert (found.seed, found.pretrained_on) == (4, photo_folder.name)
-        assert (told["random"].method, told["random"].seed) == ("retrieval, random features", 0)
+        assert (told["random"].method, told["random"].seed) == ("retrieval by features of random", 0)
         assert told["a reference"].method == "welsh2002"
         assert (told["a reference"].backbone, told["welsh, another seed"].seed) == ("none", 1)
         # Another photo under the same name is another reference; the last convolution may be named.

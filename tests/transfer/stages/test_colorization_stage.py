@@ -280,7 +280,7 @@ def test_photos_that_lend_colours_make_rows_beside_the_others(measure, photo_fol
     welsh = measure("welsh2002", reference=str(photo_folder / "01.jpg"))
     assert welsh["colorfulness"].value > 5
     results = collect_results(read_scores([tmp_path / "results.jsonl"]))
-    assert {row.label for row in results.rows} == {"gray", "retrieval, random features", "welsh2002"}
+    assert {row.label for row in results.rows} == {"gray", "retrieval by features of random", "welsh2002"}
     assert len(results.benchmarks) == 1
     with refused("retrieval", allowed="gallery=PHOTOS, photos in colour"):
         measure("retrieval")
