@@ -7,8 +7,11 @@ from pretext.colorize.header import COLORIZER_NAME, find_colorizer, read_coloriz
 from pretext.errors import InputError
 from pretext.files import is_file
 
-#: Rows that need no training: the true colours; none; those of another photo, drawn; the mean colour of the prior.
-BASELINES = ("truth", "gray", "random-photo", "mean-color")
+#: Rows that need no training, but photos that lend their colours: the nearest of a gallery, or a reference.
+LENT = ("retrieval", "welsh2002")
+#: Rows that need no training: the true colours; none; those of another photo, drawn; the mean colour of the prior; and
+#: `LENT`.
+BASELINES = ("truth", "gray", "random-photo", "mean-color", *LENT)
 
 
 @dataclass(frozen=True)

@@ -73,7 +73,7 @@ def score(
     work_dir = work_dir or WORK_DIRS / STAGES[stage].config
     with process_group() as device:
         job = Job(settings, str(backbone), root, seed, work_dir, device)
-        judged = identify(STAGES[stage], job.backbone, seed)
+        judged = identify(STAGES[stage], job.backbone, seed, settings)
         first = rank_and_world_size()[0] == 0
         if (work_dir / RESULTS_NAME).exists():
             # Now, and not after hours of training: can scores be added?

@@ -73,6 +73,7 @@ CIE = Unit("CIE", "CIE units", "CIE units", "CIE units", 2, 0.0)
 SIMILARITY = Unit("similarity", "of 1", "similarities", "similarities", 3, -1.0, 1.0)
 LEVEL = Unit("levels", "levels", "levels of 255", "levels", 2, 0.0)
 BIT = Unit("bits", "bits", "bits", "bits", 2, 0.0)
+DISTANCE = Unit("distance", "distance", "distances", "distances", 3, 0.0)
 MEGABYTE = Unit("MB", "MB", "MB", "MB", 1, 0.0)
 MILLISECOND = Unit("ms", "ms", "ms", "ms", 1, 0.0)
 
@@ -192,6 +193,11 @@ _AUC = "AuC is the area under the share of pixels whose ab error is below t, for
 _REBALANCED = "AuC rebalanced weights pixels by the rarity of their true colour."
 _CF = "CF is colourfulness; that of the true photos is neither the most nor the least."
 _CF_ABS = "CF abs takes absolute values of the opponent channels first."
+_FID = (
+    "FID is the Frechet distance of Inception's features; it depends on the weights and the number of photos."
+)
+_LPIPS = "LPIPS is over AlexNet."
+_OWN = "The own classifier was trained by this toolkit on photos in colour; the setting names it."
 _DIVERSITY = "Diversity is the mean ab distance between two draws of a photo."
 
 
@@ -298,6 +304,9 @@ STAGES: Mapping[str, Stage] = {
                     note="EfficientNet-Lite0 classifies the coloured photos.",
                 ),
                 Metric("top1_classifier", "classifier top-1", headline=True, compared=True),
+                Metric("top1_own_classifier", "own classifier top-1", headline=True, compared=True, note=_OWN),
+                Metric("lpips", "LPIPS", DISTANCE, higher_is_better=False, compared=True, note=_LPIPS),
+                Metric("fid", "FID", DISTANCE, higher_is_better=False, note=_FID),
                 Metric("parameters", "parameters", MEGABYTE, higher_is_better=False),
                 Metric("features", "features", MEGABYTE, higher_is_better=False),
                 Metric("time", "time a photo", MILLISECOND, higher_is_better=False),

@@ -20,10 +20,23 @@ samples = 0
 
 # None is ImageNet's; `pretext-transfer prior` makes others.
 prior = None
-# Classifies the coloured photos if they lie in folders of WordNet ids; None for no classifier.
+# Classifies the coloured photos if they lie in folders of WordNet ids; None for no classifier. The path of a
+# classifier.safetensors classifies photos in the folders that it was trained on.
 classifier = "efficientnet_lite0"
 classifier_weights = None
 classes = None
+# Files of weights: torchvision's inception_v3 (or pytorch-fid's) for FID, its alexnet for LPIPS; None leaves them out.
+fid_weights = None
+lpips_weights = None
+# None is what LPIPS 0.1 published.
+lpips_linear = None
+
+# Photos in colour from which retrieval and welsh2002 take colours, found by the features of a backbone's layer (None is
+# its last convolution); or, for welsh2002, one photo.
+gallery = None
+retriever = "random:alexnet"
+retriever_layer = None
+reference = None
 
 batch_size = 32
 workers = 0

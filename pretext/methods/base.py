@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from torch import distributed as dist
 
 from pretext.backbones.base import Backbone
+from pretext.backbones.classifier import PhotoClassifier
 from pretext.colorize.colorizer import Colorizer
 from pretext.data.photos import Photos
 
@@ -111,6 +112,10 @@ class Method(BaseModel):  # type: ignore[misc]  # mmengine is not typed
 
     def colorizer(self) -> Colorizer | None:
         """Return what colours photos by what was learned; None if the method does not learn to colour."""
+        return None
+
+    def photo_classifier(self) -> PhotoClassifier | None:
+        """Return what names the folder of a photo; None if the method does not learn their names."""
         return None
 
     def parse_losses(self, scalars: Scalars) -> tuple[Tensor, dict[str, Tensor]]:

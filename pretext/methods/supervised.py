@@ -13,6 +13,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
+from pretext.backbones.classifier import PhotoClassifier
 from pretext.checks import check_at_least
 from pretext.data.photos import Photos
 from pretext.errors import InputError
@@ -57,7 +58,8 @@ class Supervised(Method):
         self.num_classes = num_classes
         self.layer = backbone.layer(layer)
         self.head = MapHead(self.layer.channels, num_classes, size=head_size, hidden=head_hidden)
-        # Not saved, because they follow from the photos' names.
+        # Not saved, because they follow from the photos' names, as the names of the classes do.
+        self.classes: tuple[str, ...] = ()
         self.register_buffer("labels", torch.empty(0, dtype=torch.int64), persistent=False)
 
     def setup(self, photos: Photos, folder: Path) -> None:
@@ -91,6 +93,11 @@ class Supervised(Method):
                 allowed=f"set method.num_classes={len(names)}",
             )
         self.labels = torch.from_numpy(labels).to(self.labels)
+        self.classes = tuple(map(str, names))
+
+    def photo_classifier(self) -> PhotoClassifier:
+        """Return what names the folder of a photo: backbone and head as they are now, shared."""
+        return PhotoClassifier(self.backbone, self.head, self.layer.name, self.classes)
 
     def forward(
         self, image: UInt8[Tensor, "n 3 h w"], index: Int[Tensor, " n"], mode: Literal["loss"] = "loss"

@@ -18,6 +18,7 @@ from pretext.progress import say
 WRITTEN = (
     "backbone.safetensors",
     "colorizer.safetensors",
+    "classifier.safetensors",
     "step_*.pth",
     "step_*.pth.partial",
     "last_checkpoint",

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Subset
 
 from pretext.backbones.checkpoint import Provenance, save_backbone
 from pretext.backbones.checkpoint import build as build_backbone
+from pretext.backbones.classifier import CLASSIFIER_NAME, save_classifier
 from pretext.backbones.initializers import he_normal_
 from pretext.checks import check_at_least, check_choice, check_seed
 from pretext.colorize.colorizer import save_colorizer
@@ -138,7 +139,8 @@ def pretrain(
     Args:
         config: Config of a run, as in ``configs/pretext/*.py``.
         work_dir: Folder of the run, which it uses alone: ``config.json``, ``backbone.safetensors`` (and
-            ``colorizer.safetensors`` of a method that learns to colour), checkpoints, logs, pictures.
+            ``colorizer.safetensors`` of a method that learns to colour, ``classifier.safetensors`` of one that learns
+            labels), checkpoints, logs, pictures.
         seed: Seed of the weights and of all draws.
         data: Photos; see :func:`open_photos`. None takes the config's.
         fresh: Delete what an earlier run left in ``work_dir``.
@@ -423,4 +425,7 @@ def _save(run: Pretraining) -> None:
     colorizer = run.method.colorizer()
     if colorizer is not None:
         save_colorizer(colorizer, run.work_dir / COLORIZER_NAME, provenance)
+    classifier = run.method.photo_classifier()
+    if classifier is not None:
+        save_classifier(classifier, run.work_dir / CLASSIFIER_NAME, provenance)
     save_backbone(run.method.backbone, run.backbone_file, provenance)

@@ -83,6 +83,10 @@ class TruePhotos(Dataset[Tensor]):
         """
         return self.fitted(self.image(index))
 
+    def place(self, index: int) -> str:
+        """Return the path of a photo, or its shard's and member's."""
+        return self._photos.name(self._indices[index])
+
     def image(self, index: int) -> Image.Image:
         """Return one photo as it is; InputError if it cannot be decoded."""
         return _readable(self._photos, self._indices[index])

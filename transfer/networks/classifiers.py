@@ -15,6 +15,7 @@ from torchvision import models
 from pretext.checks import check_choice
 from pretext.errors import InputError
 from pretext.files import read_lines
+from transfer.networks.given_weights import load_given
 
 EFFICIENTNET_LITE0 = "efficientnet_lite0"
 _NUM_CLASSES = 1000
@@ -73,14 +74,7 @@ def load_classifier(name: str, weights: str | None) -> Classifier:
         network, path = models.get_model(name, weights=None), Path(str(weights))
         # ImageNet's, as torchvision normalises photos in [0, 1].
         scale = ((123.675, 116.28, 103.53), (58.395, 57.12, 57.375))
-    try:
-        network.load_state_dict(torch.load(path, map_location="cpu", weights_only=True))
-    except Exception as error:  # torch raises many kinds for files that are not weights
-        raise InputError(
-            f"{path} does not hold the weights of {name}",
-            received=f"{type(error).__name__}: {str(error).splitlines()[0]}",
-            allowed="a state dict, as torchvision publishes it",
-        ) from error
+    load_given(network, path, name, "a state dict, as torchvision publishes it")
     return Classifier(network, *scale).eval()
 
 

@@ -22,6 +22,13 @@ COLORS = ColorizationSettings(
     classifier="efficientnet_lite0",
     classifier_weights=None,
     classes=None,
+    fid_weights=None,
+    lpips_weights=None,
+    lpips_linear=None,
+    gallery=None,
+    retriever="random:alexnet",
+    retriever_layer=None,
+    reference=None,
     batch_size=32,
     workers=8,
 )
@@ -29,6 +36,8 @@ _CHOICES = frozenset(
     {
         *("data", "network_size", "decode", "temperature", "upsampling", "samples"),
         *("classifier", "classifier_weights", "classes", "batch_size"),
+        *("fid_weights", "lpips_weights", "lpips_linear"),
+        *("gallery", "retriever", "retriever_layer", "reference"),
     }
 )
 

@@ -384,9 +384,19 @@ class ColorizationSettings(StageSettings):
         upsampling: One of `pretext.colorize.painting.UPSAMPLINGS`.
         samples: Coherent draws of a photo for the diversity; 0 for none.
         prior: File of the colour prior for the rebalanced accuracy and the mean colour; None for ImageNet's.
-        classifier: Who classifies the coloured photos: ``efficientnet_lite0``, a classifier of torchvision, or None.
-        classifier_weights: Its weights; None for those of ``efficientnet_lite0``.
+        classifier: Who classifies the coloured photos: ``efficientnet_lite0``, a classifier of torchvision, the file of
+            a classifier that `pretext` trained (.safetensors), or None.
+        classifier_weights: Its weights, of one of torchvision.
         classes: File of the classifier's WordNet ids, one a line; None for ImageNet's 1000.
+        fid_weights: File of the weights of Inception-v3, for FID; None leaves it out. See
+            `transfer.networks.perceptual.load_inception`.
+        lpips_weights: File of the weights of torchvision's AlexNet, for LPIPS; None leaves it out.
+        lpips_linear: File of LPIPS' weights of AlexNet's channels; None for the published ones of version 0.1.
+        gallery: Photos in colour from which ``retrieval`` and ``welsh2002`` take colours, as for ``--data``.
+        retriever: Backbone by whose features photos of the gallery are found, as
+            `pretext.backbones.checkpoint.load_backbone` takes it.
+        retriever_layer: Its layer; None for the last convolution.
+        reference: File of the one photo from which ``welsh2002`` takes colours, in place of a gallery.
     """
 
     photos: str
@@ -402,6 +412,18 @@ class ColorizationSettings(StageSettings):
     classifier: str | None
     classifier_weights: str | None
     classes: str | None
+    fid_weights: str | None
+    lpips_weights: str | None
+    lpips_linear: str | None
+    gallery: str | None
+    retriever: str
+    retriever_layer: str | None
+    reference: str | None
+
+    @property
+    def classifies_by_own(self) -> bool:
+        """Whether a classifier that `pretext` trained classifies."""
+        return self.classifier is not None and self.classifier.endswith(".safetensors")
 
     def check(self) -> None:
         """Raise InputError where a value is out of range."""
@@ -420,18 +442,41 @@ class ColorizationSettings(StageSettings):
         if self.samples == 1:
             raise InputError("one sample has no diversity", received=1, allowed="allowed are 0, and 2 up")
         check_at_least("samples", self.samples, 0)
+        self._check_classifier()
+        if self.lpips_linear is not None and self.lpips_weights is None:
+            raise InputError(
+                "LPIPS needs the weights of AlexNet, too",
+                received=f"lpips_linear={self.lpips_linear}",
+                allowed="lpips_weights=FILE, a state dict of torchvision's alexnet",
+            )
+        if self.gallery is not None and self.reference is not None:
+            raise InputError(
+                "colours come from a gallery or from one reference",
+                received=f"gallery={self.gallery}, reference={self.reference}",
+                allowed="give one of them",
+            )
+
+    def _check_classifier(self) -> None:
         given = self.classifier_weights is not None
-        if self.classifier in (None, "efficientnet_lite0") and given:
+        bundled = self.classifier in (None, "efficientnet_lite0")
+        if (bundled or self.classifies_by_own) and given:
             raise InputError(
                 f"the classifier {self.classifier} takes no weights",
                 received=self.classifier_weights,
                 allowed="name a classifier of torchvision, such as classifier=resnet50",
             )
-        if self.classifier not in (None, "efficientnet_lite0") and not given:
+        if self.classifies_by_own and self.classes is not None:
+            raise InputError(
+                f"the classifier {self.classifier} knows its classes",
+                received=f"classes={self.classes}",
+                allowed=(None,),
+            )
+        if not (bundled or self.classifies_by_own or given):
             raise InputError(
                 "a classifier of torchvision needs a file of its weights",
                 received=self.classifier,
-                allowed="classifier_weights=FILE, a state dict as torchvision publishes it",
+                allowed="classifier_weights=FILE, a state dict as torchvision publishes it; or name the"
+                " classifier.safetensors of a run",
             )
 
 

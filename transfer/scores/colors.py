@@ -160,3 +160,24 @@ def diversity(samples: Float[Tensor, "k 2 h w"]) -> Float[Tensor, ""]:
     first, second = torch.triu_indices(len(samples), len(samples), offset=1)
     distances: Tensor = torch.linalg.vector_norm(samples[first] - samples[second], dim=1)
     return distances.mean()
+
+
+def frechet_distance(features: Float[Tensor, "n d"], truth: Float[Tensor, "m d"]) -> float:
+    """Return the Frechet distance between the normal distributions that have the features' means and covariances.
+
+    |m1 - m2|^2 + tr(S1 + S2 - 2 (S1 S2)^(1/2)) (Heusel et al., NIPS 2017, equation 6; covariances divide by n - 1). The
+    trace of the root is the sum of the singular values of X1 X2', where Xi' Xi = Si, which a QR decomposition makes
+    small: no root of a matrix is taken, and nothing becomes complex.
+
+    Raises:
+        InputError: There are fewer than two photos.
+    """
+    if min(len(features), len(truth)) < 2:
+        raise InputError("one photo has no covariance", received=1, allowed="FID needs two photos or more")
+    first, second = features.double(), truth.double()
+    apart = (first.mean(0) - second.mean(0)).square().sum()
+    roots = [(each - each.mean(0)) / math.sqrt(len(each) - 1) for each in (first, second)]
+    spread = sum(root.square().sum() for root in roots)
+    small = [torch.linalg.qr(root, mode="r").R for root in roots]
+    shared = torch.linalg.svdvals(small[0] @ small[1].T).sum()
+    return max(0.0, float(apart + spread - 2 * shared))

@@ -30,9 +30,14 @@ IDENTITY = (
 #: The fields by which a report can be narrowed.
 SELECTABLE = (*IDENTITY, "backbone_seed", "pretrained_on")
 
-#: Top-level config keys that tell runs of one recipe apart, or where they ran, without changing the recipe.
+#: Top-level config keys that tell runs of one recipe apart, or where they ran, without changing the recipe. Who lends
+#: colours is told by the hash of what is judged, and who looks at them by the metric or its setting.
 RUN_KEYS = frozenset(
-    {"backbone", "checkpoint_interval", "data", "layers", "seed", "setting", "work_dir", "workers"}
+    {
+        *("backbone", "checkpoint_interval", "data", "layers", "seed", "setting", "work_dir", "workers"),
+        *("gallery", "retriever", "retriever_layer", "reference"),
+        *("classifier", "classifier_weights", "fid_weights", "lpips_weights", "lpips_linear"),
+    }
 )
 
 

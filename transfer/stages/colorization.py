@@ -5,15 +5,12 @@ table 1), and the numbers of later papers. docs/colorization.md defines them. Ev
 photo that a viewer would see: what was coloured by others has nothing else.
 """
 
-import hashlib
-import itertools
 from collections import defaultdict
 from pathlib import Path
 
 import numpy as np
 import torch
 from jaxtyping import UInt8
-from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
 
@@ -22,26 +19,18 @@ from pretext.color.bins import SoftEncoder
 from pretext.color.lab import rgb_to_lab
 from pretext.color.prior import ColorPrior, imagenet_prior
 from pretext.colorize.colorizer import load_colorizer
-from pretext.data.crops import center_crop
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
-from pretext.progress import ProgressDisplay, say
-from transfer.color_sources import color_source
+from pretext.progress import ProgressDisplay
+from transfer.color_sources import LENT, color_source
 from transfer.data.colored import TruePhotos
 from transfer.job import Job, Measurement
-from transfer.networks.classifiers import (
-    CROP,
-    EFFICIENTNET_LITE0,
-    RESIZE,
-    Classifier,
-    class_numbers,
-    load_classifier,
-)
+from transfer.networks.critics import critics
 from transfer.networks.painters import Model, Painter, baseline, folder
+from transfer.networks.retrieval import lent_colors
 from transfer.protocols.settings import ColorizationSettings
 from transfer.scores import colors
-from transfer.scores.metrics import check_scores
-from transfer.scores.outcomes import Accuracy, Mean, Outcomes, RootMean, Share
+from transfer.scores.outcomes import Mean, Outcomes, RootMean, Share
 
 #: What scores are filed under: one setting, the photos.
 SETTING = "photos"
@@ -51,11 +40,11 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
     """Measure the colours of ``job.backbone``, which `transfer.color_sources.color_source` takes.
 
     Returns:
-        All metrics that apply: entropy and diversity need a distribution, the size of a network a network, and the
-        classification photos in folders of WordNet ids.
+        All metrics that apply: entropy and diversity need a distribution, the size of a network a network, the
+        classification photos in folders of known classes, and FID and LPIPS files of weights.
 
     Raises:
-        InputError: Photos, colours or a classifier cannot be used; or there are several processes.
+        InputError: Photos, colours, a gallery, a classifier or weights cannot be used; or there are several processes.
     """
     processes = rank_and_world_size()[1]
     if processes > 1:
@@ -63,8 +52,9 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
     settings = job.settings
     photos = TruePhotos(job.data, settings.photos, settings.count, settings.fit, settings.size)
     prior = imagenet_prior() if settings.prior is None else ColorPrior.load(Path(settings.prior))
+    # First what is told at once: a gallery takes long.
+    lookers = critics(settings, photos, job.device)
     painter = _painter(job, photos, prior)
-    classification = _Classification.of(job, photos)
     judge = _Judge(prior)
     loader = DataLoader(photos, batch_size=None, num_workers=settings.workers)
     with ProgressDisplay("colours", len(photos)) as progress, torch.no_grad():
@@ -72,17 +62,19 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
             with room_for("the colorizer", f"network_size={settings.network_size}"):
                 painted = painter(index, truth)
             judge.add(painted.rgb, truth, painted.measured)
-            if classification is not None:
-                classification.add(painted.rgb)
+            for critic in lookers:
+                critic.add(painted.rgb, truth)
             progress.step(1)
-    found = judge.outcomes() | ({} if classification is None else classification.outcomes())
     numbers = judge.numbers() | (_sizes(painter, photos[0]) if isinstance(painter, Model) else {})
     split, fingerprint = job.data.stem, photos.fingerprint()
-    setting = {"top1_classifier": classification.name} if classification is not None else {}
     return [
         *(
-            Measurement(setting.get(metric, SETTING), metric, outcomes.metric(), split, fingerprint, outcomes)
-            for metric, outcomes in found.items()
+            Measurement(SETTING, metric, outcomes.metric(), split, fingerprint, outcomes)
+            for metric, outcomes in judge.outcomes().items()
+        ),
+        *(
+            Measurement(seen.network or SETTING, seen.metric, seen.value, split, fingerprint, seen.outcomes)
+            for seen in (critic.found() for critic in lookers)
         ),
         *(Measurement(SETTING, metric, value, split, fingerprint) for metric, value in numbers.items()),
     ]
@@ -90,6 +82,8 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
 
 def _painter(job: Job[ColorizationSettings], photos: TruePhotos, prior: ColorPrior) -> Painter:
     source = color_source(job.backbone)
+    if source.name in LENT:
+        return lent_colors(source, photos, job.settings, job.seed, job.device)
     if source.kind == "baseline":
         return baseline(source, photos, prior, job.seed)
     if source.kind == "folder":
@@ -164,61 +158,3 @@ class _Judge:
             # The first photos of a process take longer than all others.
             found["time"] = float(np.median(self._numbers["time"]))
         return found
-
-
-class _Classification:
-    """Classifies coloured photos, batch by batch.
-
-    Args:
-        name: What scores call the classifier, with the hash of weights that were given.
-        classifier: On its device.
-        labels: Number of the class of each photo.
-        batch_size: Photos of a batch.
-    """
-
-    def __init__(self, name: str, classifier: Classifier, labels: list[int], batch_size: int):
-        self.name, self.classifier, self.labels, self.batch_size = name, classifier, labels, batch_size
-        self._waiting: list[Tensor] = []
-        self._predicted: list[int] = []
-
-    @staticmethod
-    def of(job: Job[ColorizationSettings], photos: TruePhotos) -> "_Classification | None":
-        """Return the classification that the settings ask for; None, and a line on stderr, where there is none."""
-        settings = job.settings
-        if settings.classifier is None:
-            return None
-        numbers = class_numbers(photos.all_folders, settings.classes)
-        if numbers is None:
-            say(
-                "the photos are not classified: their folders are not named by WordNet ids, such as n01440764"
-            )
-            return None
-        name = settings.classifier
-        classifier = load_classifier(name, settings.classifier_weights).to(job.device)
-        if settings.classifier_weights is not None:
-            digest = hashlib.sha256(Path(settings.classifier_weights).read_bytes()).hexdigest()
-            name = f"{name} {digest[:8]}"
-        labels = [numbers[photo.split("/")[-2]] for photo in photos.names]
-        return _Classification(name, classifier, labels, settings.batch_size)
-
-    def add(self, rgb: UInt8[Tensor, "3 h w"]) -> None:
-        """Take one photo: its centre, resized as ImageNet's photos are for classification."""
-        image = Image.fromarray(rgb.permute(1, 2, 0).numpy())
-        self._waiting.append(center_crop(image, CROP, RESIZE))
-        if len(self._waiting) == self.batch_size:
-            self._classify()
-
-    def outcomes(self) -> dict[str, Outcomes]:
-        """Return whether each photo was classified as what it shows, by metric."""
-        if self._waiting:
-            self._classify()
-        pairs = itertools.zip_longest(self._predicted, self.labels)
-        metric = "top1_efficientnet_lite0" if self.name == EFFICIENTNET_LITE0 else "top1_classifier"
-        return {metric: Accuracy(np.array([predicted == label for predicted, label in pairs]))}
-
-    def _classify(self) -> None:
-        device = self.classifier.mean.device
-        logits = self.classifier(torch.stack(self._waiting).to(device))
-        check_scores("classifier", [logits])
-        self._predicted += logits.argmax(1).tolist()
-        self._waiting = []

@@ -109,3 +109,14 @@ def test_it_learns_which_photo_is_of_which_folder(train_method):
     logged = train_method(method, image, steps=15, photos=photos)
     assert logged[-1]["accuracy"] == 1
     assert logged[-1]["loss_class"] < 0.3 * logged[0]["loss_class"]
+
+
+@torch.no_grad()
+def test_what_was_learned_names_the_folder_of_a_photo(one_thread, tmp_path):
+    method = Supervised(small_alexnet("rgb"), num_classes=3, head_hidden=0)
+    he_normal_(method, 0)
+    method.setup(Named("/z/1.jpg", "/b/1.jpg", "/c/1.jpg"), tmp_path)
+    classifier = method.photo_classifier()
+    assert classifier.classes == ("b", "c", "z")
+    ours = {parameter.data_ptr() for parameter in method.parameters()}
+    assert {parameter.data_ptr() for parameter in classifier.parameters()} == ours

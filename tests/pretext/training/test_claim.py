@@ -56,6 +56,7 @@ def test_a_fresh_run_deletes_the_earlier_one_and_nothing_else(tmp_path):
     written += [
         "backbone.safetensors",
         "colorizer.safetensors",
+        "classifier.safetensors",
         "color_grids/iter_00000002.png",
         f"{log}/{log}.log",
     ]

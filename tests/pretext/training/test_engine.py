@@ -12,6 +12,7 @@ from pretraining_runs import SMALL_WORDS, command, losses
 from refusals import refused
 
 from pretext.backbones.checkpoint import load_backbone
+from pretext.backbones.classifier import load_classifier
 from pretext.data.crops import center_crop
 from pretext.data.sources import fingerprint, open_photos, spelled_fingerprint
 from pretext.training import engine
@@ -34,6 +35,20 @@ def test_training_learns_and_leaves_a_whole_folder(tiny_config, photo_folder, tm
     assert not {name for name in names if "lock" in name}
     assert len(list((tmp_path / "run" / "color_grids").glob("*.png"))) == 2
     assert list((tmp_path / "run").rglob("events.out.tfevents*"))
+
+
+def test_a_run_by_labels_leaves_a_classifier(tiny_config, photo_folders, tmp_path):
+    config = tiny_config("supervised", "method.num_classes=2", "steps=20", "batch_size=8")
+    backbone = pretrain(config, work_dir=tmp_path / "run", data=str(photo_folders))
+    classifier = load_classifier(tmp_path / "run" / "classifier.safetensors")
+    assert classifier.classes == ("lying", "upright")
+    assert classifier.provenance == load_backbone(backbone).provenance
+    photos = open_photos(photo_folders)
+    crops = torch.stack([center_crop(photos.image(k), 32, 32) for k in range(len(photos))])
+    with torch.no_grad():
+        found = classifier(crops).argmax(1)
+    labels = torch.tensor(["upright" in photos.name(k) for k in range(len(photos))])
+    assert (found == labels).float().mean() > 0.9
 
 
 def test_seeds_differ_and_repeat(run_config, finished_run, photo_folder, tmp_path):

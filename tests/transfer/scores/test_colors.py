@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 from refusals import refused
+from scipy.linalg import sqrtm
 from skimage.color import deltaE_ciede2000, rgb2lab
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
@@ -125,3 +126,28 @@ def test_lab_of_the_project_gives_the_same_numbers(pairs):
     ours = [rgb_to_lab(each) for each in pairs]
     theirs = [lab_of(each) for each in pairs]
     assert accuracy(colors.ab_errors(*ours)) == pytest.approx(accuracy(colors.ab_errors(*theirs)), abs=1e-5)
+
+
+class TestFrechetDistance:
+    @pytest.mark.parametrize(("first", "second"), [(40, 50), (4, 6), (30, 3)])
+    def test_it_is_that_of_the_matrix_root(self, first, second):
+        generator = torch.Generator().manual_seed(0)
+        a, b = (torch.randn(n, 8, generator=generator, dtype=torch.double) for n in (first, second))
+        b = b @ torch.rand(8, 8, generator=generator, dtype=torch.double) + 0.3
+        s1, s2 = (np.cov(each.numpy().T) for each in (a, b))
+        root = sqrtm(s1 @ s2).real
+        expected = np.sum((a.mean(0) - b.mean(0)).numpy() ** 2) + np.trace(s1 + s2 - 2 * root)
+        assert colors.frechet_distance(a, b) == pytest.approx(expected, rel=1e-5)
+
+    def test_it_is_known_for_single_numbers(self):
+        # Means 1 and 4, standard deviations sqrt(2) and sqrt(8).
+        found = colors.frechet_distance(torch.tensor([[0.0], [2.0]]), torch.tensor([[2.0], [6.0]]))
+        assert found == pytest.approx(3**2 + (8**0.5 - 2**0.5) ** 2)
+
+    def test_the_same_photos_have_none(self):
+        features = torch.rand(5, 16, generator=torch.Generator().manual_seed(0))
+        assert colors.frechet_distance(features, features) == pytest.approx(0, abs=1e-6)
+
+    def test_one_photo_is_refused(self):
+        with refused(received=1):
+            colors.frechet_distance(torch.zeros(1, 4), torch.zeros(3, 4))

@@ -6,12 +6,16 @@ import numpy as np
 import pytest
 import scored
 import torch
+from made_weights import alexnet_file, linear_file
 from PIL import Image
 from refusals import refused
 from skimage.color import rgb2lab
+from torch import nn
 from torchvision import models
 
 from pretext.backbones.checkpoint import Provenance, build, save_backbone
+from pretext.backbones.classifier import PhotoClassifier, save_classifier
+from pretext.backbones.heads import MapHead
 from pretext.backbones.initializers import he_normal_
 from pretext.color import ab_bins, imagenet_prior
 from pretext.color.spaces import AbBins, ab_regression
@@ -20,6 +24,7 @@ from transfer.color_sources import color_source
 from transfer.data.colored import TruePhotos, listed_numbers
 from transfer.judged import folder_sha256, identify
 from transfer.networks.painters import baseline
+from transfer.networks.perceptual import InceptionFeatures
 from transfer.protocols.table import load_stage_config
 from transfer.report.tables import collect_results
 from transfer.run import score
@@ -216,6 +221,10 @@ def test_lists_are_of_imagenets_validation_photos(photo_folder, tmp_path):
         (["photos=ctest"], ["ctest"]),
         (["classifier=resnet50"], ["resnet50"]),
         (["classifier_weights='a.pth'"], ["a.pth"]),
+        (["classifier='a.safetensors'", "classifier_weights='a.pth'"], ["a.safetensors", "a.pth"]),
+        (["classifier='a.safetensors'", "classes='b.txt'"], ["a.safetensors", "b.txt"]),
+        (["lpips_linear='alex.pth'"], ["LPIPS", "alex.pth"]),
+        (["gallery='photos'", "reference='one.jpg'"], ["photos", "one.jpg"]),
     ],
 )
 def test_settings_that_cannot_be_are_refused(overrides, names):
@@ -258,6 +267,137 @@ def test_photos_in_folders_of_wordnet_ids_are_classified(measure, photo_folder, 
     found = measure("truth", tmp_path / "photos", **given)["top1_classifier"]
     digest = hashlib.sha256((tmp_path / "weights.pth").read_bytes()).hexdigest()
     assert (found.value, found.setting) == (50, f"squeezenet1_1 {digest[:8]}")
+
+
+def test_photos_that_lend_colours_make_rows_beside_the_others(measure, photo_folder, tmp_path):
+    """Who lends them is told by the row; all rows share their columns."""
+    backbone = build("alexnet", {"channels": (8, 8, 8, 8, 8)})
+    save_backbone(backbone, tmp_path / "b.safetensors", Provenance("random"))
+    gallery = {"gallery": str(photo_folder), "retriever": f"random:{tmp_path / 'b.safetensors'}"}
+    gray, found = measure("gray"), measure("retrieval", **gallery)
+    assert found["auc"].value > gray["auc"].value
+    assert found["colorfulness"].value > 5
+    welsh = measure("welsh2002", reference=str(photo_folder / "01.jpg"))
+    assert welsh["colorfulness"].value > 5
+    results = collect_results(read_scores([tmp_path / "results.jsonl"]))
+    assert {row.label for row in results.rows} == {"gray", "retrieval by features of random", "welsh2002"}
+    assert len(results.benchmarks) == 1
+    with refused("retrieval", allowed="gallery=PHOTOS, photos in colour"):
+        measure("retrieval")
+
+
+@pytest.fixture(scope="module")
+def own_classifier(photo_folders, tmp_path_factory):
+    """A classifier that tells the two folders of photos apart by their colours alone, in a file."""
+    backbone = build("alexnet", {"channels": (8, 8, 8, 8, 8), "input_space": "rgb"})
+    he_normal_(backbone, 0)
+    photos = TruePhotos(photo_folders, "all", None, "own", None)
+    crops = torch.stack([photos[k][:, :64, :64] for k in range(len(photos))])
+    # The mean of red and of blue, through the first channels of a network of centre taps.
+    for block in ("conv1", "conv2", "conv3", "conv4", "conv5"):
+        conv = getattr(backbone, block).conv
+        conv.weight.data.zero_()
+        for channel in range(min(2, conv.in_channels)):
+            source = 2 * channel if block == "conv1" else channel
+            conv.weight.data[channel, source, conv.kernel_size[0] // 2, conv.kernel_size[1] // 2] = 1
+    head = MapHead(8, 2, size=1, hidden=0)
+    made = PhotoClassifier(backbone.eval(), head, "conv5", ("lying", "upright"))
+    head.layers[0].weight.data = torch.zeros(2, 8)
+    head.layers[0].weight.data[:, :2] = torch.tensor([[-1.0, 1.0], [1.0, -1.0]])
+    head.layers[0].bias.data.zero_()
+    with torch.no_grad():
+        assert made(crops).argmax(1).tolist() == [0] * 24 + [1] * 24
+    path = tmp_path_factory.mktemp("classifier") / "classifier.safetensors"
+    view = {"type": "RandomCrop", "size": 64, "resize": 64}
+    sha256 = save_classifier(made, path, Provenance("supervised", config={"view": view}))
+    return path, sha256
+
+
+def test_a_classifier_of_ones_own_judges_colours(measure, own_classifier, photo_folders, tmp_path):
+    path, sha256 = own_classifier
+    found = measure("truth", photo_folders, classifier=str(path), batch_size=4)["top1_own_classifier"]
+    assert (found.value, found.setting) == (100, f"supervised alexnet {sha256[:8]}")
+    outcomes = load_outcomes(
+        tmp_path / "runs" / found.run / "outcomes.npz", found.setting, "top1_own_classifier"
+    )
+    assert outcomes.correct.all()
+    warm = measure(
+        "welsh2002",
+        photo_folders,
+        classifier=str(path),
+        reference=str(next(photo_folders.glob("upright/*.jpg"))),
+    )
+    assert warm["top1_own_classifier"].value == 50  # all look upright
+
+
+def test_a_classifier_that_cannot_judge_is_refused(
+    measure, own_classifier, photo_folder, photo_folders, tmp_path
+):
+    path = own_classifier[0]
+    with refused(path, received="") as info:
+        measure("truth", photo_folder, classifier=str(path))
+    assert "lying" in info.value.allowed
+    with refused(received="gone.safetensors"):
+        measure("truth", photo_folders, classifier="gone.safetensors")
+    blind = PhotoClassifier(
+        build("alexnet", {"channels": (8, 8, 8, 8, 8)}), MapHead(8, 2), "conv5", ("lying", "upright")
+    )
+    save_classifier(blind, tmp_path / "blind.safetensors", Provenance("supervised"))
+    with refused("colours", "blind.safetensors"):
+        measure("truth", photo_folders, classifier=str(tmp_path / "blind.safetensors"))
+
+
+def test_lpips_is_told_by_the_hashes_of_its_weights(measure, tmp_path):
+    weights, linear = alexnet_file(tmp_path / "alexnet.pth"), linear_file(tmp_path / "alex.pth")
+    digests = [hashlib.sha256(path.read_bytes()).hexdigest()[:8] for path in (weights, linear)]
+    given = {"lpips_weights": str(weights), "lpips_linear": str(linear)}
+    truth, gray = measure("truth", **given)["lpips"], measure("gray", **given)["lpips"]
+    assert (truth.value, truth.setting) == (0, f"alexnet {' '.join(digests)}")
+    assert gray.value > 0.001
+    assert len(load_outcomes(tmp_path / "runs" / gray.run / "outcomes.npz", gray.setting, "lpips")) == 6
+    # The other columns are those of runs without weights.
+    measure("mean-color")
+    results = collect_results(read_scores([tmp_path / "results.jsonl"]))
+    assert len(results.benchmarks) == 1
+
+
+def test_fid_is_over_all_photos_and_told_by_its_weights(measure, tmp_path, monkeypatch):
+    class Colours(InceptionFeatures):
+        def forward(self, photos):
+            return photos.float().mean((2, 3))
+
+    (tmp_path / "weights.pth").write_bytes(b"weights")
+    monkeypatch.setattr(
+        "transfer.networks.critics.load_inception", lambda path: ("inception_v3", Colours(nn.Linear(1, 1)))
+    )
+    given = {"fid_weights": str(tmp_path / "weights.pth")}
+    truth, gray = measure("truth", **given)["fid"], measure("gray", **given)["fid"]
+    digest = hashlib.sha256(b"weights").hexdigest()[:8]
+    assert (truth.value, truth.setting) == (pytest.approx(0, abs=1e-6), f"inception_v3 {digest}")
+    assert gray.value > 100
+    with refused(received=1):
+        measure("truth", count=1, **given)
+
+
+def test_wrong_weights_are_told_before_any_photo_is_looked_at(measure, tmp_path):
+    (tmp_path / "other.pth").write_bytes(b"no weights")
+    for key in ("fid_weights", "lpips_weights"):
+        with refused("other.pth"):
+            measure("truth", **{key: str(tmp_path / "other.pth")})
+        with refused("gone.pth"):
+            measure("truth", **{key: "gone.pth"})
+    assert not (tmp_path / "results.jsonl").exists()
+
+
+@pytest.mark.slow
+def test_fid_by_inception_falls_as_colours_come_back(measure, tmp_path):
+    torch.manual_seed(0)
+    network = models.Inception3(1008, aux_logits=False, init_weights=False)
+    torch.save(network.state_dict(), tmp_path / "weights.pth")
+    given = {"fid_weights": str(tmp_path / "weights.pth"), "count": 4}
+    truth, gray = measure("truth", **given)["fid"], measure("gray", **given)["fid"]
+    assert truth.value < 1e-3 * gray.value
+    assert gray.setting.startswith("inception_2015 ")
 
 
 def test_a_colorizer_and_its_backbone_share_a_row():
