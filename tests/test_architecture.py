@@ -44,8 +44,8 @@ WINGS = {
     ),
     "transfer.report": ("transfer.protocols", "transfer.scores"),
     "transfer.compare": (
-        *("pretext.backbones", "pretext.data", "pretext.training", "transfer.protocols", "transfer.report"),
-        "transfer.scores",
+        *("pretext.backbones", "pretext.colorize", "pretext.data", "pretext.methods", "pretext.training"),
+        *("transfer.protocols", "transfer.report", "transfer.scores"),
     ),
     "transfer.study": ("pretext.color", "pretext.data", "transfer.data", "transfer.scores"),
     "transfer.commands": (

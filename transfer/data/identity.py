@@ -6,7 +6,7 @@ from collections.abc import Iterable
 from pathlib import Path
 
 #: Folders that many data sets have, so that they do not name one.
-PARTS_OF_DATA = ("VOCdevkit", "VOC2007", "VOC2011", "VOC2012", "labeled", "unlabeled", "train", "val")
+PARTS_OF_DATA = ("VOCdevkit", "VOC2007", "VOC2011", "VOC2012", "labeled", "unlabeled", "train", "val", "test")
 
 
 def data_name(given: str) -> str:
