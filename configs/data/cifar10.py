@@ -3,3 +3,4 @@
 pretext = dict(data="cifar-10-batches-py/train", view=dict(size=32, resize=32))
 
 linear_probe = dict(data="cifar-10-batches-py", test_split="test", view=dict(size=32, resize=32))
+colors = dict(data="cifar-10-batches-py/test")

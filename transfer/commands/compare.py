@@ -55,7 +55,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     folders = sorted({task.folder for task in tasks})
     scores = [score for folder in folders for score in collect_scores(folder)]
     if scores:
-        print(console_table(latest_scores(scores)))
+        print(console_table(latest_scores(scores), work_dirs=folders))
         print(build_report(folders, work_dir / "report").html)
     if failed:
         raise InputError(

@@ -2,14 +2,16 @@
 
 import io
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from transfer.report.differences import drawn_cells, intervals
 from transfer.report.tables import (
     MISSING,
     RANDOM,
@@ -25,6 +27,10 @@ from transfer.report.tables import (
 from transfer.scores.score import Score
 from transfer.stage import PERCENT, STAGES, Unit, scored_stages
 
+_INTERVALS = (
+    "Intervals of 95 % are of a bootstrap over the test images (1,000 draws): they cover the choice of test images, not"
+    " of seeds."
+)
 #: Columns of scores in a table in the terminal.
 _CONSOLE_COLUMNS = 5
 
@@ -115,12 +121,20 @@ def _lines(results: Results, row: Row, columns: Sequence[Column]) -> list[Line]:
     found = [cell for cell in cells if cell is not None]
     seeds = tuple(sorted({seed for cell in found for seed in cell.seeds}, key=natural_key))
     hashes = _short_hashes(list(dict.fromkeys(sha256 for cell in found for sha256 in cell.hashes)))
-    texts = [cell_text(cell, column) for cell, column in zip(cells, columns, strict=True)]
+    texts = [
+        cell_text(cell, column, results.intervals.get((row, column)))
+        for cell, column in zip(cells, columns, strict=True)
+    ]
     lines = [Line(row.label, row.backbone, seeds, hashes, tuple(texts))]
-    if row.method != RANDOM:
+    # Colours have no random row to gain over.
+    if row.method != RANDOM and any(_judges_backbones(column) for column in columns):
         gains = [gain_text(results.gain(row, column), column) for column in columns]
         lines.append(Line(row.label, row.backbone, seeds, hashes, tuple(gains), differences_in(columns)))
     return lines
+
+
+def _judges_backbones(column: Column) -> bool:
+    return scored_stages()[column.benchmark.stage].judges == "backbone"
 
 
 def _short_hashes(hashes: Sequence[str]) -> str:
@@ -128,12 +142,14 @@ def _short_hashes(hashes: Sequence[str]) -> str:
     return ", ".join(sha256[:8] for sha256 in hashes[:3]) + more
 
 
-def cell_text(cell: Cell | None, column: Column) -> CellText:
-    """Return mean ± std (n=3; seeds 0,1,2), or the mark of a missing cell."""
+def cell_text(cell: Cell | None, column: Column, interval: tuple[float, float] | None = None) -> CellText:
+    """Return mean ± std (n=3; seeds 0,1,2; 95 % 40.1 to 42.3), or the mark of a missing cell."""
     if cell is None:
         return CellText(MISSING)
+    unit = column.measures.unit
     aside = f"n={len(cell.seeds)}; {_seeds_text(cell.seeds)}"
-    return CellText(column.measures.unit.text(cell.mean, cell.std), aside, len(cell.seeds))
+    aside += "" if interval is None else f"; 95 % {' to '.join(map(unit.text, interval))}"
+    return CellText(unit.text(cell.mean, cell.std), aside, len(cell.seeds))
 
 
 def gain_text(gain: float | None, column: Column) -> CellText:
@@ -194,6 +210,7 @@ def legend(results: Results) -> list[str]:
         f"{MISSING} means missing: there is no such score. It is neither zero nor a failure.",
         *([f"Stages without any score: {', '.join(absent)}."] if absent else []),
         "Seeds are those of the transfer runs; 1/0 means pretraining seed 1, transfer seed 0.",
+        *([_INTERVALS] if results.intervals else []),
         *([" ".join(notes)] if notes else []),
         "Gain over random: difference between the means of the method and of random initialisation with the same "
         f"architecture and input colours, in {differences_in(results.columns)}; {MISSING} if there is no such row, or"
@@ -240,14 +257,17 @@ def markdown_text(text: str) -> str:
     return escaped
 
 
-def console_table(scores: Sequence[Score], width: int = 100) -> str:
+def console_table(scores: Sequence[Score], width: int = 100, work_dirs: Sequence[Path] = ()) -> str:
     """Return the main metrics as plain text: a table per benchmark with a row per method and a column per setting.
 
     Args:
         scores: Any scores; the latest of each cell and run counts.
         width: Width of the terminal in characters.
+        work_dirs: Folders below which the runs left their outcomes, for intervals.
     """
     results = collect_results(scores)
+    drawn = drawn_cells(results, work_dirs, results.summary_columns())
+    results = replace(results, intervals=intervals(drawn))
     output = io.StringIO()
     console = Console(file=output, width=width, color_system=None, highlight=False)
     for benchmark in results.benchmarks:
@@ -280,4 +300,8 @@ def _console_cell(results: Results, row: Row, column: Column, runs: int) -> Text
     text = cell_text(results.cells.get((row, column)), column)
     fewer = f" (n={text.n})" if 0 < text.n < runs else ""
     gain = None if row.method == RANDOM else results.gain(row, column)
-    return Text(text.main + fewer + ("" if gain is None else f"\ngain {gain_text(gain, column)}"))
+    below = "" if gain is None else f"gain {gain_text(gain, column)}"
+    if (row, column) in results.intervals:
+        low, high = map(column.measures.unit.text, results.intervals[row, column])
+        below = f"{below} [{low}, {high}]".strip()
+    return Text("\n".join([text.main + fewer, *([below] if below else [])]))
