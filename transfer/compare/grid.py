@@ -111,7 +111,6 @@ def plan(path: Path, work_dir: Path, data: str | None = None) -> list[Task]:
         check_seed(seed)
     rows = rows_of(grid, data)
     columns = [_column(name, elsewhere(entry, data)) for name, entry in grid["stages"].items()]
-    _check_judged(rows, columns)
     tasks: list[Task] = []
     # One seed after the other, so that a grid that is cut short has whole tables.
     for seed in grid["seeds"]:
@@ -122,6 +121,7 @@ def plan(path: Path, work_dir: Path, data: str | None = None) -> list[Task]:
         for row in rows:
             tasks += [makers[row.name]] if row.words else []
             tasks += [_cell(row, c, seed, makers, work_dir) for c in columns if c.stage.judges == row.judges]
+    _check_judged(rows, columns)
     return _in_order(tasks)
 
 
