@@ -20,6 +20,7 @@ colorizers = dict(
         **_train,
     ),
 )
-# Who classifies: EfficientNet-Lite0 knows classes by WordNet ids, so that CIFAR-10's are not classified yet.
-stages = dict(colors=dict(stage="colorization", overrides=["classifier=efficientnet_lite0"], **_train))
+# EfficientNet-Lite0 knows classes by WordNet ids: it leaves out CIFAR-10's.
+_classifier = "efficientnet_lite0"
+stages = dict(colors=dict(stage="colorization", overrides=[f"classifier={_classifier}"], **_train))
 seeds = (0,)

@@ -210,7 +210,8 @@ def _column(name: str, entry: Any) -> _Column:
     settings = _settings(values)
     data = values["data"] or settings.data
     options = [word for key in ("protocol", "config") if values[key] for word in (f"--{key}", values[key])]
-    options += ["--data", place_of(data)]
+    place_of(data)
+    options += ["--data", data]
     words = (*([values["on"]] if values["on"] else []), *values["overrides"])
     stage = STAGES[values["stage"]]
     return _Column(name, stage, values["layers"], words, tuple(options), values, settings.config(), data)

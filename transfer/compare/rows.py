@@ -18,6 +18,7 @@ from pretext.errors import InputError
 from pretext.methods import METHODS
 from pretext.methods.base import Method
 from pretext.training.settings import PretrainingSettings
+from transfer.color_sources import color_source
 from transfer.judged import identify
 from transfer.stage import STAGES
 
@@ -114,14 +115,14 @@ def with_folders(texts: Sequence[str], folders: Mapping[str, Path]) -> tuple[str
     """Return the texts with the folder of what a row makes in the place of each ``{ROW}``.
 
     Raises:
-        InputError: No command before makes such a row.
+        InputError: There is no such row, or it makes nothing.
     """
     for name in named_rows(texts):
         if name not in folders:
             raise InputError(
-                f"{{{name}}} stands for the folder of a row that is made before",
+                f"{{{name}}} stands for the folder of what a row above it makes",
                 received=name,
-                allowed=tuple(folders) or "the grid makes none before",
+                allowed=tuple(folders) or "no row above it makes anything",
             )
     return tuple(_ROW.sub(lambda match: str(folders[match[1]]), text) for text in texts)
 
@@ -158,7 +159,8 @@ def _trained(
         )
     data = values["data"] or settings.data
     words = ["train", values["train"], *([values["on"]] if values["on"] else []), *values["overrides"]]
-    words += ["--data", place_of(data)]
+    place_of(data)
+    words += ["--data", data]
     identity = (plain(config) | {"init": origin(settings.init)}, data)
     arguments = dict(settings.backbone)
     layers = _layers(arguments.pop("architecture"), arguments)
@@ -184,13 +186,13 @@ def _decoded(row: Row, decoding: Sequence[str]) -> Row:
 
 
 def _color_origin(given: str, made: Sequence[str]) -> tuple[str, ...]:
-    """Return what tells colours from others, with their hash: another file is another colorizer."""
+    """Return what tells colours from others: of files with their hash, as other files are other colours."""
     try:
+        if color_source(given).kind == "baseline":
+            return (given,)
         return (given, identify(STAGES["colorization"], given, 0).sha256)
     except InputError as error:
-        rows = (
-            f"a row that is trained before it: {', '.join(made)}" if made else "and none before it is trained"
-        )
+        rows = f"the name of a row above it: {', '.join(made)}" if made else "and no row above it makes some"
         raise InputError(
             error.what, received=error.received, allowed=f"{error.allowed}; or {rows}"
         ) from error
@@ -230,7 +232,10 @@ def values_of(what: str, entry: Any, defaults: Mapping[str, Any]) -> dict[str, A
 
 
 def place_of(data: str) -> str:
-    """Return the path of some data; renders the toy world, once, if it is that."""
+    """Return the path of some data; renders the toy world, or unpacks CIFAR-10, once, if it is that.
+
+    Scores and backbones record the name of the data, so that commands are given the name.
+    """
     return data_path(ensure_toyworld(data))
 
 

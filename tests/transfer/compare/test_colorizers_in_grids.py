@@ -167,7 +167,7 @@ def test_another_data_set_takes_the_place_of_all_that_the_grid_names(grid, photo
         ('"truth"', '"truht"', ["colours"], {"received": "truht", "allowed": "classes"}),
         (
             *('colorizer="classes"', 'colorizer="classifier"', ["colours"]),
-            {"received": "classifier", "allowed": "a row that is trained before it: classes"},
+            {"received": "classifier", "allowed": "the name of a row above it: classes"},
         ),
         (
             *('"cifar10_classification", decoding', '"rotation", decoding', ["classes"]),
