@@ -30,7 +30,7 @@ WINGS = {
         "transfer.protocols",
         "transfer.scores",
     ),
-    "transfer.protocols": ("pretext.training",),
+    "transfer.protocols": ("pretext.colorize", "pretext.training"),
     "transfer.data": ("pretext.data",),
     "transfer.scores": ("transfer.data", "transfer.protocols"),
     "transfer.networks": (

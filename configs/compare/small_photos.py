@@ -9,7 +9,5 @@ colorizers = {
     **{name: name for name in ("truth", "gray", "random-photo")},
     **{loss: dict(train=f"small_photos_{loss}", **_train) for loss in ("l2", "class", "rebalanced")},
 }
-stages = dict(
-    colors=dict(stage="colorization", on="imagenette128", overrides=["fit=square", "size=64"])
-)
+stages = dict(colors=dict(stage="colorization", on="imagenette128", overrides=["fit=square", "size=64"]))
 seeds = (0,)

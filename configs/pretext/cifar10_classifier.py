@@ -2,7 +2,8 @@
 
 `init=BACKBONE` then starts a colorizer from its blocks conv1..conv7; conv8 is as random as ever.
 
-Differences from the study: there the blocks are those of VGG-16, which saw ImageNet at 224 pixels, and stay as they are.
+Differences from the study: there the blocks are those of VGG-16, which saw ImageNet at 224 pixels, and they stay as
+they are.
 """
 
 base = "_cifar10"

@@ -1,4 +1,4 @@
-"""Classification over 313 bins, rare colours weighted up: a student study of CelebA and Fruits (see _small_photos.py)."""
+"""Classification, rare colours weighted up: a student study of CelebA and Fruits (see _small_photos.py)."""
 
 base = "_small_photos"
 

@@ -50,7 +50,9 @@ def test_everything_else_is_another_recipe(change):
 
 
 def started(seed, start_seed, weights, **changes):
-    start = dataclasses.asdict(dataclasses.replace(PROVENANCE, method="supervised", seed=start_seed, **changes))
+    start = dataclasses.asdict(
+        dataclasses.replace(PROVENANCE, method="supervised", seed=start_seed, **changes)
+    )
     config = PROVENANCE.config | {"init": f"seed{seed}/backbone.safetensors"}
     return recipe_id(with_provenance(seed=seed, init_sha256=weights * 64, init=start, config=config))
 

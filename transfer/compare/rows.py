@@ -192,9 +192,9 @@ def _color_origin(given: str, made: Sequence[str]) -> tuple[str, ...]:
             return (given,)
         return (given, identify(STAGES["colorization"], given, 0).sha256)
     except InputError as error:
-        rows = f"the name of a row above it: {', '.join(made)}" if made else "and no row above it makes some"
+        above = f"a row above it, {', '.join(made)}" if made else "a row above it, of which none makes some"
         raise InputError(
-            error.what, received=error.received, allowed=f"{error.allowed}; or {rows}"
+            error.what, received=error.received, allowed=f"{error.allowed}; or {above}"
         ) from error
 
 

@@ -33,6 +33,8 @@ _INTERVALS = (
 )
 #: Columns of scores in a table in the terminal.
 _CONSOLE_COLUMNS = 5
+#: Most characters of a row's label in a line there.
+_CONSOLE_LABEL = 40
 
 
 @dataclass(frozen=True)
@@ -284,7 +286,7 @@ def console_table(scores: Sequence[Score], width: int = 100, work_dirs: Sequence
 def _console_rows(results: Results, columns: Sequence[Column]) -> Table:
     """Return a table with two lines per method: its scores; its backbone, seeds and gains over random."""
     table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("", no_wrap=True)
+    table.add_column("", max_width=_CONSOLE_LABEL, min_width=min(_CONSOLE_LABEL, _label_width(results)))
     for column in columns:
         table.add_column(Text(f"{column.setting}\n{column.measures.heading}"), justify="right")
     for row in results.rows:
@@ -296,6 +298,10 @@ def _console_rows(results: Results, columns: Sequence[Column]) -> Table:
     return table
 
 
+def _label_width(results: Results) -> int:
+    return max(len(row.label) for row in results.rows)
+
+
 def _console_cell(results: Results, row: Row, column: Column, runs: int) -> Text:
     text = cell_text(results.cells.get((row, column)), column)
     fewer = f" (n={text.n})" if 0 < text.n < runs else ""
@@ -303,5 +309,5 @@ def _console_cell(results: Results, row: Row, column: Column, runs: int) -> Text
     below = "" if gain is None else f"gain {gain_text(gain, column)}"
     if (row, column) in results.intervals:
         low, high = map(column.measures.unit.text, results.intervals[row, column])
-        below = f"{below} [{low}, {high}]".strip()
+        below = f"{below} {low}..{high}".strip()
     return Text("\n".join([text.main + fewer, *([below] if below else [])]))

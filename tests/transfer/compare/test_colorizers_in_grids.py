@@ -15,7 +15,7 @@ from transfer.scores.score import collect_scores
 
 #: Overrides that make the nets of the small studies small, and shortest.
 TINY = [
-    *("backbone.width=0.0625", "view.size=32", "view.resize=32", "batch_size=4", "epochs=None", "steps=2"),
+    *("backbone.width=0.015625", "view.size=16", "view.resize=16", "batch_size=4", "epochs=None", "steps=2"),
     *("held_out=2", "workers=0", "preview_interval=0"),
 ]
 
@@ -29,7 +29,7 @@ def data_set(photo_folders, tmp_path_factory):
         textwrap.dedent(f"""
             pretext = dict(data={place!r})
             cifar10_classifier = dict(method=dict(num_classes=2))
-            colors = dict(protocol="stripes", data={place!r}, fit="square", size=32, count=6)
+            colors = dict(protocol="stripes", data={place!r}, fit="square", size=16, count=4)
         """)
     )
     return str(path)
@@ -157,21 +157,21 @@ def test_another_data_set_takes_the_place_of_all_that_the_grid_names(grid, photo
     for task in plan(grid, tmp_path / "work", str(other)):
         assert str(other) in task.words
         assert task.words[-1] == place
-    with refused("says nothing about colors", received="voc256"):
+    with refused("says nothing about cifar10_classifier", received="voc256"):
         plan(grid, tmp_path / "work", "voc256")
 
 
 @pytest.mark.parametrize(
     ("old", "new", "names", "fields"),
     [
-        ('"truth"', '"truht"', ["colours"], {"received": "truht", "allowed": "classes"}),
+        ('"truth"', '"truht"', ["colours"], {"received": "truht", "allowed": "a row above it"}),
         (
             *('colorizer="classes"', 'colorizer="classifier"', ["colours"]),
-            {"received": "classifier", "allowed": "the name of a row above it: classes"},
+            {"received": "classifier", "allowed": "a row above it, classes"},
         ),
         (
-            *('"cifar10_classification", decoding', '"rotation", decoding', ["classes"]),
-            {"received": "rotation", "allowed": "colorization or split_brain"},
+            *('"cifar10_classification", decoding', '"cifar10_classifier", decoding', ["classes"]),
+            {"received": "cifar10_classifier", "allowed": "colorization or split_brain"},
         ),
         ("{classifier}", "{transfer}", ["transfer"], {"received": "transfer", "allowed": "classifier"}),
         ("{classifier}", "{nobody}", ["nobody"], {"received": "nobody", "allowed": "classes"}),
@@ -193,12 +193,20 @@ def test_what_is_wrong_with_colorizers_is_told_before_anything_runs(grid, tmp_pa
 def test_a_stage_that_has_nothing_to_judge_and_a_row_that_nobody_needs_are_told(grid, photo_folder, tmp_path):
     text = grid.read_text()
     probe = f'dict(probe=dict(stage="linear-probe", data={str(photo_folder)!r}), '
-    grid.write_text(text.replace("stages = dict(", f"stages = {probe}").replace("backbones =", "_ ="))
+    alone = text.replace("init={classifier}/backbone.safetensors", "init=he")
+    grid.write_text(alone.replace("stages = dict(", f"stages = {probe}").replace("backbones =", "_ ="))
     with refused("probe", received="linear-probe", allowed="backbones"):
         plan(grid, tmp_path / "work")
-    grid.write_text(text.replace("init={classifier}/backbone.safetensors", "init=he"))
+    grid.write_text(alone)
     with refused("classifier", received="classifier", allowed="linear-probe"):
         plan(grid, tmp_path / "work")
+
+
+def test_a_misspelt_data_set_is_told_before_anything_runs(grid, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert transfer_main(["compare", str(grid), "imagenette23"]) == 2
+    assert "imagenette32" in capsys.readouterr().err
+    assert not Path("work_dirs").exists()
 
 
 @pytest.mark.usefixtures("one_thread")
@@ -211,11 +219,11 @@ def test_a_grid_from_photos_to_the_table(grid, tmp_path, monkeypatch):
         assert task.done
     scores = collect_scores(Path("work"))
     table = console_table(scores, work_dirs=[Path("work")])
-    assert table.count("[1]") == 1
-    assert "[2]" not in table
+    assert "[1] Colours on" in table
+    assert "[2] Colours on" not in table
     for row in (
-        "truth", "gray", "cifar10_classification decode=mode", "cifar10_classification temperature=0.89",
-        "cifar10_classification, from cifar10_classifier",
-    ):  # fmt: skip
+        *("truth", "gray", "cifar10_classification decode=mode", "cifar10_classification temperature=0.89"),
+        "cifar10_classification, from",
+    ):
         assert row in table
-    assert "[100.0, 100.0]" in table
+    assert "100.0..100.0" in table
