@@ -1,7 +1,7 @@
 """Tables as text: every cell and heading, and the forms for Markdown and the terminal."""
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
@@ -31,10 +31,10 @@ _INTERVALS = (
     "Intervals of 95 % are of a bootstrap over the test images (1,000 draws): they cover the choice of test images, not"
     " of seeds."
 )
-#: Columns of scores in a table in the terminal.
+#: Most columns of scores in a table in the terminal.
 _CONSOLE_COLUMNS = 5
-#: Most characters of a row's label in a line there.
-_CONSOLE_LABEL = 40
+#: Characters of a longer row's label in a line there, at least and at most.
+_CONSOLE_LABEL = (24, 30)
 
 
 @dataclass(frozen=True)
@@ -276,17 +276,32 @@ def console_table(scores: Sequence[Score], width: int = 100, work_dirs: Sequence
         console.print(Text(f"[{results.number(benchmark)}] {benchmark_title(benchmark)}"))
         console.print(Text(f"    {benchmark_note(results, benchmark)}"))
         columns = [column for column in results.summary_columns() if column.benchmark == benchmark]
-        for first in range(0, len(columns), _CONSOLE_COLUMNS):
-            console.print(_console_rows(results, columns[first : first + _CONSOLE_COLUMNS]))
+        for table in _console_tables(results, columns, console):
+            console.print(table)
     for text in [*legend(results), "The report's files hold all metrics."]:
         console.print(Text(text))
     return output.getvalue()
 
 
+def _console_tables(results: Results, columns: Sequence[Column], console: Console) -> Iterator[Table]:
+    """Yield tables that fit the terminal, of as many columns as do."""
+    while columns:
+        count = min(_CONSOLE_COLUMNS, len(columns))
+        while count > 1 and not _fits(_console_rows(results, columns[:count]), console):
+            count -= 1
+        yield _console_rows(results, columns[:count])
+        columns = columns[count:]
+
+
+def _fits(table: Table, console: Console) -> bool:
+    return console.measure(table).minimum <= console.width
+
+
 def _console_rows(results: Results, columns: Sequence[Column]) -> Table:
     """Return a table with two lines per method: its scores; its backbone, seeds and gains over random."""
     table = Table(box=box.SIMPLE, pad_edge=False)
-    table.add_column("", max_width=_CONSOLE_LABEL, min_width=min(_CONSOLE_LABEL, _label_width(results)))
+    low, high = _CONSOLE_LABEL
+    table.add_column("", max_width=high, min_width=min(low, max(len(row.label) for row in results.rows)))
     for column in columns:
         table.add_column(Text(f"{column.setting}\n{column.measures.heading}"), justify="right")
     for row in results.rows:
@@ -296,10 +311,6 @@ def _console_rows(results: Results, columns: Sequence[Column]) -> Table:
             texts = [_console_cell(results, row, column, len(seeds)) for column in columns]
             table.add_row(Text(f"{row.label}\n  {row.backbone}, {_seeds_text(seeds)}"), *texts)
     return table
-
-
-def _label_width(results: Results) -> int:
-    return max(len(row.label) for row in results.rows)
 
 
 def _console_cell(results: Results, row: Row, column: Column, runs: int) -> Text:
