@@ -1,6 +1,7 @@
 """Tables as text: every cell and heading, and the forms for Markdown and the terminal."""
 
 import io
+import textwrap
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -33,8 +34,8 @@ _INTERVALS = (
 )
 #: Most columns of scores in a table in the terminal.
 _CONSOLE_COLUMNS = 5
-#: Characters of a longer row's label in a line there, at least and at most.
-_CONSOLE_LABEL = (24, 30)
+#: Most characters of a row's label in a line there.
+_CONSOLE_LABEL = 30
 
 
 @dataclass(frozen=True)
@@ -150,8 +151,13 @@ def cell_text(cell: Cell | None, column: Column, interval: tuple[float, float] |
         return CellText(MISSING)
     unit = column.measures.unit
     aside = f"n={len(cell.seeds)}; {_seeds_text(cell.seeds)}"
-    aside += "" if interval is None else f"; 95 % {' to '.join(map(unit.text, interval))}"
+    aside += "" if interval is None else f"; 95 % {interval_text(interval, column)}"
     return CellText(unit.text(cell.mean, cell.std), aside, len(cell.seeds))
+
+
+def interval_text(interval: tuple[float, float], column: Column) -> str:
+    """Return the ends of an interval: ``40.1 to 42.3``."""
+    return " to ".join(map(column.measures.unit.text, interval))
 
 
 def gain_text(gain: float | None, column: Column) -> CellText:
@@ -294,14 +300,15 @@ def _console_tables(results: Results, columns: Sequence[Column], console: Consol
 
 
 def _fits(table: Table, console: Console) -> bool:
-    return console.measure(table).minimum <= console.width
+    # What rich measures is no wider than the console that it measures for.
+    wide = console.options.update(width=10 * console.width)
+    return console.measure(table, options=wide).minimum <= console.width
 
 
 def _console_rows(results: Results, columns: Sequence[Column]) -> Table:
     """Return a table with two lines per method: its scores; its backbone, seeds and gains over random."""
     table = Table(box=box.SIMPLE, pad_edge=False)
-    low, high = _CONSOLE_LABEL
-    table.add_column("", max_width=high, min_width=min(low, max(len(row.label) for row in results.rows)))
+    table.add_column("", no_wrap=True)
     for column in columns:
         table.add_column(Text(f"{column.setting}\n{column.measures.heading}"), justify="right")
     for row in results.rows:
@@ -309,7 +316,8 @@ def _console_rows(results: Results, columns: Sequence[Column]) -> Table:
         seeds = sorted({seed for cell in cells if cell for seed in cell.seeds}, key=natural_key)
         if seeds:
             texts = [_console_cell(results, row, column, len(seeds)) for column in columns]
-            table.add_row(Text(f"{row.label}\n  {row.backbone}, {_seeds_text(seeds)}"), *texts)
+            label = textwrap.fill(row.label, _CONSOLE_LABEL)
+            table.add_row(Text(f"{label}\n  {row.backbone}, {_seeds_text(seeds)}"), *texts)
     return table
 
 
@@ -317,8 +325,7 @@ def _console_cell(results: Results, row: Row, column: Column, runs: int) -> Text
     text = cell_text(results.cells.get((row, column)), column)
     fewer = f" (n={text.n})" if 0 < text.n < runs else ""
     gain = None if row.method == RANDOM else results.gain(row, column)
-    below = "" if gain is None else f"gain {gain_text(gain, column)}"
-    if (row, column) in results.intervals:
-        low, high = map(column.measures.unit.text, results.intervals[row, column])
-        below = f"{below} {low}..{high}".strip()
-    return Text("\n".join([text.main + fewer, *([below] if below else [])]))
+    lines = [text.main + fewer, *([] if gain is None else [f"gain {gain_text(gain, column)}"])]
+    interval = results.intervals.get((row, column))
+    lines += [] if interval is None else [interval_text(interval, column)]
+    return Text("\n".join(lines))

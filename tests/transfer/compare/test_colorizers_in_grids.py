@@ -220,7 +220,7 @@ def test_a_grid_from_photos_to_the_table(grid, tmp_path, monkeypatch):
         assert task.done
     scores = collect_scores(Path("work"))
     table = console_table(scores, work_dirs=[Path("work")])
-    assert "100.0..100.0" in table
+    assert "100.0 to" in table
     results = collect_results(scores)
     assert {row.label for row in results.rows} == {
         *("truth", "gray", "cifar10_classification decode=mode", "cifar10_classification temperature=0.89"),

@@ -297,6 +297,22 @@ class TestRun:
         assert run_grid(tasks, work, slots=1) == []
         assert len(ran()) == before + 3
 
+    def test_what_starts_from_a_row_waits_for_it_and_fails_with_it(self, grid, photos, fake, tmp_path):
+        then = 'dict(train="l_to_ab", data="{}", overrides=["init={{ours}}/backbone.safetensors"])'
+        text = grid.read_text().replace("ours=ours)", f"ours=ours, then={then.format(photos)})")
+        grid.write_text(text.replace("seeds = (0, 1)", "seeds = (0,)"))
+        ran, work = fake(broken="ours-backbone-seed0"), tmp_path / "work"
+        tasks = plan(grid, work)
+        failed = run_grid(tasks, work, slots=2)
+        assert {task.row for task in failed} == {"ours", "then"}
+        assert len(failed) == 6
+        fake()
+        assert run_grid(tasks, work, slots=2) == []
+        names = [name.rpartition("-")[0] for name, *_ in ran()]
+        ours = [place for place, name in enumerate(names) if name == "ours-backbone-seed0"]
+        assert len(ours) == 2
+        assert names.index("then-backbone-seed0") > ours[1]
+
     @pytest.mark.slow
     def test_killed_and_started_again_nothing_is_lost_and_nothing_done_twice(self, grid, fake, tmp_path):
         ran, work = fake(seconds=2.0), tmp_path / "work"

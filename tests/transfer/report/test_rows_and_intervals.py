@@ -1,6 +1,7 @@
 """Rows of what is used in several ways, and intervals over test images in all tables."""
 
 import re
+from dataclasses import replace
 
 import numpy as np
 import pytest
@@ -80,9 +81,22 @@ def test_all_tables_have_them(measured):
     for row in rows:
         assert float(row["low"]) < float(row["mean"]) < float(row["high"])
     assert {row["settings"] for row in rows} == {"", "temperature=0.1"}
-    assert re.search(r"2[12]\.\d\d\.\.2[23]\.\d\d", table)
+    assert re.search(r" 2[12]\.\d\d to 2[23]\.\d\d", table)
     # There is no random row that colours could gain over.
     assert "colorization: gain" not in markdown
+
+
+def test_tables_in_the_terminal_have_as_many_columns_as_fit(measured):
+    scores, folder = measured
+    others = ("auc", "auc_rebalanced", "top1_efficientnet_lite0", "top1_classifier")
+    scores += [replace(each, metric=metric, unit="percent", run=None) for each in scores for metric in others]
+    scores = [replace(each, method=f"{each.method} of a long name that is folded") for each in scores]
+    for width in (60, 100, 200):
+        lines = console_table(scores, width, [folder]).splitlines()
+        assert max(map(len, lines)) <= width
+        table = " ".join(lines)
+        for heading in ("AuC", "PSNR", "EfficientNet-Lite0", "classifier"):
+            assert heading in table
 
 
 def test_without_outcomes_there_are_none(tmp_path):
