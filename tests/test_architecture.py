@@ -30,7 +30,7 @@ WINGS = {
         "transfer.protocols",
         "transfer.scores",
     ),
-    "transfer.protocols": ("pretext.training",),
+    "transfer.protocols": ("pretext.colorize", "pretext.training"),
     "transfer.data": ("pretext.data",),
     "transfer.scores": ("transfer.data", "transfer.protocols"),
     "transfer.networks": (
@@ -44,8 +44,8 @@ WINGS = {
     ),
     "transfer.report": ("transfer.protocols", "transfer.scores"),
     "transfer.compare": (
-        *("pretext.backbones", "pretext.data", "pretext.training", "transfer.protocols", "transfer.report"),
-        "transfer.scores",
+        *("pretext.backbones", "pretext.colorize", "pretext.data", "pretext.methods", "pretext.training"),
+        *("transfer.protocols", "transfer.report", "transfer.scores"),
     ),
     "transfer.study": ("pretext.color", "pretext.data", "transfer.data", "transfer.scores"),
     "transfer.commands": (

@@ -6,6 +6,7 @@ from narrow import narrow_backbones
 from pretext.backbones.checkpoint import load_backbone
 from pretext.config import DEFAULT_DATA, config_names, find_config, load_config, read_config
 from pretext.training.engine import pretrain
+from transfer.protocols.table import load_stage_config
 from transfer.stage import STAGES
 
 PRETEXT = config_names("pretext")
@@ -18,8 +19,8 @@ WIDE = (
     "zhang2016_alexnet",
     "zhang2016_vgg",
     "colorization_vgg16",
-    "cifar10_classification",
-    "cifar10_regression",
+    *("cifar10_classification", "cifar10_classifier", "cifar10_regression"),
+    *("small_photos_class", "small_photos_l2", "small_photos_rebalanced"),
 )
 
 
@@ -45,6 +46,12 @@ def test_there_are_configs():
 
 def test_each_stage_has_one_config():
     assert set(config_names("transfer")) == {stage.config for stage in STAGES.values()}
+
+
+def test_a_section_of_a_data_set_changes_a_method_or_a_stage_and_not_both():
+    assert not {stage.config for stage in STAGES.values()} & {"pretext", *PRETEXT}
+    assert load_config("pretext", "colorization", "cifar10")["data"] == "cifar-10-batches-py/train"
+    assert load_stage_config("colorization", "cifar10").data == "cifar-10-batches-py/test"
 
 
 @pytest.mark.parametrize("data", DATA)
@@ -76,7 +83,7 @@ def test_a_pretraining_config_trains_two_steps(
 ):
     if name in WIDE:
         narrow_backbones(monkeypatch)
-    labelled = name == "supervised"
+    labelled = name in ("supervised", "cifar10_classifier")
     config = small_config(name, *(["method.num_classes=2"] if labelled else []), data=data)
     photos = pair_lists[PAIRS[name]] if name in PAIRS else photo_folders if labelled else photo_folder
     backbone = pretrain(config, work_dir=tmp_path / "run", data=str(photos))

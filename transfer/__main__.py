@@ -23,7 +23,8 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
             "transfer.commands.protocols", "list the papers' protocols, or say what one fixes"
         ),
         "compare": Command(
-            "transfer.commands.compare", "run a grid of backbones, stages and seeds, and report it"
+            "transfer.commands.compare",
+            "run a grid of backbones, colorizers, stages and seeds, and report it",
         ),
     }
 )

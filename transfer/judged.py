@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pretext.backbones.base import Backbone
-from pretext.backbones.checkpoint import LoadedBackbone, Provenance, load_backbone
+from pretext.backbones.checkpoint import LoadedBackbone, Provenance, load_backbone, provenance_of
 from pretext.colorize.colorizer import colorizer_sha256, load_colorizer
 from pretext.data.decoding import PHOTO_SUFFIXES
 from pretext.data.photos import Photos
@@ -172,11 +172,19 @@ def _trained(backbone: Backbone, provenance: Provenance, sha256: str) -> Judged:
     )
 
 
+def _start(backbone: Backbone, provenance: Provenance) -> str | None:
+    """Return what tells one start from others: its recipe if it has the run's own seed, else its weights."""
+    start = None if provenance.init is None else provenance_of(provenance.init)
+    if start is None or start.seed is None or start.seed != provenance.seed:
+        return provenance.init_sha256
+    return _recipe(backbone, start)
+
+
 def _recipe(backbone: Backbone, provenance: Provenance) -> str:
     arguments = {k: v for k, v in backbone.arguments.items() if k != "geometry"}
     config = {k: v for k, v in provenance.config.items() if k not in PLACE_KEYS}
     if provenance.init_sha256:
-        config["init"] = provenance.init_sha256
+        config["init"] = _start(backbone, provenance)
     made = [provenance.method, config, provenance.data_fingerprint, provenance.step, provenance.processes]
     return _json_sha256(spelled_for_hash([backbone.architecture, arguments, *made]))
 

@@ -132,6 +132,9 @@ class Stage:
         columns: Known settings in the order of their columns; others follow in natural order.
         layers: How the command takes layers: as its first ``argument``, as the ``override`` layers=..., or not at all.
         judges: What the command takes.
+        by_row: Settings that say how what is judged is used, with the values that go without saying: other values make
+            another row of a table, not another column.
+        settings_name: What its config and its section in data sets are called, if not like the stage itself.
         by_layer: Title of the plot by layer, if there is one.
         headline_by_config: Names of the metrics that count for a run with the given config, whatever its protocol;
             None for the protocol's metric, or those marked ``headline``.
@@ -145,6 +148,8 @@ class Stage:
     columns: tuple[str, ...] = ()
     layers: Literal["argument", "override"] | None = None
     judges: Literal["backbone", "colorizer"] = "backbone"
+    by_row: tuple[tuple[str, Any], ...] = ()
+    settings_name: str = ""
     by_layer: str = ""
     headline_by_config: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
 
@@ -156,7 +161,7 @@ class Stage:
     @property
     def config(self) -> str:
         """Name of its config in ``configs/transfer``, and of its section in the configs of data sets."""
-        return self.name.replace("-", "_")
+        return self.settings_name or self.name.replace("-", "_")
 
     def metric(self, name: str) -> Metric:
         """Return the metric of that name; InputError if the stage does not measure it."""
@@ -312,6 +317,11 @@ STAGES: Mapping[str, Stage] = {
                 Metric("time", "time a photo", MILLISECOND, higher_is_better=False),
             ),
             judges="colorizer",
+            by_row=(
+                ("network_size", None), ("decode", "annealed"), ("temperature", None), ("upsampling", "bilinear"),
+            ),
+            # A section of this name changes the method.
+            settings_name="colors",
         ),
     )
 }  # fmt: skip

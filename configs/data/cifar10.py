@@ -8,3 +8,4 @@ linear_probe = dict(
     test_split="test",
     view=dict(size=32, resize=32),
 )
+colors = dict(data="cifar-10-batches-py/test")

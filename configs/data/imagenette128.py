@@ -8,3 +8,4 @@ linear_probe = dict(
     view=dict(size=128, resize=128),
     epochs=6,
 )
+colors = dict(data="imagenette128/val")

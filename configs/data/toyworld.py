@@ -11,3 +11,4 @@ inpainting = dict(
 
 linear_probe = dict(data="toyworld/labeled")
 voc_classification = voc_svm = voc_detection = voc_segmentation = dict(data="toyworld/VOCdevkit")
+colors = dict(data="toyworld/labeled/val")

@@ -124,6 +124,13 @@ class Backbone(nn.Module):
         check_choice(f"layer of {self.architecture}", name, self.layer_names)
         return self.layers[self.layer_names.index(name)]
 
+    def freeze_above(self, name: str) -> None:
+        """Freeze the layers above one: no loss sees them, and several processes would wait for their gradients."""
+        above = self.layer_names[self.layer_names.index(self.layer(name).name) + 1 :]
+        for path, parameter in self.named_parameters():
+            if path.partition(".")[0] in above:
+                parameter.requires_grad_(False)
+
     def prepare(self, photos: Shaped[Tensor, "n 3 h w"]) -> Float[Tensor, "n c h w"]:
         """Convert photos (values 0..255, uint8 or floating point) to normalised network input.
 

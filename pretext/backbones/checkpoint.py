@@ -42,6 +42,7 @@ class Provenance:
         data: Name of the photos it was trained on; None if there were none.
         data_fingerprint: SHA-256 of their listing.
         init_sha256: Hash of the backbone file that training started from; None if it started from none.
+        init: Provenance of that file; None without one, or in files of earlier versions.
         config: The resolved config.
         versions: Versions of the packages, and the git commit, that wrote the weights.
     """
@@ -53,6 +54,7 @@ class Provenance:
     data: str | None = None
     data_fingerprint: str | None = None
     init_sha256: str | None = None
+    init: dict[str, Any] | None = None
     config: dict[str, Any] = field(default_factory=dict)
     versions: dict[str, str | None] = field(default_factory=dict)
 
@@ -225,9 +227,14 @@ def check_sha256(path: Path, received: str, expected: str) -> None:
 
 def read_provenance(header: dict[str, Any]) -> Provenance:
     """Return the provenance in a file's header."""
+    return provenance_of(header["provenance"])
+
+
+def provenance_of(values: Mapping[str, Any]) -> Provenance:
+    """Return a provenance from its fields' values."""
     # A newer version may have added fields, which are not needed here.
     known = {entry.name for entry in fields(Provenance)}
-    return Provenance(**{key: value for key, value in header["provenance"].items() if key in known})
+    return Provenance(**{key: value for key, value in values.items() if key in known})
 
 
 def _listed(items: list[str], most: int = 8) -> str:

@@ -57,6 +57,7 @@ class Supervised(Method):
         check_at_least("num_classes", num_classes, 2)
         self.num_classes = num_classes
         self.layer = backbone.layer(layer)
+        backbone.freeze_above(layer)
         self.head = MapHead(self.layer.channels, num_classes, size=head_size, hidden=head_hidden)
         # Not saved, because they follow from the photos' names, as the names of the classes do.
         self.classes: tuple[str, ...] = ()

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -419,6 +419,7 @@ def _save(run: Pretraining) -> None:
         data=run.data,
         data_fingerprint=run.data_fingerprint,
         init_sha256=run.start.sha256,
+        init=asdict(run.start.provenance) if run.start.provenance else None,
         config=run.settings.config(),
         versions=versions(),
     )

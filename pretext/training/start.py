@@ -6,7 +6,7 @@ from jaxtyping import UInt8
 from torch import Tensor
 
 from pretext.backbones.base import Backbone
-from pretext.backbones.checkpoint import load_backbone
+from pretext.backbones.checkpoint import Provenance, load_backbone
 from pretext.backbones.data_dependent import initialize_from_data, initialized_layers
 from pretext.errors import InputError
 from pretext.methods.base import Method
@@ -26,10 +26,12 @@ class Start:
     Attributes:
         label: Its name in tables; None for He's random filters, which most runs start from.
         sha256: SHA-256 of the backbone file, as `load_backbone` gives it; None without one.
+        provenance: That of the file; None without one.
     """
 
     label: str | None = None
     sha256: str | None = None
+    provenance: Provenance | None = None
 
 
 def start_from(backbone: Backbone, settings: PretrainingSettings) -> Start:
@@ -60,7 +62,7 @@ def start_from(backbone: Backbone, settings: PretrainingSettings) -> Start:
         )
     backbone.load_state_dict(loaded.backbone.state_dict())
     method = loaded.provenance.method
-    return Start(LABELS.get(method, method), loaded.sha256)
+    return Start(LABELS.get(method, method), loaded.sha256, loaded.provenance)
 
 
 def fit_filters(method: Method, photos: UInt8[Tensor, "n 3 h w"], kind: str, seed: int) -> dict[str, Tensor]:

@@ -49,5 +49,21 @@ def test_everything_else_is_another_recipe(change):
     assert recipe_id(with_provenance(**change)) != recipe_id(with_provenance())
 
 
+def started(seed, start_seed, weights, **changes):
+    start = dataclasses.asdict(
+        dataclasses.replace(PROVENANCE, method="supervised", seed=start_seed, **changes)
+    )
+    config = PROVENANCE.config | {"init": f"seed{seed}/backbone.safetensors"}
+    return recipe_id(with_provenance(seed=seed, init_sha256=weights * 64, init=start, config=config))
+
+
+def test_runs_of_one_recipe_may_start_from_runs_of_one_recipe_each_with_its_seed():
+    assert started(0, 0, "a") == started(1, 1, "b")
+    assert started(0, 0, "a") != started(0, 0, "a", step=50)
+    # Two runs from one start have that start in common, which two from two starts have not.
+    assert started(1, 0, "a") == started(2, 0, "a") != started(1, 1, "b")
+    assert started(1, 0, "a") != started(1, 0, "b")
+
+
 def test_architectures_are_recipes_of_their_own():
     assert len({recipe_id(load_backbone(f"random:{name}")) for name in ("alexnet", "vgg16")}) == 2

@@ -1,4 +1,4 @@
-"""``compare``: run a grid of backbones, stages and seeds, and report it."""
+"""``compare``: run a grid of backbones, colorizers, stages and seeds, and report it."""
 
 import argparse
 from collections.abc import Sequence
@@ -13,10 +13,19 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the command's options."""
     parser.add_argument(
         "grid",
-        help=f"backbones, stages and seeds: {', '.join(config_names('compare'))}, or the path of a config",
+        help=f"backbones, colorizers, stages and seeds: {', '.join(config_names('compare'))}, or the path of a config",
     )
     parser.add_argument(
-        "--work-dir", type=folder_path, help="folder of the grid (default: work_dirs/compare/<grid's name>)"
+        "data",
+        nargs="?",
+        metavar="DATA",
+        help="a data set that takes the place of all that the grid names:"
+        f" {', '.join(config_names('data'))}, or the path of a config (default: those of the grid)",
+    )
+    parser.add_argument(
+        "--work-dir",
+        type=folder_path,
+        help="folder of the grid (default: work_dirs/compare/<grid>_<data set>)",
     )
     parser.add_argument(
         "--jobs", type=_jobs, help="how many cells run side by side (default: one per GPU, or one)"
@@ -30,6 +39,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         InputError: The grid cannot be planned, or a cell failed.
     """
     path = find_config("compare", options.grid)
+    data = find_config("data", options.data).stem if options.data else None
     # Imported here: they take seconds, and a wrong name is told before.
     from transfer.compare.grid import plan
     from transfer.compare.run import devices, last_line, run_grid
@@ -37,14 +47,15 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     from transfer.report.views import console_table
     from transfer.scores.score import collect_scores, latest_scores
 
-    work_dir = options.work_dir or WORK_DIRS / "compare" / path.stem
-    tasks = plan(path, work_dir)
+    name = "_".join([path.stem, *([data] if data else [])])
+    work_dir = options.work_dir or WORK_DIRS / "compare" / name
+    tasks = plan(path, work_dir, options.data)
     failed = run_grid(tasks, work_dir, options.jobs or max(1, len(devices())))
     # What an earlier version of the grid left is not this grid's.
     folders = sorted({task.folder for task in tasks})
     scores = [score for folder in folders for score in collect_scores(folder)]
     if scores:
-        print(console_table(latest_scores(scores)))
+        print(console_table(latest_scores(scores), work_dirs=folders))
         print(build_report(folders, work_dir / "report").html)
     if failed:
         raise InputError(

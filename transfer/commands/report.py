@@ -44,5 +44,6 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     chosen = [file_name(f"{field}-{value}") for field, value in where.items()]
     out = options.out or options.work_dir / "_".join(["report", *chosen])
     paths = build_report([options.work_dir], out, where)
-    print(console_table(latest_scores(select_scores(collect_scores(options.work_dir), where))))
+    scores = latest_scores(select_scores(collect_scores(options.work_dir), where))
+    print(console_table(scores, work_dirs=[options.work_dir]))
     print(paths.html)

@@ -8,31 +8,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import torch
-
-from pretext.backbones.checkpoint import build
-from pretext.backbones.data_dependent import DATA_KINDS
-from pretext.backbones.header import LAYERS, layers_of, parse_name, read_header
-from pretext.checks import check_at_least, check_choice, check_seed
-from pretext.config import load_config, plain, read_config
-from pretext.data.places import data_path, ensure_toyworld
+from pretext.checks import check_choice, check_seed
+from pretext.colorize.header import COLORIZER_NAME
+from pretext.config import read_config
 from pretext.errors import InputError
 from pretext.old_names import spelled_for_hash
-from pretext.training.settings import PretrainingSettings
+from transfer.compare.rows import (
+    STAGE,
+    Row,
+    elsewhere,
+    named_rows,
+    place_of,
+    rows_of,
+    values_of,
+    with_folders,
+)
+from transfer.protocols.settings import StageSettings
 from transfer.protocols.table import load_stage_config
 from transfer.scores.score import RESULTS_NAME
 from transfer.stage import STAGES, Stage
-
-#: Keys of a grid's entries, with their defaults.
-TRAINED = {"train": None, "on": None, "data": None, "overrides": ()}
-INITIALIZED = {"initialize": None, "photos": None, "backbone": "alexnet", "size": 128, "count": 128}
-STAGE = {
-    "stage": None, "layers": None, "on": None, "protocol": None, "config": None, "data": None, "overrides": (),
-}  # fmt: skip
-#: Keys whose values are texts.
-TEXTS = ("on", "data", "backbone", "protocol", "config")
-#: Keys that an entry must have, if they are among its keys.
-REQUIRED = ("train", "initialize", "photos", "stage")
 
 
 @dataclass(frozen=True)
@@ -47,7 +41,7 @@ class Task:
         words: Arguments, without ``--seed`` and the option for where to write.
         folder: Where the command writes; its output goes to ``output.txt``.
         product: File in the folder that exists, and is complete, once the command has succeeded.
-        needs: Task that makes the backbone, if there is one.
+        needs: Tasks whose products it takes.
     """
 
     row: str
@@ -57,7 +51,7 @@ class Task:
     words: tuple[str, ...]
     folder: Path
     product: str
-    needs: "Task | None" = None
+    needs: "tuple[Task, ...]" = ()
 
     @property
     def done(self) -> bool:
@@ -80,209 +74,223 @@ class Task:
         return [sys.executable, "-m", self.module, *self.words, *where, "--seed", str(self.seed)]
 
 
-def plan(path: Path, work_dir: Path) -> list[Task]:
-    """Return the tasks of a grid, seed by seed, each backbone before the stages that judge it.
+def plan(path: Path, work_dir: Path, data: str | None = None) -> list[Task]:
+    """Return the tasks of a grid, seed by seed, each after the tasks whose products it takes.
 
-    Configs, overrides, data and backbone files are all checked here, before hours of training. They identify a cell:
-    with another recipe it is another cell, in another folder.
+    Configs, overrides, data and files are all checked here, before hours of training. They identify a cell: with
+    another recipe it is another cell, in another folder.
 
     Args:
-        path: A config with ``seeds``, and ``backbones`` and ``stages`` by the names of rows and columns. A backbone is
-            ``random:NAME`` or ``random:NAME:INPUT_SPACE``, a backbone file, or a dict:
+        path: A config with ``seeds``, and ``backbones``, ``colorizers`` and ``stages`` by the names of rows and
+            columns. Each stage judges the rows of its kind.
+
+            A backbone is ``random:NAME`` or ``random:NAME:INPUT_SPACE``, a backbone file, or a dict:
             ``dict(train="rotation", on="toyworld")`` with optional ``data`` and ``overrides``, or
             ``dict(initialize="kmeans", photos=...)`` with optional ``backbone`` (``alexnet:rgb``), ``size`` and
-            ``count``. A stage is ``dict(stage="linear-probe")`` with optional ``layers``, ``data`` and ``overrides``,
-            and one of ``on`` (a data set's config), ``protocol`` and ``config``.
+            ``count``.
+
+            A colorizer is what `transfer.color_sources.color_source` takes, or a dict: ``dict(train=...)`` as for a
+            backbone, by a method that learns to colour, or ``dict(colorizer=...)``, which names such a row above it or
+            again what `color_source` takes. Both may have ``decoding``: overrides of the stage's settings that say how
+            it colours (`Stage.by_row`).
+
+            A stage is ``dict(stage="linear-probe")`` with optional ``layers``, ``data`` and ``overrides``, and one of
+            ``on`` (a data set's config), ``protocol`` and ``config``.
+
+            In overrides ``{ROW}`` stands for the folder of what a row above makes with the same seed:
+            ``init={classifier}/backbone.safetensors``.
         work_dir: Folder of the grid.
+        data: A data set's config that takes the place of all data, protocols and files that the entries name.
 
     Raises:
         InputError: The config is not such a grid, or names something that does not exist.
     """
     grid = read_config(path)
-    for key, kind in (("backbones", Mapping), ("stages", Mapping), ("seeds", Sequence)):
-        if not isinstance(grid.get(key), kind) or not grid[key]:
-            raise InputError(
-                f"{key} of the grid {path} cannot be used",
-                received=grid.get(key),
-                allowed="a grid needs dicts of backbones and stages, such as backbones = dict(random="
-                '"random:alexnet"), and a list of seeds, with at least one entry each',
-            )
+    _check_form(path, grid)
     for seed in grid["seeds"]:
         check_seed(seed)
-    backbones = {row: _backbone(row, entry) for row, entry in grid["backbones"].items()}
-    stages = [_stage(column, entry) for column, entry in grid["stages"].items()]
+    rows = rows_of(grid, data)
+    columns = [_column(name, elsewhere(entry, data)) for name, entry in grid["stages"].items()]
     tasks: list[Task] = []
     # One seed after the other, so that a grid that is cut short has whole tables.
     for seed in grid["seeds"]:
-        for row, backbone in backbones.items():
-            maker = _maker(row, backbone, seed, work_dir) if backbone.words else None
-            tasks += [maker] if maker else []
-            tasks += [_cell(row, stage, seed, backbone, maker, work_dir) for stage in stages]
-    return tasks
+        makers: dict[str, Task] = {}
+        for row in rows:
+            if row.words:
+                makers[row.name] = _maker(row, seed, makers, work_dir)
+        for row in rows:
+            tasks += [makers[row.name]] if row.words else []
+            tasks += [_cell(row, c, seed, makers, work_dir) for c in columns if c.stage.judges == row.judges]
+    _check_judged(rows, columns)
+    return _in_order(tasks)
+
+
+def _in_order(tasks: Sequence[Task]) -> list[Task]:
+    """Return the tasks, each once and after those that it needs."""
+    ordered: dict[Task, None] = {}
+
+    def put(task: Task) -> None:
+        for needed in task.needs:
+            put(needed)
+        ordered.setdefault(task)
+
+    for task in tasks:
+        put(task)
+    return list(ordered)
+
+
+def _check_form(path: Path, grid: Mapping[str, Any]) -> None:
+    """Raise InputError unless a config has what a grid needs."""
+    kinds = {"backbones": Mapping, "colorizers": Mapping, "stages": Mapping, "seeds": Sequence}
+    for key, kind in kinds.items():
+        either = (
+            key in ("backbones", "colorizers")
+            and key not in grid
+            and {"backbones", "colorizers"} & grid.keys()
+        )
+        if not either and (not isinstance(grid.get(key), kind) or not grid[key]):
+            raise InputError(
+                f"{key} of the grid {path} cannot be used",
+                received=grid.get(key),
+                allowed="a grid needs dicts of backbones (or of colorizers, or of both) and stages, such as backbones ="
+                ' dict(random="random:alexnet"), and a list of seeds, with at least one entry each',
+            )
+
+
+def _check_judged(rows: Sequence[Row], columns: Sequence["_Column"]) -> None:
+    """Raise InputError for a row or a stage that has no cell, unless what the row makes is taken elsewhere."""
+    for column in columns:
+        if column.stage.judges not in {row.judges for row in rows}:
+            raise InputError(
+                f"the stage {column.name} judges {column.stage.judges}s, and the grid has none",
+                received=column.stage.name,
+                allowed=f"add {column.stage.judges}s to the grid",
+            )
+    taken = {row.source for row in rows if row.source != row.name}
+    lists = [*(row.words for row in rows), *(column.words for column in columns)]
+    taken |= {*named_rows([word for words in lists for word in words])}
+    judged = {column.stage.judges for column in columns}
+    for row in rows:
+        if row.judges not in judged and row.name not in taken:
+            raise InputError(
+                f"no stage of the grid judges {row.judges}s, and nothing takes what {row.name} makes",
+                received=row.name,
+                allowed=[name for name, stage in STAGES.items() if stage.judges == row.judges],
+            )
 
 
 @dataclass(frozen=True)
-class _Backbone:
-    """A row of a grid.
-
-    Attributes:
-        layers: Names of the layers that the backbone has or will have.
-        given: Backbone as `load_backbone` takes it; empty if a command of the grid makes it.
-        words: Arguments of that command.
-        identity: What tells the backbone from others.
-    """
-
-    layers: tuple[str, ...]
-    given: str = ""
-    words: tuple[str, ...] = ()
-    identity: tuple[Any, ...] = ()
-
-
-@dataclass(frozen=True)
-class _Stage:
+class _Column:
     """A column of a grid.
 
     Attributes:
-        column: Name in the grid.
+        name: Name in the grid.
         stage: What is run.
         layers: Layers to probe, as the grid gives them.
         words: The data set's config, if the grid names one, and overrides of the config.
         options: Other arguments of the command.
+        values: What the grid says of it.
         config: The resolved config.
         data: The data, as the grid or the config names them.
     """
 
-    column: str
+    name: str
     stage: Stage
     layers: Any
     words: tuple[str, ...]
     options: tuple[str, ...]
+    values: Mapping[str, Any]
     config: Mapping[str, Any]
     data: str
 
 
-def _backbone(row: str, entry: Any) -> _Backbone:
-    if isinstance(entry, str):
-        return _Backbone(layers_of(entry), entry, identity=(_origin(entry),))
-    if isinstance(entry, Mapping) and "train" in entry:
-        values = _values(f"backbone {row}", entry, TRAINED)
-        config = load_config("pretext", values["train"], values["on"], values["overrides"])
-        settings = PretrainingSettings.from_config(config)
-        data = values["data"] or settings.data
-        words = ["train", values["train"], *([values["on"]] if values["on"] else []), *values["overrides"]]
-        words += ["--data", _data(data)]
-        identity: tuple[Any, ...] = (plain(config) | {"init": _origin(settings.init)}, data)
-        arguments = dict(settings.backbone)
-        architecture = arguments.pop("architecture")
-    else:
-        values = _values(f"backbone {row}", entry, INITIALIZED)
-        architecture, arguments = parse_name(values["backbone"])
-        check_choice("architecture to initialise", architecture, LAYERS)
-        check_choice("data-dependent initialisation", values["initialize"], DATA_KINDS)
-        check_at_least("size", values["size"], 1)
-        check_at_least("count", values["count"], 2)
-        words = ["initialize", values["initialize"], _data(values["photos"])]
-        for key in ("backbone", "size", "count"):
-            words += [f"--{key}", str(values[key])]
-        identity = (values,)
-    with torch.device("meta"):  # only the layers' names are wanted
-        layers = build(architecture, arguments).layer_names
-    return _Backbone(layers, words=tuple(words), identity=identity)
-
-
-def _maker(row: str, backbone: _Backbone, seed: int, work_dir: Path) -> Task:
-    folder = _folder(work_dir, row, "backbone", seed, backbone.identity)
-    return Task(row, "backbone", seed, "pretext", backbone.words, folder, "backbone.safetensors")
-
-
-def _stage(column: str, entry: Any) -> _Stage:
-    values = _values(f"stage {column}", entry, STAGE)
-    stage = values["stage"]
-    check_choice(f"stage of {column}", stage, STAGES)
-    settings = load_stage_config(
-        stage, values["on"], values["overrides"], protocol=values["protocol"], file=values["config"]
-    )
+def _column(name: str, entry: Any) -> _Column:
+    values = values_of(f"stage {name}", entry, STAGE)
+    check_choice(f"stage of {name}", values["stage"], STAGES)
+    settings = _settings(values)
     data = values["data"] or settings.data
     options = [word for key in ("protocol", "config") if values[key] for word in (f"--{key}", values[key])]
-    options += ["--data", _data(data)]
+    place_of(data)
+    options += ["--data", data]
     words = (*([values["on"]] if values["on"] else []), *values["overrides"])
-    return _Stage(column, STAGES[stage], values["layers"], words, tuple(options), settings.config(), data)
+    stage = STAGES[values["stage"]]
+    return _Column(name, stage, values["layers"], words, tuple(options), values, settings.config(), data)
 
 
-def _cell(
-    row: str, stage: _Stage, seed: int, backbone: _Backbone, maker: Task | None, work_dir: Path
-) -> Task:
-    layers = _chosen_layers(stage, backbone.layers)
-    path, origin = backbone.given, backbone.identity
-    if maker is not None:
-        path, origin = str(maker.folder / maker.product), (maker.folder.name,)
-    name = stage.stage.name
-    words = [name, *([layers] if stage.stage.layers == "argument" else []), path, *stage.words]
-    words += [f"layers={layers}"] if stage.stage.layers == "override" else []
-    identity = [name, stage.config, layers, stage.data, *origin]
-    folder = _folder(work_dir, row, stage.column, seed, identity)
-    return Task(row, stage.column, seed, "transfer", (*words, *stage.options), folder, RESULTS_NAME, maker)
+def _settings(values: Mapping[str, Any], more: Sequence[str] = ()) -> StageSettings:
+    overrides = [*values["overrides"], *more]
+    return load_stage_config(
+        values["stage"], values["on"], overrides, protocol=values["protocol"], file=values["config"]
+    )
 
 
-def _values(what: str, entry: Any, defaults: Mapping[str, Any]) -> dict[str, Any]:
-    required = [key for key in defaults if key in REQUIRED]
-    if not isinstance(entry, Mapping) or not all(isinstance(entry.get(key), str) for key in required):
-        raise InputError(
-            f"the {what} of a grid must be a dict with {' and '.join(required)}",
-            received=entry,
-            allowed=f"its keys may be {', '.join(defaults)}",
-        )
-    for key in entry:
-        check_choice(f"key of the {what}", key, defaults)
-        if key in TEXTS and not isinstance(entry[key], str | None):
-            raise InputError(f"{key} of the {what} must be a text", received=entry[key])
-    overrides = entry.get("overrides", ())
-    if not isinstance(overrides, (list, tuple)) or not all(isinstance(word, str) for word in overrides):
-        raise InputError(
-            f"overrides of the {what} must be a list of texts",
-            received=overrides,
-            allowed="write, for instance, ['epochs=2']",
-        )
-    return {**defaults, **entry}
+def _maker(row: Row, seed: int, makers: Mapping[str, Task], work_dir: Path) -> Task:
+    words, needs = _filled(row.words, makers)
+    folder = _folder(
+        work_dir, row.name, "backbone", seed, [*row.identity, *(task.folder.name for task in needs)]
+    )
+    return Task(row.name, "backbone", seed, "pretext", words, folder, "backbone.safetensors", needs)
 
 
-def _chosen_layers(stage: _Stage, names: Sequence[str]) -> str:
+def _filled(words: Sequence[str], makers: Mapping[str, Task]) -> tuple[tuple[str, ...], tuple[Task, ...]]:
+    """Return the words with the folders of the rows that they name, and the tasks that make those."""
+    filled = with_folders(words, {name: task.folder for name, task in makers.items()})
+    return filled, tuple(makers[name] for name in named_rows(words))
+
+
+def _cell(row: Row, column: _Column, seed: int, makers: Mapping[str, Task], work_dir: Path) -> Task:
+    stage, layers = column.stage, _chosen_layers(column, row.layers)
+    path, made_by = row.given, tuple(makers[name] for name in (row.source,) if name)
+    origin: Sequence[Any] = row.identity
+    for maker in made_by:
+        path = str(maker.folder / (COLORIZER_NAME if row.judges == "colorizer" else maker.product))
+        origin = (maker.folder.name,)
+    _check_decoding(row, column)
+    own, needs = _filled(column.words, makers)
+    words = [stage.name, *([layers] if stage.layers == "argument" else []), path, *own, *row.decoding]
+    words += [f"layers={layers}"] if stage.layers == "override" else []
+    identity = [stage.name, column.config, layers, column.data, *origin, *row.decoding]
+    folder = _folder(
+        work_dir, row.name, column.name, seed, [*identity, *(task.folder.name for task in needs)]
+    )
+    needs = tuple(dict.fromkeys((*made_by, *needs)))
+    return Task(
+        row.name, column.name, seed, "transfer", (*words, *column.options), folder, RESULTS_NAME, needs
+    )
+
+
+def _check_decoding(row: Row, column: _Column) -> None:
+    """Raise InputError unless the stage takes a row's decoding, which may change nothing of how rows are judged."""
+    for word in row.decoding:
+        keys = [key for key, _ in column.stage.by_row]
+        check_choice(f"key of the decoding of {row.name}", word.partition("=")[0], keys)
+    if row.decoding:
+        _settings(column.values, row.decoding)
+
+
+def _chosen_layers(column: _Column, names: Sequence[str]) -> str:
     """Return the layers of a stage in the form that its command takes; empty for a stage that takes none."""
-    column, given = stage.column, stage.layers
-    if stage.stage.layers is None:
+    name, given = column.name, column.layers
+    if column.stage.layers is None:
         if given is not None:
-            by_layers = [name for name, declared in STAGES.items() if declared.layers is not None]
+            by_layers = [each.name for each in STAGES.values() if each.layers is not None]
             raise InputError(
-                f"the stage {column} takes no layers: it is {stage.stage.name}",
+                f"the stage {name} takes no layers: it is {column.stage.name}",
                 received=given,
                 allowed=f"only {' and '.join(by_layers)} take layers",
             )
         return ""
     if given is not None and not isinstance(given, str):
         raise InputError(
-            f"layers of the stage {column} must be a text",
+            f"layers of the stage {name} must be a text",
             received=given,
             allowed="write, for instance, 'conv1,conv5'",
         )
     if not given or given == "all":
         return "all"
-    for name in given.split(","):
-        check_choice(f"layer of the stage {column}", name.strip(), names)
+    for layer in given.split(","):
+        check_choice(f"layer of the stage {name}", layer.strip(), names)
     return given
-
-
-def _data(name: str) -> str:
-    """Return the path of some data; renders the toy world, once, if it is that."""
-    return data_path(ensure_toyworld(name))
-
-
-def _origin(backbone: str) -> str:
-    """Return the name of a backbone, or of a start, with, for a file, its hash: another file is another backbone."""
-    name = backbone.removeprefix("random:")
-    if not name.endswith(".safetensors"):
-        return backbone
-    sha256: str = read_header(Path(name))["sha256"]
-    return f"{backbone} {sha256}"
 
 
 def _folder(work_dir: Path, row: str, column: str, seed: int, identity: Sequence[Any]) -> Path:

@@ -61,7 +61,7 @@ def run_grid(tasks: Sequence[Task], work_dir: Path, slots: int, live: bool | Non
     Each cell is one process that sees one GPU; without a GPU the cells share the cores.
 
     Args:
-        tasks: Each after the task that it needs.
+        tasks: Each after the tasks that it needs.
         work_dir: Folder of the grid.
         slots: Number of tasks that run at a time.
         live: Whether to keep the table of all cells up to date on screen; by default, if the output is a terminal.
@@ -90,7 +90,7 @@ def run_grid(tasks: Sequence[Task], work_dir: Path, slots: int, live: bool | Non
             while waiting or running:
                 running, ended, lost = _collect(running)
                 failed += lost
-                failed += [task for task in waiting if task.needs in failed]
+                failed += [task for task in waiting if any(needed in failed for needed in task.needs)]
                 for task in ended:
                     _say(task, task in lost, shown)
                 others = [task for task in waiting if task.done]  # by a process of an earlier comparison
@@ -120,7 +120,7 @@ def _start_ready(
 ) -> list[Running]:
     started: list[Running] = []
     free = [slot for slot in range(slots) if slot not in {one.slot for one in running}]
-    ready = [task for task in waiting if task.needs is None or task.needs.done]
+    ready = [task for task in waiting if all(needed.done for needed in task.needs)]
     for slot in free:
         if not ready:
             break

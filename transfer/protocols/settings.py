@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pretext.checks import check_at_least, check_choice, check_share
+from pretext.colorize.settings import UPSAMPLINGS, Decoding
 from pretext.errors import InputError
 from pretext.training.fields import Spec
 from pretext.training.schedules import run_length
@@ -379,9 +380,9 @@ class ColorizationSettings(StageSettings):
             square of each, resized (``center``).
         size: Side of that square, in pixels; None for ``own``.
         network_size: Shorter side at which a colorizer sees photos; None for that of its training.
-        decode: One of `pretext.colorize.painting.RULES`.
-        temperature: See `pretext.colorize.painting.Decoding`.
-        upsampling: One of `pretext.colorize.painting.UPSAMPLINGS`.
+        decode: One of `pretext.colorize.settings.RULES`.
+        temperature: See `pretext.colorize.settings.Decoding`.
+        upsampling: One of `pretext.colorize.settings.UPSAMPLINGS`.
         samples: Coherent draws of a photo for the diversity; 0 for none.
         prior: File of the colour prior for the rebalanced accuracy and the mean colour; None for ImageNet's.
         classifier: Who classifies the coloured photos: ``efficientnet_lite0``, a classifier of torchvision, the file of
@@ -430,6 +431,8 @@ class ColorizationSettings(StageSettings):
         super().check()
         check_choice("photos", self.photos, ("all", "ctest10k", "val5k"))
         check_choice("fit", self.fit, ("own", "square", "center"))
+        check_choice("upsampling", self.upsampling, UPSAMPLINGS)
+        Decoding(self.decode, self.temperature)
         for key, least in (("count", 1), ("size", 11), ("network_size", 1)):
             if getattr(self, key) is not None:
                 check_at_least(key, getattr(self, key), least)

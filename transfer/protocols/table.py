@@ -42,7 +42,7 @@ def load_stage_config(
             of protocol, file and data are given; the protocol is overridden; or a value is not allowed.
     """
     _check_words(data, overrides, protocol, file)
-    name = stage.replace("-", "_")
+    name = STAGES[stage].config
     if protocol is not None:
         _check_current(protocol, stage)
         check_choice(f"protocol of {stage}", protocol, [p.id for p in PROTOCOLS.values() if p.stage == stage])

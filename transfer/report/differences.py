@@ -1,8 +1,8 @@
-"""Differences between all pairs of methods, by paired bootstraps over the test images."""
+"""Intervals of all methods, and differences between all pairs of them, by paired bootstraps over the test images."""
 
 import warnings
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations, groupby
 from pathlib import Path
@@ -11,7 +11,14 @@ import numpy as np
 
 from pretext.errors import InputError
 from transfer.report.tables import MISSING, Benchmark, Column, Results, Row
-from transfer.scores.outcomes import OUTCOMES_NAME, Difference, difference_of, load_outcomes, resampled
+from transfer.scores.outcomes import (
+    OUTCOMES_NAME,
+    Difference,
+    difference_of,
+    interval_of,
+    load_outcomes,
+    resampled,
+)
 from transfer.scores.score import Score
 
 
@@ -42,7 +49,7 @@ class DifferenceTable:
 
 
 @dataclass(frozen=True)
-class _Drawn:
+class Drawn:
     """Metric of one row in one column, over all images and over each draw of them; means over its runs."""
 
     images: int
@@ -50,15 +57,16 @@ class _Drawn:
     draws: np.ndarray
 
 
-def pairs(results: Results, work_dirs: Sequence[Path]) -> list[Pair]:
-    """Compare all rows that have scores in a column, pair by pair.
-
-    Rows are compared if all their runs were scored on the same number of images.
+def drawn_cells(
+    results: Results, work_dirs: Sequence[Path], columns: Sequence[Column] | None = None
+) -> dict[tuple[Row, Column], Drawn]:
+    """Draw test images for each cell whose runs kept their outcomes, all on the same number of images.
 
     Args:
         results: All cells.
         work_dirs: Folders below which the runs left their outcomes. A run without outcomes is left out, and one whose
             outcomes cannot be read, with a warning.
+        columns: Only cells of these; None for all.
     """
     paths = {
         path.parent.name: path
@@ -67,9 +75,24 @@ def pairs(results: Results, work_dirs: Sequence[Path]) -> list[Pair]:
     }
     scores: dict[tuple[Row, Column], list[Score]] = defaultdict(list)
     for row, column, score in results.placed:
-        if column.measures.compared:
+        if column.measures.compared and (columns is None or column in columns):
             scores[row, column].append(score)
     drawn = {key: _draw(group, paths) for key, group in scores.items()}
+    return {key: one for key, one in drawn.items() if one is not None}
+
+
+def intervals(drawn: Mapping[tuple[Row, Column], Drawn]) -> dict[tuple[Row, Column], tuple[float, float]]:
+    """Return the 95 % interval of each cell, over the choice of test images."""
+    return {key: interval_of(one.draws) for key, one in drawn.items()}
+
+
+def pairs(results: Results, drawn: Mapping[tuple[Row, Column], Drawn]) -> list[Pair]:
+    """Compare all rows of a column that were scored on the same number of images, pair by pair.
+
+    Args:
+        results: All cells.
+        drawn: As `drawn_cells` gives them.
+    """
     found = []
     for column in results.columns:
         rows = [(row, drawn.get((row, column))) for row in reversed(results.rows)]
@@ -109,7 +132,7 @@ def _methods(first: Row, second: Row) -> str:
     return f"{first.label} ({first.backbone}) - {second.label} ({second.backbone})"
 
 
-def _draw(scores: Sequence[Score], paths: dict[str, Path]) -> _Drawn | None:
+def _draw(scores: Sequence[Score], paths: dict[str, Path]) -> Drawn | None:
     outcomes = []
     for score in scores:
         if score.run is not None and score.run in paths:
@@ -120,7 +143,7 @@ def _draw(scores: Sequence[Score], paths: dict[str, Path]) -> _Drawn | None:
     sizes = {len(run) for run in outcomes}
     if len(sizes) != 1:
         return None
-    return _Drawn(
+    return Drawn(
         sizes.pop(),
         float(np.mean([run.metric() for run in outcomes])),
         np.mean([resampled(run) for run in outcomes], axis=0),

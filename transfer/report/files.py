@@ -4,7 +4,7 @@ import csv
 import io
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
 from pathlib import Path
 
@@ -13,7 +13,7 @@ from markupsafe import Markup
 
 from pretext.errors import InputError
 from pretext.files import write_whole
-from transfer.report.differences import Pair, difference_tables, pairs
+from transfer.report.differences import Pair, difference_tables, drawn_cells, intervals, pairs
 from transfer.report.papers import latex_tables, paper_tables, papers_csv
 from transfer.report.plots import Picture, color_grids, layer_plots, svg_file
 from transfer.report.tables import Benchmark, Cell, Results, collect_results, natural_key
@@ -38,7 +38,7 @@ __all__ = ["ReportPaths", "build_report", "console_table"]
 CSV_FIELDS = (
     *("method", "backbone", "recipe", "backbone_sha256", "stage", "data", "protocol", "split"),
     *("split_fingerprint", "config_id", "processes", "metric", "setting", "unit"),
-    *("mean", "std", "n", "seeds"),
+    *("mean", "std", "n", "seeds", "low", "high", "settings"),
 )
 
 #: Columns of the table of runs.
@@ -86,10 +86,12 @@ def build_report(
             " --work-dir",
         )
     results = collect_results(select_scores(scores, where or {}))
+    drawn = drawn_cells(results, work_dirs)
+    results = replace(results, intervals=intervals(drawn))
     grids = [grid for folder in work_dirs for grid in color_grids(folder)]
     names = ("report.md", "report.csv", "report.html", "report.tex", "papers.csv", "differences.csv")
     paths = ReportPaths(*(out_dir / name for name in names))
-    compared, papers = pairs(results, work_dirs), paper_tables(results)
+    compared, papers = pairs(results, drawn), paper_tables(results)
     contents = (
         markdown_report(results, compared),
         csv_report(results),
@@ -117,8 +119,10 @@ def csv_report(results: Results) -> str:
         for row in results.rows:
             cell = results.cells.get((row, column))
             identity = vars(row) | vars(column.benchmark) | vars(column) | {"unit": column.measures.unit.name}
+            identity |= {"settings": " ".join(row.settings)}
             identity = {key: value for key, value in identity.items() if key in CSV_FIELDS}
-            writer.writerow(identity | ({"n": 0} if cell is None else _csv_numbers(cell)))
+            ends = dict(zip(("low", "high"), results.intervals.get((row, column), ()), strict=False))
+            writer.writerow(identity | ({"n": 0} if cell is None else _csv_numbers(cell) | ends))
     return output.getvalue()
 
 

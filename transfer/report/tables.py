@@ -4,7 +4,7 @@ import re
 import statistics
 from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from itertools import groupby
 from typing import Any
@@ -35,7 +35,7 @@ class Benchmark:
     def of(score: Score) -> "Benchmark":
         """Return the benchmark of a score."""
         shared = (score.stage, score.protocol, score.data, score.split, score.split_fingerprint)
-        return Benchmark(*shared, config_id(score.config), score.processes)
+        return Benchmark(*shared, config_id(_rule(score)), score.processes)
 
 
 @dataclass(frozen=True)
@@ -62,7 +62,9 @@ class Row:
     Attributes:
         input_space: Colours that the backbone sees.
         label: The method, followed by the input space, the name of the photos, the recipe or the hash if they are
-            needed to tell rows apart.
+            needed to tell rows apart, and by the settings.
+        settings: How it is used, such as ``temperature=0.89``: what a stage has in `Stage.by_row`, where it does not go
+            without saying.
     """
 
     method: str
@@ -71,6 +73,7 @@ class Row:
     recipe: str
     sha256: str | None
     label: str
+    settings: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -113,6 +116,7 @@ class Results:
         cells: All cells that have a score.
         configs: Recipe of each config id.
         placed: Each score with its row and column.
+        intervals: Ends of the 95 % interval over test images, of the cells that have one.
     """
 
     scores: tuple[Score, ...]
@@ -121,6 +125,7 @@ class Results:
     cells: Mapping[tuple[Row, Column], Cell]
     configs: Mapping[str, Mapping[str, Any]]
     placed: tuple[tuple[Row, Column, Score], ...]
+    intervals: Mapping[tuple[Row, Column], tuple[float, float]] = field(default_factory=dict)
 
     @cached_property
     def benchmarks(self) -> tuple[Benchmark, ...]:
@@ -182,6 +187,18 @@ def headline_metrics(stage: str, config: Mapping[str, Any]) -> tuple[str, ...]:
     return scored_stages()[stage].headlines(config, reported)
 
 
+def _rule(score: Score) -> dict[str, Any]:
+    """Return the config of a score but for what makes another row."""
+    by_row = dict(scored_stages()[score.stage].by_row)
+    return {key: value for key, value in score.config.items() if key not in by_row}
+
+
+def _settings(score: Score) -> tuple[str, ...]:
+    by_row = scored_stages()[score.stage].by_row
+    found = [(key, score.config.get(key, usual), usual) for key, usual in by_row]
+    return tuple(f"{key}={value}" for key, value, usual in found if value != usual)
+
+
 def units_of(columns: Iterable[Column]) -> tuple[Unit, ...]:
     """Return the units that occur in some columns, each once."""
     return tuple(dict.fromkeys(column.measures.unit for column in columns))
@@ -229,8 +246,9 @@ def _row_finder(scores: Sequence[Score]) -> Callable[[Score], Row]:
     def row_of(score: Score) -> Row:
         sha256 = score.backbone_sha256 if score.recipe in split else None
         words = [score.method, *_recipe_words(score.recipe, recipes[score.method, score.backbone])]
-        label = " ".join([*words, *([sha256[:8]] if sha256 else [])])
-        return Row(score.method, score.backbone, score.input_space, score.recipe, sha256, label)
+        settings = _settings(score)
+        label = " ".join([*words, *([sha256[:8]] if sha256 else []), *settings])
+        return Row(score.method, score.backbone, score.input_space, score.recipe, sha256, label, settings)
 
     return row_of
 
@@ -255,10 +273,18 @@ def collect_results(scores: Iterable[Score]) -> Results:
     for score in kept:
         row, benchmark = row_of(score), Benchmark.of(score)
         grouped[row, Column(benchmark, score.metric, score.setting)].append(score)
-        configs[benchmark.config_id] = {k: v for k, v in score.config.items() if k not in RUN_KEYS}
+        configs[benchmark.config_id] = {k: v for k, v in _rule(score).items() if k not in RUN_KEYS}
     rows = sorted(
         {row for row, _ in grouped},
-        key=lambda r: (r.backbone, r.method != RANDOM, r.method, r.label, r.recipe, r.sha256 or ""),
+        key=lambda r: (
+            r.backbone,
+            r.method != RANDOM,
+            r.method,
+            r.label,
+            r.recipe,
+            r.sha256 or "",
+            r.settings,
+        ),
     )
     return Results(
         scores=tuple(kept),

@@ -1,15 +1,18 @@
 """Tables as text: every cell and heading, and the forms for Markdown and the terminal."""
 
 import io
-from collections.abc import Sequence
-from dataclasses import dataclass
+import textwrap
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from itertools import groupby
+from pathlib import Path
 
 from rich import box
 from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
+from transfer.report.differences import drawn_cells, intervals
 from transfer.report.tables import (
     MISSING,
     RANDOM,
@@ -25,8 +28,14 @@ from transfer.report.tables import (
 from transfer.scores.score import Score
 from transfer.stage import PERCENT, STAGES, Unit, scored_stages
 
-#: Columns of scores in a table in the terminal.
+_INTERVALS = (
+    "Intervals of 95 % are of a bootstrap over the test images (1,000 draws): they cover the choice of test images, not"
+    " of seeds."
+)
+#: Most columns of scores in a table in the terminal.
 _CONSOLE_COLUMNS = 5
+#: Most characters of a row's label in a line there.
+_CONSOLE_LABEL = 30
 
 
 @dataclass(frozen=True)
@@ -115,12 +124,20 @@ def _lines(results: Results, row: Row, columns: Sequence[Column]) -> list[Line]:
     found = [cell for cell in cells if cell is not None]
     seeds = tuple(sorted({seed for cell in found for seed in cell.seeds}, key=natural_key))
     hashes = _short_hashes(list(dict.fromkeys(sha256 for cell in found for sha256 in cell.hashes)))
-    texts = [cell_text(cell, column) for cell, column in zip(cells, columns, strict=True)]
+    texts = [
+        cell_text(cell, column, results.intervals.get((row, column)))
+        for cell, column in zip(cells, columns, strict=True)
+    ]
     lines = [Line(row.label, row.backbone, seeds, hashes, tuple(texts))]
-    if row.method != RANDOM:
+    # Colours have no random row to gain over.
+    if row.method != RANDOM and any(_judges_backbones(column) for column in columns):
         gains = [gain_text(results.gain(row, column), column) for column in columns]
         lines.append(Line(row.label, row.backbone, seeds, hashes, tuple(gains), differences_in(columns)))
     return lines
+
+
+def _judges_backbones(column: Column) -> bool:
+    return scored_stages()[column.benchmark.stage].judges == "backbone"
 
 
 def _short_hashes(hashes: Sequence[str]) -> str:
@@ -128,12 +145,19 @@ def _short_hashes(hashes: Sequence[str]) -> str:
     return ", ".join(sha256[:8] for sha256 in hashes[:3]) + more
 
 
-def cell_text(cell: Cell | None, column: Column) -> CellText:
-    """Return mean ± std (n=3; seeds 0,1,2), or the mark of a missing cell."""
+def cell_text(cell: Cell | None, column: Column, interval: tuple[float, float] | None = None) -> CellText:
+    """Return mean ± std (n=3; seeds 0,1,2; 95 % 40.1 to 42.3), or the mark of a missing cell."""
     if cell is None:
         return CellText(MISSING)
+    unit = column.measures.unit
     aside = f"n={len(cell.seeds)}; {_seeds_text(cell.seeds)}"
-    return CellText(column.measures.unit.text(cell.mean, cell.std), aside, len(cell.seeds))
+    aside += "" if interval is None else f"; 95 % {interval_text(interval, column)}"
+    return CellText(unit.text(cell.mean, cell.std), aside, len(cell.seeds))
+
+
+def interval_text(interval: tuple[float, float], column: Column) -> str:
+    """Return the ends of an interval: ``40.1 to 42.3``."""
+    return " to ".join(map(column.measures.unit.text, interval))
 
 
 def gain_text(gain: float | None, column: Column) -> CellText:
@@ -194,6 +218,7 @@ def legend(results: Results) -> list[str]:
         f"{MISSING} means missing: there is no such score. It is neither zero nor a failure.",
         *([f"Stages without any score: {', '.join(absent)}."] if absent else []),
         "Seeds are those of the transfer runs; 1/0 means pretraining seed 1, transfer seed 0.",
+        *([_INTERVALS] if results.intervals else []),
         *([" ".join(notes)] if notes else []),
         "Gain over random: difference between the means of the method and of random initialisation with the same "
         f"architecture and input colours, in {differences_in(results.columns)}; {MISSING} if there is no such row, or"
@@ -240,25 +265,44 @@ def markdown_text(text: str) -> str:
     return escaped
 
 
-def console_table(scores: Sequence[Score], width: int = 100) -> str:
+def console_table(scores: Sequence[Score], width: int = 100, work_dirs: Sequence[Path] = ()) -> str:
     """Return the main metrics as plain text: a table per benchmark with a row per method and a column per setting.
 
     Args:
         scores: Any scores; the latest of each cell and run counts.
         width: Width of the terminal in characters.
+        work_dirs: Folders below which the runs left their outcomes, for intervals.
     """
     results = collect_results(scores)
+    drawn = drawn_cells(results, work_dirs, results.summary_columns())
+    results = replace(results, intervals=intervals(drawn))
     output = io.StringIO()
     console = Console(file=output, width=width, color_system=None, highlight=False)
     for benchmark in results.benchmarks:
         console.print(Text(f"[{results.number(benchmark)}] {benchmark_title(benchmark)}"))
         console.print(Text(f"    {benchmark_note(results, benchmark)}"))
         columns = [column for column in results.summary_columns() if column.benchmark == benchmark]
-        for first in range(0, len(columns), _CONSOLE_COLUMNS):
-            console.print(_console_rows(results, columns[first : first + _CONSOLE_COLUMNS]))
+        for table in _console_tables(results, columns, console):
+            console.print(table)
     for text in [*legend(results), "The report's files hold all metrics."]:
         console.print(Text(text))
     return output.getvalue()
+
+
+def _console_tables(results: Results, columns: Sequence[Column], console: Console) -> Iterator[Table]:
+    """Yield tables that fit the terminal, of as many columns as do."""
+    while columns:
+        count = min(_CONSOLE_COLUMNS, len(columns))
+        while count > 1 and not _fits(_console_rows(results, columns[:count]), console):
+            count -= 1
+        yield _console_rows(results, columns[:count])
+        columns = columns[count:]
+
+
+def _fits(table: Table, console: Console) -> bool:
+    # What rich measures is no wider than the console that it measures for.
+    wide = console.options.update(width=10 * console.width)
+    return console.measure(table, options=wide).minimum <= console.width
 
 
 def _console_rows(results: Results, columns: Sequence[Column]) -> Table:
@@ -272,7 +316,8 @@ def _console_rows(results: Results, columns: Sequence[Column]) -> Table:
         seeds = sorted({seed for cell in cells if cell for seed in cell.seeds}, key=natural_key)
         if seeds:
             texts = [_console_cell(results, row, column, len(seeds)) for column in columns]
-            table.add_row(Text(f"{row.label}\n  {row.backbone}, {_seeds_text(seeds)}"), *texts)
+            label = textwrap.fill(row.label, _CONSOLE_LABEL)
+            table.add_row(Text(f"{label}\n  {row.backbone}, {_seeds_text(seeds)}"), *texts)
     return table
 
 
@@ -280,4 +325,7 @@ def _console_cell(results: Results, row: Row, column: Column, runs: int) -> Text
     text = cell_text(results.cells.get((row, column)), column)
     fewer = f" (n={text.n})" if 0 < text.n < runs else ""
     gain = None if row.method == RANDOM else results.gain(row, column)
-    return Text(text.main + fewer + ("" if gain is None else f"\ngain {gain_text(gain, column)}"))
+    lines = [text.main + fewer, *([] if gain is None else [f"gain {gain_text(gain, column)}"])]
+    interval = results.intervals.get((row, column))
+    lines += [] if interval is None else [interval_text(interval, column)]
+    return Text("\n".join(lines))

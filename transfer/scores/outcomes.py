@@ -334,5 +334,10 @@ def difference_of(
 
     The interval covers the choice of test images alone; the deviation in the tables covers that of seeds.
     """
-    low, high = np.nanpercentile(first - second, (2.5, 97.5))
-    return Difference(value, float(low), float(high))
+    return Difference(value, *interval_of(first - second))
+
+
+def interval_of(draws: Float[np.ndarray, " draws"]) -> tuple[float, float]:
+    """Return the ends of the 95 % interval of a number, from the number in each draw."""
+    low, high = np.nanpercentile(draws, (2.5, 97.5))
+    return float(low), float(high)

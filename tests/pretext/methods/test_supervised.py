@@ -120,3 +120,17 @@ def test_what_was_learned_names_the_folder_of_a_photo(one_thread, tmp_path):
     assert classifier.classes == ("b", "c", "z")
     ours = {parameter.data_ptr() for parameter in method.parameters()}
     assert {parameter.data_ptr() for parameter in classifier.parameters()} == ours
+
+
+def test_what_lies_above_its_layer_is_not_trained_and_all_else_is():
+    method = Supervised(small_alexnet("rgb"), num_classes=3, layer="conv3", head_size=1, head_hidden=0)
+    method.labels = torch.tensor([0, 2])
+    losses, _ = method(torch.randint(0, 256, (2, 3, 64, 64), dtype=torch.uint8), torch.arange(2))
+    losses["loss_class"].backward()
+    trained = {name for name, parameter in method.named_parameters() if parameter.requires_grad}
+    assert {name for name, parameter in method.named_parameters() if parameter.grad is not None} == trained
+    assert {name.split(".")[1] for name in trained if name.startswith("backbone")} == {
+        "conv1",
+        "conv2",
+        "conv3",
+    }

@@ -17,7 +17,8 @@ from pretext.backbones.checkpoint import Provenance, load_backbone, save_backbon
 from pretext.config import find_config
 from pretext.methods import METHODS
 from transfer.compare import run as compare
-from transfer.compare.grid import STAGE, Task, plan
+from transfer.compare.grid import Task, plan
+from transfer.compare.rows import STAGE
 from transfer.compare.run import devices, run_grid, status_table
 from transfer.stage import STAGES
 
@@ -97,15 +98,15 @@ class TestPlan:
         tasks = plan(grid, tmp_path / "work")
         assert len(tasks) == 2 + 2 * 2 * 2
         cell = next(t for t in tasks if (t.row, t.column, t.seed) == ("ours", "probe", 1))
-        assert cell.needs.words == ("train", "colorization", "epochs=2", "--data", str(photos))
+        assert cell.needs[0].words == ("train", "colorization", "epochs=2", "--data", str(photos))
         # The layers come before the backbone, the overrides behind it.
         assert cell.command()[1:] == [
-            "-m", "transfer", "linear-probe", "conv5", str(cell.needs.folder / "backbone.safetensors"), "epochs=1",
+            "-m", "transfer", "linear-probe", "conv5", str(cell.needs[0].folder / "backbone.safetensors"), "epochs=1",
             "--data", str(photos), "--work-dir", str(cell.folder), "--seed", "1",
         ]  # fmt: skip
         random = next(t for t in tasks if (t.row, t.column, t.seed) == ("random", "seg", 0))
         assert random.words[:2] == ("voc-segmentation", "random:alexnet")
-        assert random.needs is None
+        assert random.needs == ()
         assert len({task.folder for task in tasks}) == len(tasks)
 
     @pytest.mark.parametrize(
@@ -137,7 +138,7 @@ class TestPlan:
     def test_a_seed_is_whole_before_the_next(self, grid, tmp_path):
         tasks = plan(grid, tmp_path / "work")
         assert [task.seed for task in tasks] == [0] * (len(tasks) // 2) + [1] * (len(tasks) // 2)
-        assert all(task.needs is None or task.needs in tasks[:place] for place, task in enumerate(tasks))
+        assert all(set(task.needs) <= set(tasks[:place]) for place, task in enumerate(tasks))
 
     @pytest.mark.parametrize(
         ("old", "new", "same"),
@@ -199,7 +200,8 @@ class TestPlan:
     )
     def test_the_grids_that_come_with_the_project_are_ones(self, name, rows, tmp_path, monkeypatch):
         # Their data are not needed for it.
-        monkeypatch.setattr("transfer.compare.grid._data", lambda name: name)
+        for module in ("rows", "grid"):
+            monkeypatch.setattr(f"transfer.compare.{module}.place_of", lambda name: name)
         tasks = plan(find_config("compare", name), tmp_path)
         missing = {"random", "kmeans", *rows} - {task.row for task in tasks}
         assert not missing, f"configs/compare/{name}.py lacks rows"
@@ -270,7 +272,7 @@ class TestRun:
         names = [name for name, *_ in ran()]
         assert sorted(names) == sorted(task.folder.name for task in tasks)
         for task in tasks:
-            assert task.needs is None or names.index(task.needs.folder.name) < names.index(task.folder.name)
+            assert all(names.index(n.folder.name) < names.index(task.folder.name) for n in task.needs)
         assert {gpu for _, gpu, _ in ran()} == {"3", "5"}
         assert run_grid(plan(grid, work), work, slots=2) == []
         assert len(ran()) == len(tasks)
@@ -295,6 +297,22 @@ class TestRun:
         fake()
         assert run_grid(tasks, work, slots=1) == []
         assert len(ran()) == before + 3
+
+    def test_what_starts_from_a_row_waits_for_it_and_fails_with_it(self, grid, photos, fake, tmp_path):
+        then = 'dict(train="l_to_ab", data="{}", overrides=["init={{ours}}/backbone.safetensors"])'
+        text = grid.read_text().replace("ours=ours)", f"ours=ours, then={then.format(photos)})")
+        grid.write_text(text.replace("seeds = (0, 1)", "seeds = (0,)"))
+        ran, work = fake(broken="ours-backbone-seed0"), tmp_path / "work"
+        tasks = plan(grid, work)
+        failed = run_grid(tasks, work, slots=2)
+        assert {task.row for task in failed} == {"ours", "then"}
+        assert len(failed) == 6
+        fake()
+        assert run_grid(tasks, work, slots=2) == []
+        names = [name.rpartition("-")[0] for name, *_ in ran()]
+        ours = [place for place, name in enumerate(names) if name == "ours-backbone-seed0"]
+        assert len(ours) == 2
+        assert names.index("then-backbone-seed0") > ours[1]
 
     @pytest.mark.slow
     def test_killed_and_started_again_nothing_is_lost_and_nothing_done_twice(self, grid, fake, tmp_path):

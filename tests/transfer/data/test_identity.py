@@ -11,6 +11,7 @@ from transfer.data.identity import data_name, names_fingerprint
         ("imagenette128", "imagenette128"),
         ("toyworld/labeled", "toyworld"),
         ("imagenette128/val", "imagenette128"),
+        ("cifar-10-batches-py/test", "cifar-10-batches-py"),
         ("work_dirs/toyworld/VOCdevkit", "toyworld"),
         ("voc256/VOCdevkit/VOC2007", "voc256"),
         ("VOCdevkit", "VOCdevkit"),

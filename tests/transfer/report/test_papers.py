@@ -7,7 +7,7 @@ import pytest
 from scored import Page, report, score, three_seeds
 
 from transfer.protocols.table import load_stage_config
-from transfer.report.differences import difference_tables, pairs
+from transfer.report.differences import difference_tables, drawn_cells, pairs
 from transfer.report.papers import latex_tables, paper_tables
 from transfer.report.tables import collect_results
 from transfer.scores.outcomes import Accuracy, save_outcomes
@@ -174,7 +174,7 @@ def compared(tmp_path):
 class TestDifferences:
     def test_they_are_between_all_pairs_with_an_interval_over_images(self, compared):
         results, work = compared
-        (pair,) = pairs(results, [work])
+        (pair,) = pairs(results, drawn_cells(results, [work]))
         assert (pair.first.label, pair.second.label) == ("colorization", "random")
         assert pair.difference.value == pytest.approx(10, abs=2.5)
         assert 0 < pair.difference.low < pair.difference.value < pair.difference.high
@@ -186,7 +186,7 @@ class TestDifferences:
         for method, shares in (("random", (0.3, 0.5, 0.4)), ("colorization", (0.9, 0.6, 0.6))):
             found = [keep_outcomes(work, method, seed, share) for seed, share in enumerate(shares)]
             means[method] = np.mean(found)
-        (pair,) = pairs(results, [work])
+        (pair,) = pairs(results, drawn_cells(results, [work]))
         expected = 100 * (means["colorization"] - means["random"])
         assert pair.difference.value == pytest.approx(expected)
         assert pair.difference.low < expected < pair.difference.high
@@ -196,11 +196,11 @@ class TestDifferences:
         results, work = compared
         for seed in seeds:
             keep_outcomes(work, "random", seed, 0.5, images=400)
-        assert pairs(results, [work]) == []
+        assert pairs(results, drawn_cells(results, [work])) == []
 
     def test_a_table_has_a_line_a_pair_and_a_column_a_setting(self, compared):
         results, work = compared
-        (pair,) = pairs(results, [work])
+        (pair,) = pairs(results, drawn_cells(results, [work]))
         other = replace(pair, column=replace(pair.column, setting="conv4"))
         best = replace(pair, column=replace(pair.column, metric="top1_best"))
         swapped = replace(pair, first=pair.second, second=pair.first)
@@ -215,7 +215,7 @@ class TestDifferences:
 
     def test_architectures_are_kept_apart(self, compared):
         results, work = compared
-        (pair,) = pairs(results, [work])
+        (pair,) = pairs(results, drawn_cells(results, [work]))
         first, second = (replace(row, backbone="vgg16") for row in (pair.first, pair.second))
         mixed = [pair, replace(pair, first=first), replace(pair, first=first, second=second)]
         (table,) = difference_tables(mixed)
@@ -229,13 +229,13 @@ class TestDifferences:
         results, work = compared
         for path in work.rglob("*random*/outcomes.npz"):
             path.unlink()
-        assert pairs(results, [work]) == []
+        assert pairs(results, drawn_cells(results, [work])) == []
 
     def test_a_damaged_file_is_left_out_with_a_warning(self, compared):
         results, work = compared
         next(work.rglob("*random-seed1/outcomes.npz")).write_bytes(b"junk")
         with pytest.warns(UserWarning, match=r"conv5 top1 .*random-seed1/outcomes\.npz"):
-            (pair,) = pairs(results, [work])
+            (pair,) = pairs(results, drawn_cells(results, [work]))
         assert pair.difference.value == pytest.approx(10, abs=2.5)
 
 

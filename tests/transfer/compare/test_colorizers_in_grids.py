@@ -1,0 +1,229 @@
+"""Grids with colorizers: who judges whom, what a row takes of another row, and a grid on another data set."""
+
+import textwrap
+from pathlib import Path
+
+import pytest
+from refusals import refused
+
+from pretext.__main__ import main as pretext_main
+from pretext.config import find_config
+from transfer.__main__ import main as transfer_main
+from transfer.compare.grid import plan
+from transfer.report.tables import collect_results
+from transfer.report.views import console_table
+from transfer.scores.score import collect_scores
+
+#: Overrides that make the nets of the small studies small, and shortest.
+TINY = [
+    *("backbone.width=0.015625", "view.size=16", "view.resize=16", "batch_size=4", "epochs=None", "steps=2"),
+    *("held_out=2", "workers=0", "preview_interval=0"),
+]
+
+
+@pytest.fixture(scope="session")
+def data_set(photo_folders, tmp_path_factory):
+    """A data set's config for the photos in folders of two classes."""
+    path = tmp_path_factory.mktemp("data") / "stripes.py"
+    place = str(photo_folders)
+    path.write_text(
+        textwrap.dedent(f"""
+            pretext = dict(data={place!r})
+            cifar10_classifier = dict(method=dict(num_classes=2))
+            colors = dict(protocol="stripes", data={place!r}, fit="square", size=16, count=4)
+        """)
+    )
+    return str(path)
+
+
+@pytest.fixture
+def grid(tmp_path, data_set):
+    path = tmp_path / "grid.py"
+    path.write_text(
+        textwrap.dedent(f"""
+            _train = dict(on={data_set!r}, overrides={TINY!r})
+            backbones = dict(classifier=dict(train="cifar10_classifier", **_train))
+            colorizers = dict(
+                truth="truth",
+                gray="gray",
+                classes=dict(train="cifar10_classification", decoding=["decode=mode"], **_train),
+                annealed=dict(colorizer="classes", decoding=["temperature=0.89"]),
+                transfer=dict(
+                    train="cifar10_classification",
+                    on={data_set!r},
+                    overrides={[*TINY, "init={classifier}/backbone.safetensors"]!r},
+                ),
+            )
+            stages = dict(colors=dict(stage="colorization", on={data_set!r}, overrides=["classifier=None"]))
+            seeds = (0, 1)
+        """)
+    )
+    return path
+
+
+def by_name(tasks, seed=0):
+    return {(task.row, task.column): task for task in tasks if task.seed == seed}
+
+
+def test_colorizers_are_judged_by_the_stages_of_colours(grid, tmp_path):
+    cells = by_name(plan(grid, tmp_path / "work"))
+    rows = ("truth", "gray", "classes", "annealed", "transfer")
+    made = {("classifier", "backbone"), ("classes", "backbone"), ("transfer", "backbone")}
+    assert cells.keys() == {*made, *((row, "colors") for row in rows)}
+    assert cells["truth", "colors"].words[:2] == ("colorization", "truth")
+    assert cells["truth", "colors"].needs == ()
+    maker = cells["classes", "backbone"]
+    assert cells["classes", "colors"].words[1] == str(maker.folder / "colorizer.safetensors")
+    assert cells["classes", "colors"].needs == (maker,)
+
+
+def test_what_one_row_makes_is_shown_in_another_in_its_own_way(grid, tmp_path):
+    cells = by_name(plan(grid, tmp_path / "work"))
+    first, second = cells["classes", "colors"], cells["annealed", "colors"]
+    assert second.needs == first.needs
+    assert (first.words[4], second.words[4]) == ("decode=mode", "temperature=0.89")
+    assert [word for word in first.words if word != "decode=mode"] == [
+        word for word in second.words if word != "temperature=0.89"
+    ]
+    assert first.folder != second.folder
+
+
+def test_a_row_starts_from_what_another_row_makes_with_the_same_seed(grid, tmp_path):
+    for seed in (0, 1):
+        cells = by_name(plan(grid, tmp_path / "work"), seed)
+        classifier, transfer = cells["classifier", "backbone"], cells["transfer", "backbone"]
+        assert f"init={classifier.folder}/backbone.safetensors" in transfer.words
+        assert transfer.needs == (classifier,)
+
+
+def test_with_another_start_it_is_another_cell_and_not_in_another_place(grid, photo_folder, tmp_path):
+    def folders(place="work"):
+        return {name: task.folder.name for name, task in by_name(plan(grid, tmp_path / place)).items()}
+
+    before = folders()
+    assert folders("elsewhere") == before
+    other = f'train="cifar10_classifier", data={str(photo_folder)!r}, '
+    grid.write_text(grid.read_text().replace('train="cifar10_classifier", ', other))
+    changed = {name for name, folder in folders().items() if folder != before[name]}
+    assert changed == {("classifier", "backbone"), ("transfer", "backbone"), ("transfer", "colors")}
+
+
+def test_a_stage_takes_what_a_row_makes(grid, tmp_path):
+    place = "prior={classifier}/prior.json"
+    grid.write_text(grid.read_text().replace('["classifier=None"]', f'["classifier=None", "{place}"]'))
+    tasks = plan(grid, tmp_path / "work")
+    cells = by_name(tasks)
+    classifier = cells["classifier", "backbone"]
+    for row in ("truth", "annealed"):
+        assert f"prior={classifier.folder}/prior.json" in cells[row, "colors"].words
+        assert classifier in cells[row, "colors"].needs
+    assert all(set(task.needs) <= set(tasks[:place]) for place, task in enumerate(tasks))
+
+
+def test_each_kind_of_row_has_the_stages_that_judge_it(grid, data_set, photo_folders, tmp_path):
+    probe = f'probe=dict(stage="linear-probe", layers="conv2", data={str(photo_folders)!r})'
+    grid.write_text(grid.read_text().replace("stages = dict(", f"stages = dict({probe}, "))
+    cells = by_name(plan(grid, tmp_path / "work"))
+    assert {row for row, column in cells if column == "probe"} == {"classifier"}
+    assert ("classifier", "colors") not in cells
+
+
+@pytest.mark.parametrize(
+    ("name", "rows"),
+    [
+        (
+            "cifar10_figure7",
+            {"truth", "gray", "regression", "classification", "annealed", "transfer"},
+        ),
+        ("small_photos", {"truth", "gray", "random-photo", "l2", "class", "rebalanced"}),
+    ],
+)
+@pytest.mark.parametrize("data", [None, "imagenette32"])
+def test_the_grids_of_the_student_studies_are_ones_on_any_data_set(name, rows, data, tmp_path, monkeypatch):
+    # Their data are not needed for it.
+    for module in ("rows", "grid"):
+        monkeypatch.setattr(f"transfer.compare.{module}.place_of", lambda name: name)
+    tasks = plan(find_config("compare", name), tmp_path, data)
+    judged = [task for task in tasks if task.module == "transfer"]
+    assert {task.row for task in judged} == rows
+    if data:
+        assert all(data in task.words for task in tasks)
+        assert all("imagenette128/val" in task.words for task in judged)
+
+
+def test_another_data_set_takes_the_place_of_all_that_the_grid_names(grid, photo_folder, tmp_path):
+    other = tmp_path / "other.py"
+    place = str(photo_folder)
+    other.write_text(f"pretext = dict(data={place!r})\ncolors = dict(data={place!r})\n")
+    for task in plan(grid, tmp_path / "work", str(other)):
+        assert str(other) in task.words
+        assert task.words[-1] == place
+    with refused("says nothing about cifar10_classifier", received="voc256"):
+        plan(grid, tmp_path / "work", "voc256")
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "names", "fields"),
+    [
+        ('"truth"', '"truht"', ["colours"], {"received": "truht", "allowed": "a row above it"}),
+        (
+            *('colorizer="classes"', 'colorizer="classifier"', ["colours"]),
+            {"received": "classifier", "allowed": "a row above it, classes"},
+        ),
+        (
+            *('"cifar10_classification", decoding', '"cifar10_classifier", decoding', ["classes"]),
+            {"received": "cifar10_classifier", "allowed": "colorization or split_brain"},
+        ),
+        ("{classifier}", "{transfer}", ["transfer"], {"received": "transfer", "allowed": "classifier"}),
+        ("{classifier}", "{nobody}", ["nobody"], {"received": "nobody", "allowed": "classes"}),
+        ("decode=mode", "count=3", ["decoding of classes"], {"received": "count", "allowed": "temperature"}),
+        ("decode=mode", "decode=median", ["median"], {"allowed": "mode"}),
+        ('["decode=mode"]', '"decode=mode"', ["decoding", "classes"], {"received": "decode=mode"}),
+        ("truth=", "classifier=", ["one name"], {"received": "classifier"}),
+        ("colorizers = dict", "colorizers = 3 or dict", ["colorizers"], {"received": 3}),
+        ("transfer=dict", "transfer=3 or dict", ["colorizer transfer"], {"received": 3}),
+    ],
+)
+def test_what_is_wrong_with_colorizers_is_told_before_anything_runs(grid, tmp_path, old, new, names, fields):
+    assert old in grid.read_text()
+    grid.write_text(grid.read_text().replace(old, new))
+    with refused(*names, **fields):
+        plan(grid, tmp_path / "work")
+
+
+def test_a_stage_that_has_nothing_to_judge_and_a_row_that_nobody_needs_are_told(grid, photo_folder, tmp_path):
+    text = grid.read_text()
+    probe = f'dict(probe=dict(stage="linear-probe", data={str(photo_folder)!r}), '
+    alone = text.replace("init={classifier}/backbone.safetensors", "init=he")
+    grid.write_text(alone.replace("stages = dict(", f"stages = {probe}").replace("backbones =", "_ ="))
+    with refused("probe", received="linear-probe", allowed="backbones"):
+        plan(grid, tmp_path / "work")
+    grid.write_text(alone)
+    with refused("classifier", received="classifier", allowed="linear-probe"):
+        plan(grid, tmp_path / "work")
+
+
+def test_a_misspelt_data_set_is_told_before_anything_runs(grid, tmp_path, capsys, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    assert transfer_main(["compare", str(grid), "imagenette23"]) == 2
+    assert "imagenette32" in capsys.readouterr().err
+    assert not Path("work_dirs").exists()
+
+
+@pytest.mark.usefixtures("one_thread")
+def test_a_grid_from_photos_to_the_table(grid, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    grid.write_text(grid.read_text().replace("seeds = (0, 1)", "seeds = (0,)"))
+    for task in plan(grid, Path("work")):
+        main = pretext_main if task.module == "pretext" else transfer_main
+        assert main(task.command()[3:]) == 0
+        assert task.done
+    scores = collect_scores(Path("work"))
+    table = console_table(scores, work_dirs=[Path("work")])
+    assert "100.0 to" in table
+    results = collect_results(scores)
+    assert {row.label for row in results.rows} == {
+        *("truth", "gray", "cifar10_classification decode=mode", "cifar10_classification temperature=0.89"),
+        "cifar10_classification, from cifar10_classifier",
+    }
+    assert len(results.benchmarks) == 1
