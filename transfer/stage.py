@@ -131,6 +131,8 @@ class Stage:
         columns: Known settings in the order of their columns; others follow in natural order.
         layers: How the command takes layers: as its first ``argument``, as the ``override`` layers=..., or not at all.
         judges: What the command takes.
+        sweep: What settings begin with that are values of a number, such as ``T=0.38``. Reports plot them; summaries
+            and differences leave them out.
         by_layer: Title of the plot by layer, if there is one.
         headline_by_config: Names of the metrics that count for a run with the given config, whatever its protocol;
             None for the protocol's metric, or those marked ``headline``.
@@ -144,6 +146,7 @@ class Stage:
     columns: tuple[str, ...] = ()
     layers: Literal["argument", "override"] | None = None
     judges: Literal["backbone", "colorizer"] = "backbone"
+    sweep: str = ""
     by_layer: str = ""
     headline_by_config: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
 
@@ -162,6 +165,14 @@ class Stage:
         named = {metric.name: metric for metric in self.metrics}
         check_choice(f"metric of {self.name}", name, named)
         return named[name]
+
+    def sweep_setting(self, value: float) -> str:
+        """Return the setting of a value of the sweep."""
+        return f"{self.sweep}{value:g}"
+
+    def swept(self, setting: str) -> float | None:
+        """Return the value of a setting of the sweep; None of other settings."""
+        return float(setting[len(self.sweep) :]) if self.sweep and setting.startswith(self.sweep) else None
 
     def headlines(self, config: Mapping[str, Any], reported: str | None = None) -> tuple[str, ...]:
         """Return the names of the metrics that count for a run.
@@ -303,6 +314,7 @@ STAGES: Mapping[str, Stage] = {
                 Metric("time", "time a photo", MILLISECOND, higher_is_better=False),
             ),
             judges="colorizer",
+            sweep="T=",
         ),
     )
 }  # fmt: skip

@@ -1,5 +1,6 @@
 """The settings of each stage, which a config must spell out and a protocol fixes. Nothing heavy is imported here."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -381,6 +382,8 @@ class ColorizationSettings(StageSettings):
         network_size: Shorter side at which a colorizer sees photos; None for that of its training.
         decode: One of `pretext.colorize.painting.RULES`.
         temperature: See `pretext.colorize.painting.Decoding`.
+        temperatures: Other T of the annealed mean, each measured as well; none for baselines, folders and what predicts no
+            distribution.
         upsampling: One of `pretext.colorize.painting.UPSAMPLINGS`.
         samples: Coherent draws of a photo for the diversity; 0 for none.
         prior: File of the colour prior for the rebalanced accuracy and the mean colour; None for ImageNet's.
@@ -396,6 +399,7 @@ class ColorizationSettings(StageSettings):
     network_size: int | None
     decode: str
     temperature: float | None
+    temperatures: tuple[float, ...]
     upsampling: str
     samples: int
     prior: str | None
@@ -420,6 +424,19 @@ class ColorizationSettings(StageSettings):
         if self.samples == 1:
             raise InputError("one sample has no diversity", received=1, allowed="allowed are 0, and 2 up")
         check_at_least("samples", self.samples, 0)
+        self._check_temperatures()
+        self._check_classifier()
+
+    def _check_temperatures(self) -> None:
+        names = {f"{t:g}" for t in self.temperatures if 0 < t < math.inf}
+        if len(names) < len(self.temperatures):
+            raise InputError(
+                "temperatures cannot be used",
+                received=self.temperatures,
+                allowed="different numbers above 0, such as temperatures=0.1,0.38,1",
+            )
+
+    def _check_classifier(self) -> None:
         given = self.classifier_weights is not None
         if self.classifier in (None, "efficientnet_lite0") and given:
             raise InputError(

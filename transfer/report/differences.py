@@ -53,7 +53,7 @@ class _Drawn:
 def pairs(results: Results, work_dirs: Sequence[Path]) -> list[Pair]:
     """Compare all rows that have scores in a column, pair by pair.
 
-    Rows are compared if all their runs were scored on the same number of images.
+    Rows are compared if all their runs were scored on the same number of images; not at the values of a sweep.
 
     Args:
         results: All cells.
@@ -71,7 +71,7 @@ def pairs(results: Results, work_dirs: Sequence[Path]) -> list[Pair]:
             scores[row, column].append(score)
     drawn = {key: _draw(group, paths) for key, group in scores.items()}
     found = []
-    for column in results.columns:
+    for column in (column for column in results.columns if column.swept is None):
         rows = [(row, drawn.get((row, column))) for row in reversed(results.rows)]
         there = [(row, one) for row, one in rows if one is not None]
         for (first, one), (second, other) in combinations(there, 2):

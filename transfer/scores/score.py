@@ -32,7 +32,17 @@ SELECTABLE = (*IDENTITY, "backbone_seed", "pretrained_on")
 
 #: Top-level config keys that tell runs of one recipe apart, or where they ran, without changing the recipe.
 RUN_KEYS = frozenset(
-    {"backbone", "checkpoint_interval", "data", "layers", "seed", "setting", "work_dir", "workers"}
+    {
+        "backbone",
+        "checkpoint_interval",
+        "data",
+        "layers",
+        "seed",
+        "setting",
+        "temperatures",
+        "work_dir",
+        "workers",
+    }
 )
 
 

@@ -8,6 +8,7 @@ photo that a viewer would see: what was coloured by others has nothing else.
 import hashlib
 import itertools
 from collections import defaultdict
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -20,13 +21,11 @@ from torch.utils.data import DataLoader
 from pretext.checks import room_for
 from pretext.color.bins import SoftEncoder
 from pretext.color.lab import rgb_to_lab
-from pretext.color.prior import ColorPrior, imagenet_prior
-from pretext.colorize.colorizer import load_colorizer
+from pretext.color.prior import ColorPrior, load_prior
 from pretext.data.crops import center_crop
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.progress import ProgressDisplay, say
-from transfer.color_sources import color_source
 from transfer.data.colored import TruePhotos
 from transfer.job import Job, Measurement
 from transfer.networks.classifiers import (
@@ -37,11 +36,12 @@ from transfer.networks.classifiers import (
     class_numbers,
     load_classifier,
 )
-from transfer.networks.painters import Model, Painter, baseline, folder
+from transfer.networks.painters import Model, painter_of
 from transfer.protocols.settings import ColorizationSettings
 from transfer.scores import colors
 from transfer.scores.metrics import check_scores
 from transfer.scores.outcomes import Accuracy, Mean, Outcomes, RootMean, Share
+from transfer.stage import STAGES
 
 #: What scores are filed under: one setting, the photos.
 SETTING = "photos"
@@ -52,7 +52,8 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
 
     Returns:
         All metrics that apply: entropy and diversity need a distribution, the size of a network a network, and the
-        classification photos in folders of WordNet ids.
+        classification photos in folders of WordNet ids. Of each of the settings' ``temperatures``, filed under ``T=0.38``
+        and so on, both accuracies and the colourfulness.
 
     Raises:
         InputError: Photos, colours or a classifier cannot be used; or there are several processes.
@@ -62,16 +63,17 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
         raise InputError("colours are judged by one process", received=f"{processes} processes")
     settings = job.settings
     photos = TruePhotos(job.data, settings.photos, settings.count, settings.fit, settings.size)
-    prior = imagenet_prior() if settings.prior is None else ColorPrior.load(Path(settings.prior))
-    painter = _painter(job, photos, prior)
+    prior = load_prior(settings.prior)
+    painter = painter_of(job, photos, prior)
     classification = _Classification.of(job, photos)
-    judge = _Judge(prior)
+    judge, sweep = _Judge(prior), _Sweep(prior)
     loader = DataLoader(photos, batch_size=None, num_workers=settings.workers)
     with ProgressDisplay("colours", len(photos)) as progress, torch.no_grad():
         for index, truth in enumerate(loader):
             with room_for("the colorizer", f"network_size={settings.network_size}"):
                 painted = painter(index, truth)
             judge.add(painted.rgb, truth, painted.measured)
+            sweep.add(painted.swept, truth)
             if classification is not None:
                 classification.add(painted.rgb)
             progress.step(1)
@@ -84,17 +86,12 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
             Measurement(setting.get(metric, SETTING), metric, outcomes.metric(), split, fingerprint, outcomes)
             for metric, outcomes in found.items()
         ),
+        *(
+            Measurement(place, metric, outcomes.metric(), split, fingerprint, outcomes)
+            for (place, metric), outcomes in sweep.outcomes().items()
+        ),
         *(Measurement(SETTING, metric, value, split, fingerprint) for metric, value in numbers.items()),
     ]
-
-
-def _painter(job: Job[ColorizationSettings], photos: TruePhotos, prior: ColorPrior) -> Painter:
-    source = color_source(job.backbone)
-    if source.kind == "baseline":
-        return baseline(source, photos, prior, job.seed)
-    if source.kind == "folder":
-        return folder(source, photos)
-    return Model(load_colorizer(source.name).to(job.device), job.settings, job.seed)
 
 
 def _sizes(model: Model, photo: UInt8[Tensor, "3 h w"]) -> dict[str, float]:
@@ -115,7 +112,7 @@ class _Judge:
         self._curves: list[np.ndarray] = []
 
     def add(
-        self, rgb: UInt8[Tensor, "3 h w"], truth: UInt8[Tensor, "3 h w"], measured: dict[str, float]
+        self, rgb: UInt8[Tensor, "3 h w"], truth: UInt8[Tensor, "3 h w"], measured: Mapping[str, float]
     ) -> None:
         """Compare one photo."""
         lab, true_lab = (rgb_to_lab(each[None]) for each in (rgb, truth))
@@ -134,7 +131,7 @@ class _Judge:
         for suffix, absolute in (("", False), ("_abs", True)):
             found[f"colorfulness{suffix}"] = colors.colorfulness(shown, absolute)
             found[f"true{suffix}"] = colors.colorfulness(shown_truth, absolute)
-        for name, value in (found | measured).items():
+        for name, value in {**found, **measured}.items():
             self._numbers[name].append(float(value))
         self._curves.append(colors.error_curve(errors)[0].numpy())
 
@@ -163,6 +160,45 @@ class _Judge:
         if "time" in means:
             # The first photos of a process take longer than all others.
             found["time"] = float(np.median(self._numbers["time"]))
+        return found
+
+
+class _Sweep:
+    """Compares photos that were decoded at several temperatures, and keeps the numbers of each.
+
+    Args:
+        prior: Tells how rare true colours are.
+    """
+
+    def __init__(self, prior: ColorPrior):
+        self._probabilities = prior.probabilities
+        self._encoder = SoftEncoder(prior.bins, neighbors=1)
+        self._numbers: dict[float, list[tuple[float, ...]]] = defaultdict(list)
+
+    def add(self, swept: Mapping[float, UInt8[Tensor, "3 h w"]], truth: UInt8[Tensor, "3 h w"]) -> None:
+        """Compare one photo at each temperature."""
+        if not swept:
+            return
+        true_lab = rgb_to_lab(truth[None])
+        weights = colors.rarity(self._encoder.nearest_bin(true_lab[:, 1:]), self._probabilities)
+        for temperature, rgb in swept.items():
+            errors = colors.ab_errors(rgb_to_lab(rgb[None]), true_lab)
+            found = (
+                *(*colors.raw_accuracy(errors), *colors.raw_accuracy(errors, weights)),
+                colors.colorfulness(rgb[None] / 255),
+            )
+            self._numbers[temperature].append(tuple(map(float, found)))
+
+    def outcomes(self) -> dict[tuple[str, str], Outcomes]:
+        """Return by setting and metric what was found on each photo."""
+        found: dict[tuple[str, str], Outcomes] = {}
+        for temperature, numbers in self._numbers.items():
+            setting = STAGES["colorization"].sweep_setting(temperature)
+            parts, wholes, rare_parts, rare_wholes, colorfulness = np.array(numbers).T
+            no_curve = np.zeros((len(numbers), 0))
+            found[setting, "auc"] = Share(parts / wholes, np.ones_like(wholes), no_curve)
+            found[setting, "auc_rebalanced"] = Share(rare_parts, rare_wholes, no_curve)
+            found[setting, "colorfulness"] = Mean(colorfulness)
         return found
 
 
