@@ -382,8 +382,7 @@ class ColorizationSettings(StageSettings):
         network_size: Shorter side at which a colorizer sees photos; None for that of its training.
         decode: One of `pretext.colorize.painting.RULES`.
         temperature: See `pretext.colorize.painting.Decoding`.
-        temperatures: Other T of the annealed mean, each measured as well; none for baselines, folders and what predicts no
-            distribution.
+        temperatures: T of the annealed mean that are measured as well; only for what predicts a distribution.
         upsampling: One of `pretext.colorize.painting.UPSAMPLINGS`.
         samples: Coherent draws of a photo for the diversity; 0 for none.
         prior: File of the colour prior for the rebalanced accuracy and the mean colour; None for ImageNet's.

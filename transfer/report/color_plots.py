@@ -17,7 +17,7 @@ from torch import Tensor
 
 from pretext.color.gamut import reduce_chroma
 from pretext.color.lab import lab_to_rgb
-from pretext.color.prior import ColorPrior, load_prior
+from pretext.color.prior import load_prior
 from pretext.color.rebalance import rebalance_weights
 from pretext.errors import InputError
 from transfer.color_sources import BASELINES
@@ -146,7 +146,7 @@ def _error_plot(results: Results, column: Column, folders: Mapping[str, Path]) -
 
 def _by_photo(outcomes: Outcomes) -> Float[np.ndarray, " n"]:
     if isinstance(outcomes, RootMean):
-        return np.sqrt(outcomes.squares)
+        return np.asarray(np.sqrt(outcomes.squares))
     assert isinstance(outcomes, Mean)  # what the stage keeps of DISTRIBUTIONS
     return outcomes.values
 
@@ -173,8 +173,10 @@ def _photos_plot(results: Results, column: Column, folders: Mapping[str, Path]) 
         axes.set_ylim(0, 1.01)
         legend_below(figure)
         svg = svg_of(figure)
-    title = f"Share of photos with a {metric.title} of {bound} the value below; the higher curve is better. Beside the names:"
-    title += " that of all photos together." if metric.name == "rmse_ab" else " the mean."
+    title = (
+        f"Share of photos with a {metric.title} of {bound} the value below; the higher curve is better. Beside the"
+        f" names: {metric.title} of all photos."
+    )
     words = "; ".join(
         f"{names[row]}, quartiles {', '.join(metric.unit.text(q) for q in np.quantile(numbers, (0.25, 0.5, 0.75)))}"
         for row, numbers in values.items()
@@ -227,8 +229,8 @@ def _sweep_plot(results: Results, columns: Sequence[Column]) -> Picture | None:
         legend_below(figure)
         svg = svg_of(figure)
     title = (
-        f"{metric.heading} over the temperature T of the annealed mean: the mode of the distribution towards 0, its mean at 1."
-        " Bars: standard deviation over seeds."
+        f"{metric.heading} over the temperature T of the annealed mean: the mode of the distribution towards 0, its"
+        " mean at 1. Bars: standard deviation over seeds."
     )
     words = "; ".join(
         f"{names[row]}: {', '.join(f'T {t:g} {metric.unit.text(cell.mean)}' for t, cell in cells.items())}"
@@ -259,9 +261,10 @@ def _prior_plot(config: Mapping[str, Any]) -> Picture | None:
         f"The prior over the ab plane, {name}: {len(prior.bins)} bins, and the weights by which training rebalances"
         f" (Zhang et al. 2016, figure 3 and equation 4; lambda = {_MIX}). AuC rebalanced weights by 1 / p."
     )
+    top = tuple(prior.bins[prior.probabilities.argmax()].int().tolist())
     words = (
-        f"p from {prior.probabilities.min():.2g} to {prior.probabilities.max():.2g}, most at ab ="
-        f" {tuple(prior.bins[prior.probabilities.argmax()].int().tolist())}; weights from {weights.min():.3g} to {weights.max():.3g}"
+        f"p from {prior.probabilities.min():.2g} to {prior.probabilities.max():.2g}, most at ab = {top}; weights from"
+        f" {weights.min():.3g} to {weights.max():.3g}"
     )
     return Picture(title, f"Colour prior. {words}", svg, wide=True)
 

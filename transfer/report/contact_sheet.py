@@ -16,7 +16,7 @@ from transfer.report.pictures import GRAY, drawing, png_of
 #: Width of a sheet at the most, and the sides between which its photos are kept, in pixels.
 _WIDTH, _SIDES = 1280, (96, 200)
 #: In pixels: between photos; below a strip's note or before one that begins something new; of a line of text.
-_GAP, _BREAK, _LINE = 6, 20, 16
+_GAP, _BREAK, _LINE = 6, 20, 17
 #: Width of a letter in pixels, about.
 _LETTER = 6.2
 _DPI = 100
@@ -80,11 +80,11 @@ def contact_sheet(headings: Sequence[str], strips: Sequence[Strip]) -> str:
             for tile, x in zip(strip.tiles, lefts, strict=False):
                 _place(figure, tile, x, bottom - y, side)
                 note = _cut(tile.note, letters)
-                _write(figure, x + side / 2, y + side + 1, note, ha="center", va="top", color=GRAY)
+                _write(figure, x + side / 2, y + side + 3, note, ha="center", va="top", color=GRAY)
         return png_of(figure)
 
 
-def _write(figure: Figure, x: float, y: float, text: str, **style: Any) -> None:
+def _write(figure: Figure, x: int | float, y: int | float, text: str, **style: Any) -> None:
     """Write at a place counted in pixels from the upper left corner."""
     width, height = figure.get_size_inches() * _DPI
     figure.text(x / width, 1 - y / height, text, fontsize=7.5, parse_math=False, **style)

@@ -205,16 +205,16 @@ def _own_sheets(painter: Painter, run: _Run, shown: _Shown, count: int) -> Itera
     if run.values is not None:
         order = np.argsort(-run.values if shown.metric.higher_is_better else run.values, kind="stable")
         most = min(count, len(order) // 2)
-        strips = []
+        strips: list[Strip] = []
         for word, indices in (("best", order[:most]), ("worst", order[::-1][:most])):
             true = [Tile(shown.photos[index], shown.name(index)) for index in indices.tolist()]
             painted = [_tile(painter, run, shown, index) for index in indices.tolist()]
             strips += [
                 Strip(f"{word}: truth", true, begins=bool(strips)),
-                Strip(f"{word}: {run.name}", painted),
+                Strip(f"{word}: painted", painted),
             ]
         if most:
-            title = f"{run.name}: the photos with the best and with the worst {shown.metric.title}, below the true ones."
+            title = f"{run.name}: the photos with the best and the worst {shown.metric.title}, below the true ones."
             ends = [*order[:most].tolist(), *order[::-1][:most].tolist()]
             yield Picture(title, _described(title, shown, ends), contact_sheet([], strips), wide=True)
     if isinstance(painter, Model) and isinstance(painter.colorizer.space, Classification):
@@ -230,8 +230,8 @@ def _temperature_sheet(model: Model, run: _Run, shown: _Shown) -> Picture:
         for index in shown.chosen
     ]
     title = (
-        f"{run.name}: the annealed mean of the predicted distribution, from its mean to its mode, as in figure 4 of Zhang"
-        " et al. 2016."
+        f"{run.name}: the annealed mean of the predicted distribution, from its mean to its mode, as in figure 4 of"
+        " Zhang et al. 2016."
     )
     return Picture(title, _described(title, shown, shown.chosen), contact_sheet(headings, strips), wide=True)
 

@@ -52,8 +52,8 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
 
     Returns:
         All metrics that apply: entropy and diversity need a distribution, the size of a network a network, and the
-        classification photos in folders of WordNet ids. Of each of the settings' ``temperatures``, filed under ``T=0.38``
-        and so on, both accuracies and the colourfulness.
+        classification photos in folders of WordNet ids. Both accuracies and the colourfulness also at each of the
+        settings' ``temperatures``, filed under ``T=0.38`` and so on.
 
     Raises:
         InputError: Photos, colours or a classifier cannot be used; or there are several processes.
@@ -131,7 +131,7 @@ class _Judge:
         for suffix, absolute in (("", False), ("_abs", True)):
             found[f"colorfulness{suffix}"] = colors.colorfulness(shown, absolute)
             found[f"true{suffix}"] = colors.colorfulness(shown_truth, absolute)
-        for name, value in {**found, **measured}.items():
+        for name, value in (found | dict(measured)).items():
             self._numbers[name].append(float(value))
         self._curves.append(colors.error_curve(errors)[0].numpy())
 
