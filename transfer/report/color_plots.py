@@ -202,7 +202,7 @@ def _sweep_plot(results: Results, columns: Sequence[Column]) -> Picture | None:
     if not curves:
         return None
     numbers = [cell.mean for cells in curves.values() for cell in cells.values()]
-    room = max(max(numbers) - min(numbers), 10**-metric.unit.decimals)
+    room = 2 * max(max(numbers) - min(numbers), 10**-metric.unit.decimals)
     level = {
         row: results.cells[row, column].mean
         for column in columns
@@ -210,6 +210,7 @@ def _sweep_plot(results: Results, columns: Sequence[Column]) -> Picture | None:
         if column.swept is None and row not in curves and (row, column) in results.cells
     }
     level = {r: v for r, v in level.items() if min(numbers) - room <= v <= max(numbers) + room}
+    several = any(cell.std is not None for cells in curves.values() for cell in cells.values())
     names, styles = row_names(results.rows), _styles(results.rows)
     with drawing(f"sweep {columns}"):
         figure, axes = _axes("temperature T", metric.axis_label, len(curves) + len(level))
@@ -217,7 +218,7 @@ def _sweep_plot(results: Results, columns: Sequence[Column]) -> Picture | None:
             axes.errorbar(
                 list(cells),
                 [cell.mean for cell in cells.values()],
-                yerr=[cell.std or 0.0 for cell in cells.values()],
+                yerr=[cell.std or 0.0 for cell in cells.values()] if several else None,
                 label=names[row],
                 marker=MARKERS[number % len(MARKERS)],
                 capsize=3,
@@ -230,7 +231,7 @@ def _sweep_plot(results: Results, columns: Sequence[Column]) -> Picture | None:
         svg = svg_of(figure)
     title = (
         f"{metric.heading} over the temperature T of the annealed mean: the mode of the distribution towards 0, its"
-        " mean at 1. Bars: standard deviation over seeds."
+        f" mean at 1.{' Bars: standard deviation over seeds.' if several else ''}"
     )
     words = "; ".join(
         f"{names[row]}: {', '.join(f'T {t:g} {metric.unit.text(cell.mean)}' for t, cell in cells.items())}"
@@ -280,9 +281,9 @@ def _draw_bins(
     """Draw a square for each bin, in its colour or by its value."""
     squares = [Rectangle((a - _SPACING / 2, b - _SPACING / 2), _SPACING, _SPACING) for a, b in bins.tolist()]
     if values is None:
-        collection = PatchCollection(squares, facecolors=colors, linewidths=0)
+        collection = PatchCollection(squares, facecolors=colors, edgecolors="face", linewidths=0.4)
     else:
-        collection = PatchCollection(squares, cmap="viridis", linewidths=0)
+        collection = PatchCollection(squares, cmap="viridis", edgecolors="face", linewidths=0.4)
         collection.set_array(values.numpy())
         axes.figure.colorbar(collection, ax=axes, shrink=0.8, label=label)
     axes.add_collection(collection)

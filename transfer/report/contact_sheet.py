@@ -58,7 +58,7 @@ def contact_sheet(headings: Sequence[str], strips: Sequence[Strip]) -> str:
     """
     columns = max(len(strip.tiles) for strip in strips)
     longest = max(max(tile.photo.shape[1:]) for strip in strips for tile in strip.tiles)
-    side = min(max(longest, _SIDES[0]), _SIDES[1], (_WIDTH - _LINE) // columns - _GAP)
+    side = min(max(longest, _SIDES[0]), _SIDES[1], (_WIDTH - _LINE - _GAP) // columns - _GAP)
     letters = int(side / _LETTER)
     wrapped = [textwrap.wrap(_printable(heading), letters) for heading in headings]
     top = _LINE * max(map(len, wrapped), default=0) + _GAP

@@ -95,15 +95,16 @@ def draw_figures(
     Raises:
         InputError: As `build_report`.
     """
-    of_colors = color_plots(results, work_dirs)
+    sheets: Mapping[Benchmark, Sequence[Picture]] = {}
     if photos:
-        # Imported here: it loads colorizers.
+        # Imported here: it takes seconds, and few reports have sheets.
         from transfer.report.sheets import color_sheets
 
         sheets = color_sheets(results, work_dirs, photos, photo_metric)
-        of_colors = {
-            benchmark: [*plots, *sheets.get(benchmark, ())] for benchmark, plots in of_colors.items()
-        }
+    of_colors = {
+        benchmark: [*plots, *sheets.get(benchmark, ())]
+        for benchmark, plots in color_plots(results, work_dirs).items()
+    }
     numbers = {True: count(1), False: count(1)}
 
     def named(pictures: Sequence[Picture]) -> dict[str, Picture]:

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from PIL import Image
 from torch import Tensor
 from torch.utils.data import DataLoader
@@ -66,7 +66,8 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
     prior = load_prior(settings.prior)
     painter = painter_of(job, photos, prior)
     classification = _Classification.of(job, photos)
-    judge, sweep = _Judge(prior), _Sweep(prior)
+    rarity = _Rarity(prior)
+    judge, sweep = _Judge(rarity), _Sweep(rarity)
     loader = DataLoader(photos, batch_size=None, num_workers=settings.workers)
     with ProgressDisplay("colours", len(photos)) as progress, torch.no_grad():
         for index, truth in enumerate(loader):
@@ -98,16 +99,27 @@ def _sizes(model: Model, photo: UInt8[Tensor, "3 h w"]) -> dict[str, float]:
     return {"parameters": model.parameters_mb(), "features": model.features_mb(photo)}
 
 
-class _Judge:
-    """Compares photo by photo, and keeps the numbers of each.
-
-    Args:
-        prior: Tells how rare true colours are.
-    """
+class _Rarity:
+    """Tells how rare true colours are by a prior."""
 
     def __init__(self, prior: ColorPrior):
         self._probabilities = prior.probabilities
         self._encoder = SoftEncoder(prior.bins, neighbors=1)
+
+    def __call__(self, lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
+        """Return the weight of each pixel in the rebalanced accuracy."""
+        return colors.rarity(self._encoder.nearest_bin(lab[:, 1:]), self._probabilities)
+
+
+class _Judge:
+    """Compares photo by photo, and keeps the numbers of each.
+
+    Args:
+        rarity: Weighs true colours.
+    """
+
+    def __init__(self, rarity: _Rarity):
+        self._rarity = rarity
         self._numbers: dict[str, list[float]] = defaultdict(list)
         self._curves: list[np.ndarray] = []
 
@@ -119,7 +131,7 @@ class _Judge:
         shown, shown_truth = (each[None] / 255 for each in (rgb, truth))
         errors = colors.ab_errors(lab, true_lab)
         plain = colors.raw_accuracy(errors)
-        weights = colors.rarity(self._encoder.nearest_bin(true_lab[:, 1:]), self._probabilities)
+        weights = self._rarity(true_lab)
         found = {
             "auc": plain[0] / plain[1],
             "squares": colors.mean_squared_ab_error(errors),
@@ -167,12 +179,11 @@ class _Sweep:
     """Compares photos that were decoded at several temperatures, and keeps the numbers of each.
 
     Args:
-        prior: Tells how rare true colours are.
+        rarity: Weighs true colours.
     """
 
-    def __init__(self, prior: ColorPrior):
-        self._probabilities = prior.probabilities
-        self._encoder = SoftEncoder(prior.bins, neighbors=1)
+    def __init__(self, rarity: _Rarity):
+        self._rarity = rarity
         self._numbers: dict[float, list[tuple[float, ...]]] = defaultdict(list)
 
     def add(self, swept: Mapping[float, UInt8[Tensor, "3 h w"]], truth: UInt8[Tensor, "3 h w"]) -> None:
@@ -180,7 +191,7 @@ class _Sweep:
         if not swept:
             return
         true_lab = rgb_to_lab(truth[None])
-        weights = colors.rarity(self._encoder.nearest_bin(true_lab[:, 1:]), self._probabilities)
+        weights = self._rarity(true_lab)
         for temperature, rgb in swept.items():
             errors = colors.ab_errors(rgb_to_lab(rgb[None]), true_lab)
             found = (
