@@ -12,6 +12,7 @@ from jaxtyping import Float
 from matplotlib.axes import Axes
 from matplotlib.collections import PatchCollection
 from matplotlib.figure import Figure
+from matplotlib.layout_engine import ConstrainedLayoutEngine
 from matplotlib.patches import Rectangle
 from torch import Tensor
 
@@ -33,6 +34,7 @@ GRAY_ROW, TRUTH = "gray", "truth"
 DISTRIBUTIONS = ("psnr", "rmse_ab")
 #: Curves of errors end where all have reached this share of pixels, in percent.
 _NEARLY_ALL = 99.5
+_LINES = ("-", "--", ":")
 _DASHES = ("--", ":", "-.", (0, (6, 1)), (0, (3, 1, 1, 1)), (0, (1, 1)))
 #: Lambda and the spacing of the grid of Zhang et al. (ECCV 2016).
 _MIX = 0.5
@@ -76,8 +78,10 @@ def color_plots(results: Results, work_dirs: Sequence[Path]) -> dict[Benchmark, 
     return plots
 
 
-def _styles(rows: Sequence[Row]) -> dict[Row, dict[str, Any]]:
-    """Return how each row is drawn: colours for what was trained, gray dashes for what was not."""
+def _styles(results: Results, benchmark: Benchmark) -> dict[Row, dict[str, Any]]:
+    """Return how each row of a benchmark is drawn: colours for what was trained, gray dashes for what was not."""
+    there = {row for row, column in results.cells if column.benchmark == benchmark}
+    rows = [row for row in results.rows if row in there]
     without = [row for row in rows if row.method in BASELINES]
     trained = [row for row in rows if row.method not in BASELINES]
     dashed = {
@@ -85,7 +89,8 @@ def _styles(rows: Sequence[Row]) -> dict[Row, dict[str, Any]]:
         for number, row in enumerate(without)
     }
     return dashed | {
-        row: {"color": COLORS[number % len(COLORS)], "linestyle": "-"} for number, row in enumerate(trained)
+        row: {"color": COLORS[number % len(COLORS)], "linestyle": _LINES[number // len(COLORS) % len(_LINES)]}
+        for number, row in enumerate(trained)
     }
 
 
@@ -120,7 +125,7 @@ def _error_plot(results: Results, column: Column, folders: Mapping[str, Path]) -
     there = np.min(list(curves.values()), axis=0) >= _NEARLY_ALL
     last = len(there) - 1
     end = min(last, max(30, 10 * math.ceil(np.argmax(there) / 10))) if there[last] else last
-    names, styles = _legend_names(results, column), _styles(results.rows)
+    names, styles = _legend_names(results, column), _styles(results, column.benchmark)
     with drawing(f"errors {column}"):
         figure, axes = _axes(
             "ab distance t from the true colour (CIE units)", "pixels within t (%)", len(curves)
@@ -161,7 +166,7 @@ def _photos_plot(results: Results, column: Column, folders: Mapping[str, Path]) 
     if not values:
         return None
     metric = column.measures
-    names, styles = _legend_names(results, column), _styles(results.rows)
+    names, styles = _legend_names(results, column), _styles(results, column.benchmark)
     bound = "at least" if metric.higher_is_better else "at most"
     with drawing(f"photos {column}"):
         figure, axes = _axes(
@@ -174,7 +179,7 @@ def _photos_plot(results: Results, column: Column, folders: Mapping[str, Path]) 
         legend_below(figure)
         svg = svg_of(figure)
     title = (
-        f"Share of photos with a {metric.title} of {bound} the value below; the higher curve is better. Beside the"
+        f"Share of photos whose {metric.title} is {bound} the value below; the higher curve is better. Beside the"
         f" names: {metric.title} of all photos."
     )
     words = "; ".join(
@@ -211,7 +216,7 @@ def _sweep_plot(results: Results, columns: Sequence[Column]) -> Picture | None:
     }
     level = {r: v for r, v in level.items() if min(numbers) - room <= v <= max(numbers) + room}
     several = any(cell.std is not None for cells in curves.values() for cell in cells.values())
-    names, styles = row_names(results.rows), _styles(results.rows)
+    names, styles = row_names(results.rows), _styles(results, columns[0].benchmark)
     with drawing(f"sweep {columns}"):
         figure, axes = _axes("temperature T", metric.axis_label, len(curves) + len(level))
         for number, (row, cells) in enumerate(curves.items()):
@@ -250,7 +255,7 @@ def _prior_plot(config: Mapping[str, Any]) -> Picture | None:
         return None
     weights = rebalance_weights(prior.probabilities, mix=_MIX)
     with drawing(f"prior {file}"):
-        figure = Figure(figsize=(11.5, 4.1), layout="constrained")
+        figure = Figure(figsize=(11.5, 4.1), layout=ConstrainedLayoutEngine(w_pad=0.12))
         panels = figure.subplots(1, 3, sharex=True, sharey=True)
         _draw_bins(panels[0], prior.bins, "bins in their colours", colors=_bin_colors(prior.bins))
         _draw_bins(panels[1], prior.bins, "prior p (log scale)", prior.probabilities.log10(), "log10 p")
