@@ -21,7 +21,7 @@ from transfer.protocols.table import load_stage_config
 from transfer.report.color_plots import color_plots
 from transfer.report.contact_sheet import Strip, Tile, contact_sheet
 from transfer.report.files import build_report
-from transfer.report.sheets import TEMPERATURES, color_sheets
+from transfer.report.sheets import color_sheets
 from transfer.report.tables import collect_results
 from transfer.run import score
 from transfer.scores.outcomes import Mean, RootMean, Share, load_outcomes, save_outcomes
@@ -76,14 +76,24 @@ def pixels(url):
 
 
 @pytest.fixture(scope="module")
-def plots(judged):
-    """Its plots by what they show."""
-    return by_subject(collect_results(collect_scores(judged)), judged)
+def plots(made):
+    """The descriptions of its plots, by what they show."""
+    labels = [
+        attributes["aria-label"]
+        for _, attributes in Page(made.html.read_text()).tags
+        if attributes.get("role") == "group"
+    ]
+    return {label.partition(".")[0]: label for label in labels}
 
 
-def by_subject(results, folder):
-    (plots,) = color_plots(results, [folder]).values()
-    return {plot.description.partition(".")[0]: plot for plot in plots}
+@pytest.fixture
+def headings(monkeypatch):
+    """The headings of sheets that are asked for, and not drawn."""
+    asked = []
+    monkeypatch.setattr(
+        "transfer.report.sheets.contact_sheet", lambda headings, strips: asked.append(headings) or ""
+    )
+    return asked
 
 
 class TestPlots:
@@ -103,32 +113,30 @@ class TestPlots:
                 )
                 for m, o in kept.items()
             ]  # fmt: skip
-        return by_subject(collect_results(scores), folder)
+        (plots,) = color_plots(collect_results(scores), [folder]).values()
+        return {plot.description.partition(".")[0]: plot for plot in plots}
 
-    def test_the_error_curve_is_the_mean_over_photos_and_runs(self, tmp_path):
+    def test_curves_over_errors_and_photos(self, tmp_path):
         t = np.arange(151)
         curves = [np.stack([np.minimum(1, t / n), np.ones(151)]) for n in (10, 20)]
-        plots = self.made_by_hand(tmp_path, auc=[Share(np.ones(2), np.ones(2), curve) for curve in curves])
-        # Within 5: photos at 0.5 and 1, and at 0.25 and 1.
-        assert (
-            "full: 100.0, within 5: 68.8 %, 10: 87.5 %, 20: 100.0 %"
-            in plots["Cumulative error curves"].description
-        )
-        svg = plots["Cumulative error curves"].content
-        for text in ("ab distance t from the true colour (CIE units)", "pixels within t (%)", "full: 100.0"):
-            assert f">{text}<" in svg
-        assert "Beyond 30 all" in plots["Cumulative error curves"].title
-
-    def test_photos_by_psnr_and_rmse(self, tmp_path):
         plots = self.made_by_hand(
             tmp_path,
+            auc=[Share(np.ones(2), np.ones(2), curve) for curve in curves],
             psnr=[Mean(np.arange(20.0, 25))] * 2,
             rmse_ab=[RootMean(np.array([4.0, 9, 16, 25, 36]))] * 2,
         )
-        assert "quartiles 21.00, 22.00, 23.00" in plots["PSNR of photos"].description
-        assert "quartiles 3.00, 4.00, 5.00" in plots["RMSE ab of photos"].description
-        assert "at least" in plots["PSNR of photos"].title
-        assert "at most" in plots["RMSE ab of photos"].title
+        errors, psnr, rmse = (
+            plots[name] for name in ("Cumulative error curves", "PSNR of photos", "RMSE ab of photos")
+        )
+        # Within 5: photos at 0.5 and 1, and at 0.25 and 1.
+        assert "full: 100.0, within 5: 68.8 %, 10: 87.5 %, 20: 100.0 %" in errors.description
+        for text in ("ab distance t from the true colour (CIE units)", "pixels within t (%)", "full: 100.0"):
+            assert f">{text}<" in errors.content
+        assert "Beyond 30 all" in errors.title
+        assert "quartiles 21.00, 22.00, 23.00" in psnr.description
+        assert "quartiles 3.00, 4.00, 5.00" in rmse.description
+        assert "PSNR is at least" in psnr.title
+        assert "RMSE ab is at most" in rmse.title
 
     def test_a_sweep_is_in_the_order_of_its_temperatures_and_only_plotted(self, judged, made, plots):
         results = collect_results(collect_scores(judged))
@@ -136,17 +144,16 @@ class TestPlots:
         assert swept == ["photos", "T=0.38", "T=0.5", "T=1"]
         values = {s.setting: s.value for s in results.scores if s.metric == "auc" and s.method == "class"}
         words = ", ".join(f"T {t} {values[f'T={t}']:.1f}" for t in ("0.38", "0.5", "1"))
-        assert f"class: {words}" in plots["AuC by temperature"].description
+        assert f"class: {words}" in plots["AuC by temperature"]
         assert {c.setting for c in results.summary_columns()} == {"photos"}
         assert "T=0.5 AuC" in made.markdown.read_text()
         assert "T=" not in made.differences_csv.read_text()
         assert "photos" in made.differences_csv.read_text()
 
-    def test_the_prior_and_its_weights(self, plots):
-        plot = plots["Colour prior"]
-        assert "most at ab = (0, 0); weights from 0.0965 to 6.17" in plot.description
+    def test_the_prior_and_its_weights(self, made, plots):
+        assert "most at ab = (0, 0); weights from 0.0965 to 6.17" in plots["Colour prior"]
         for text in ("a (CIE units)", "b (CIE units)", "prior p (log scale)", "weights w (lambda = 0.5)"):
-            assert f">{text}<" in plot.content
+            assert f">{text}<" in made.html.read_text()
 
     def test_a_prior_that_is_gone_is_left_out_with_a_warning(self, tmp_path):
         about = {"stage": "colorization", "metric": "auc", "setting": "photos"}
@@ -159,14 +166,16 @@ class TestPlots:
 
 
 class TestSheets:
-    def test_rows_stand_between_gray_and_truth_and_each_photo_is_named(self, judged):
+    def test_rows_stand_between_gray_and_truth_and_each_photo_is_named(self, judged, headings):
         main, *own = drawn(judged)
         assert main.title.startswith("Photos in the colours of gray, class, l2, truth.")
         assert main.description.endswith("Photos: 00, 18, 47")
+        assert ["gray", "class", "l2", "truth"] in headings
+        assert ["T = 1, the mean", "T = 0.5", "T = 0.38", "T → 0, the mode"] in headings
         # Best and worst of both, temperatures of that which has some.
         assert [sheet.title.partition(":")[0] for sheet in own] == ["class", "class", "l2"]
 
-    def test_the_best_and_the_worst_are_those_of_the_outcomes(self, judged):
+    def test_the_best_and_the_worst_are_those_of_the_outcomes(self, judged, headings):
         _, _, sheet, _ = sorted(drawn(judged, 2, "ciede2000"), key=lambda each: each.title)
         assert sheet.description.endswith(
             f"Photos: {extremes(judged, 'ciede2000', lambda each: each.values)}"
@@ -194,17 +203,7 @@ class TestSheets:
         assert found.shape[1] <= 1280
         assert contact_sheet(["$x_1$ \udce9"], [Strip("\udce9", [Tile(photo)])])
 
-    def test_temperatures_go_from_the_mean_to_the_mode(self, judged, monkeypatch):
-        asked = []
-        monkeypatch.setattr(
-            "transfer.report.sheets.contact_sheet", lambda headings, strips: asked.append(headings) or ""
-        )
-        drawn(judged)
-        assert ["T = 1, the mean", "T = 0.5", "T = 0.38", "T → 0, the mode"] in asked
-        assert ["gray", "class", "l2", "truth"] in asked
-        assert all(0 < t < 1 for t in TEMPERATURES)
-
-    def test_what_is_gone_or_has_changed_is_left_out_with_a_warning(self, work, photo_folder):
+    def test_what_is_gone_or_has_changed_is_left_out_with_a_warning(self, work, headings):
         config = next(work.glob("runs/*-l2-*/config.json"))
         record = config.read_text()
         config.write_text(record.replace("values.safetensors", "gone.safetensors"))
