@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from pretext.color.lab import rgb_to_lab
 from pretext.color.prior import ColorPrior
-from pretext.colorize.colorizer import Colorizer, Colors, load_colorizer
+from pretext.colorize.colorizer import Colorizer, Colors
 from pretext.colorize.painting import (
     Decoding,
     check_decoding,
@@ -24,9 +24,8 @@ from pretext.colorize.painting import (
     predict,
 )
 from pretext.errors import InputError
-from transfer.color_sources import ColorSource, color_source
+from transfer.color_sources import ColorSource
 from transfer.data.colored import ColoredFiles, TruePhotos
-from transfer.job import Job
 from transfer.protocols.settings import ColorizationSettings
 from transfer.scores.colors import diversity
 
@@ -180,31 +179,6 @@ class OtherPhoto:
         lab = rgb_to_lab(other[None])
         ab = nn.functional.interpolate(lab[:, 1:], size=truth.shape[1:], mode="bilinear", antialias=True)
         return Painted(paint(lightness_of(truth), ab[0]))
-
-
-def painter_of(job: Job[ColorizationSettings], photos: TruePhotos, prior: ColorPrior) -> Painter:
-    """Return the painter that a run of the stage judges.
-
-    Args:
-        job: The run; its ``backbone`` is what `transfer.color_sources.color_source` takes.
-        photos: The true photos.
-        prior: Has the mean colour.
-
-    Raises:
-        InputError: There are no such colours, or temperatures are given to what has none.
-    """
-    source = color_source(job.backbone)
-    if source.kind != "model" and job.settings.temperatures:
-        raise InputError(
-            "only a colorizer has temperatures",
-            received=f"temperatures={job.settings.temperatures} of {source.name}",
-            allowed="leave them out",
-        )
-    if source.kind == "baseline":
-        return baseline(source, photos, prior, job.seed)
-    if source.kind == "folder":
-        return folder(source, photos)
-    return Model(load_colorizer(source.name).to(job.device), job.settings, job.seed)
 
 
 def baseline(source: ColorSource, photos: TruePhotos, prior: ColorPrior, seed: int) -> Painter:

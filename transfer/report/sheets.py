@@ -24,7 +24,8 @@ from transfer.color_sources import BASELINES, ColorSource
 from transfer.data.colored import TruePhotos
 from transfer.job import Job
 from transfer.judged import identify
-from transfer.networks.painters import Model, Painter, baseline, painter_of
+from transfer.networks.judged_colors import painter_of
+from transfer.networks.painters import Model, Painter, baseline
 from transfer.protocols.settings import ColorizationSettings
 from transfer.protocols.table import load_stage_config
 from transfer.report.color_plots import GRAY_ROW, TRUTH, is_of_colors, row_names

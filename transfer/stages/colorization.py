@@ -36,7 +36,8 @@ from transfer.networks.classifiers import (
     class_numbers,
     load_classifier,
 )
-from transfer.networks.painters import Model, painter_of
+from transfer.networks.judged_colors import painter_of
+from transfer.networks.painters import Model
 from transfer.protocols.settings import ColorizationSettings
 from transfer.scores import colors
 from transfer.scores.metrics import check_scores
