@@ -42,7 +42,10 @@ WINGS = {
         *("pretext.backbones", "pretext.color", "pretext.colorize", "pretext.data", "pretext.training"),
         *("transfer.data", "transfer.networks", "transfer.protocols", "transfer.scores", "transfer.training"),
     ),
-    "transfer.report": ("transfer.protocols", "transfer.scores"),
+    "transfer.report": (
+        *("pretext.color", "pretext.colorize", "pretext.data", "transfer.data", "transfer.networks"),
+        *("transfer.protocols", "transfer.scores"),
+    ),
     "transfer.compare": (
         *("pretext.backbones", "pretext.colorize", "pretext.data", "pretext.methods", "pretext.training"),
         *("transfer.protocols", "transfer.report", "transfer.scores"),

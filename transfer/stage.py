@@ -135,6 +135,8 @@ class Stage:
         by_row: Settings that say how what is judged is used, with the values that go without saying: other values make
             another row of a table, not another column.
         settings_name: What its config and its section in data sets are called, if not like the stage itself.
+        sweep: What settings begin with that are values of a number, such as ``T=0.38``. Reports plot them; summaries
+            and differences leave them out.
         by_layer: Title of the plot by layer, if there is one.
         headline_by_config: Names of the metrics that count for a run with the given config, whatever its protocol;
             None for the protocol's metric, or those marked ``headline``.
@@ -150,6 +152,7 @@ class Stage:
     judges: Literal["backbone", "colorizer"] = "backbone"
     by_row: tuple[tuple[str, Any], ...] = ()
     settings_name: str = ""
+    sweep: str = ""
     by_layer: str = ""
     headline_by_config: Callable[[Mapping[str, Any]], tuple[str, ...]] | None = None
 
@@ -168,6 +171,14 @@ class Stage:
         named = {metric.name: metric for metric in self.metrics}
         check_choice(f"metric of {self.name}", name, named)
         return named[name]
+
+    def sweep_setting(self, value: float) -> str:
+        """Return the setting of a value of the sweep."""
+        return f"{self.sweep}{value:g}"
+
+    def swept(self, setting: str) -> float | None:
+        """Return the value of a setting of the sweep; None of other settings."""
+        return float(setting[len(self.sweep) :]) if self.sweep and setting.startswith(self.sweep) else None
 
     def headlines(self, config: Mapping[str, Any], reported: str | None = None) -> tuple[str, ...]:
         """Return the names of the metrics that count for a run.
@@ -322,6 +333,7 @@ STAGES: Mapping[str, Stage] = {
             ),
             # A section of this name changes the method.
             settings_name="colors",
+            sweep="T=",
         ),
     )
 }  # fmt: skip

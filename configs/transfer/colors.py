@@ -14,6 +14,8 @@ network_size = None
 decode = "annealed"
 # None is the colorizer's own.
 temperature = None
+# Others that are measured as well: temperatures=0.1,0.38,1
+temperatures = ()
 upsampling = "bilinear"
 # Draws of each photo for the diversity; 0 for none.
 samples = 0

@@ -91,6 +91,15 @@ def imagenet_prior() -> ColorPrior:
     return _parse(resource.read_text(encoding="utf-8"), "prior_imagenet.json")
 
 
+def load_prior(file: str | None) -> ColorPrior:
+    """Return the prior of a file that `ColorPrior.save` wrote; None gives `imagenet_prior`.
+
+    Raises:
+        InputError: As `ColorPrior.load`.
+    """
+    return imagenet_prior() if file is None else ColorPrior.load(Path(file))
+
+
 def count_ab(ab: Float[Tensor, "n 2 h w"]) -> Int64[Tensor, "256 256"]:
     """Count pixels per unit cell of the ab plane; the counts of batches add up to those of a data set.
 

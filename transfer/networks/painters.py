@@ -1,8 +1,10 @@
 """Who gives a photo its colours: a colorizer, the files of a folder, or one of the rows without training."""
 
 import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, Protocol, runtime_checkable
+from typing import Protocol, runtime_checkable
 
 import numpy as np
 import torch
@@ -11,8 +13,16 @@ from torch import Tensor, nn
 
 from pretext.color.lab import rgb_to_lab
 from pretext.color.prior import ColorPrior
-from pretext.colorize.colorizer import Colorizer
-from pretext.colorize.painting import Decoding, decode, entropy, lightness_of, paint, predict
+from pretext.colorize.colorizer import Colorizer, Colors
+from pretext.colorize.painting import (
+    Decoding,
+    check_decoding,
+    decode,
+    entropy,
+    lightness_of,
+    paint,
+    predict,
+)
 from pretext.errors import InputError
 from transfer.color_sources import ColorSource
 from transfer.data.colored import ColoredFiles, TruePhotos
@@ -22,16 +32,19 @@ from transfer.scores.colors import diversity
 Photo = UInt8[Tensor, "3 height width"]
 
 
-class Painted(NamedTuple):
+@dataclass(frozen=True)
+class Painted:
     """A coloured photo, and what is known of how it came about.
 
     Attributes:
         rgb: The photo.
         measured: By metric of the stage: ``entropy``, ``diversity``, ``time``.
+        swept: The photo at each of the settings' ``temperatures``.
     """
 
     rgb: Photo
-    measured: dict[str, float]
+    measured: Mapping[str, float] = field(default_factory=dict)
+    swept: Mapping[float, Photo] = field(default_factory=dict)
 
 
 @runtime_checkable
@@ -57,12 +70,14 @@ class Model:
         seed: Seed of the draws, which also depend on the number of the photo.
 
     Raises:
-        InputError: The decoding needs a distribution, and the colorizer predicts values.
+        InputError: The decoding, or a sweep over temperatures, needs a distribution, and the colorizer predicts values.
     """
 
     def __init__(self, colorizer: Colorizer, settings: ColorizationSettings, seed: int):
         self.colorizer, self.settings, self.seed = colorizer, settings, seed
-        Decoding(settings.decode, settings.temperature)
+        self._sweep = {t: Decoding("annealed", t) for t in settings.temperatures}
+        for decoding in (Decoding(settings.decode, settings.temperature), *self._sweep.values()):
+            check_decoding(colorizer, decoding)
 
     def __call__(self, index: int, truth: Photo) -> Painted:
         """See `Painter`."""
@@ -70,8 +85,7 @@ class Model:
         lightness = lightness_of(truth)
         colors = predict(self.colorizer, lightness, settings.network_size)
         seed = int(np.random.default_rng([self.seed, index]).integers(2**31))
-        ab = decode(self.colorizer, colors, Decoding(settings.decode, settings.temperature, seed))
-        rgb = paint(lightness, ab[0], settings.upsampling)
+        rgb = self._decoded(lightness, colors, Decoding(settings.decode, settings.temperature, seed))
         measured = {"time": 1000 * (time.perf_counter() - began)}
         if colors.distribution is not None:
             measured["entropy"] = float(entropy(colors.distribution).mean())
@@ -79,7 +93,17 @@ class Model:
                 draws = (Decoding("coherent", seed=seed + number + 1) for number in range(settings.samples))
                 samples = [decode(self.colorizer, colors, each)[0] for each in draws]
                 measured["diversity"] = float(diversity(torch.stack(samples)))
-        return Painted(rgb, measured)
+        swept = {t: self._decoded(lightness, colors, decoding) for t, decoding in self._sweep.items()}
+        return Painted(rgb, measured, swept)
+
+    def decoded(self, truth: Photo, decodings: Sequence[Decoding]) -> list[Photo]:
+        """Return a photo in the colours of one prediction, decoded in several ways."""
+        lightness = lightness_of(truth)
+        colors = predict(self.colorizer, lightness, self.settings.network_size)
+        return [self._decoded(lightness, colors, decoding) for decoding in decodings]
+
+    def _decoded(self, lightness: Float[Tensor, "1 h w"], colors: Colors, decoding: Decoding) -> Photo:
+        return paint(lightness, decode(self.colorizer, colors, decoding)[0], self.settings.upsampling)
 
     def parameters_mb(self) -> float:
         """Return the size of the weights in single precision, in MB of 10^6 bytes."""
@@ -110,7 +134,7 @@ class Folder:
 
     def __call__(self, index: int, truth: Photo) -> Painted:
         """See `Painter`."""
-        return Painted(self.files[index], {})
+        return Painted(self.files[index])
 
 
 class Truth:
@@ -118,7 +142,7 @@ class Truth:
 
     def __call__(self, index: int, truth: Photo) -> Painted:
         """See `Painter`."""
-        return Painted(truth, {})
+        return Painted(truth)
 
 
 class OneColor:
@@ -133,7 +157,7 @@ class OneColor:
 
     def __call__(self, index: int, truth: Photo) -> Painted:
         """See `Painter`."""
-        return Painted(paint(lightness_of(truth), self.ab[:, None, None]), {})
+        return Painted(paint(lightness_of(truth), self.ab[:, None, None]))
 
 
 class OtherPhoto:
@@ -154,7 +178,7 @@ class OtherPhoto:
         other = self.photos[(index + step) % len(self.photos)]
         lab = rgb_to_lab(other[None])
         ab = nn.functional.interpolate(lab[:, 1:], size=truth.shape[1:], mode="bilinear", antialias=True)
-        return Painted(paint(lightness_of(truth), ab[0]), {})
+        return Painted(paint(lightness_of(truth), ab[0]))
 
 
 def baseline(source: ColorSource, photos: TruePhotos, prior: ColorPrior, seed: int) -> Painter:

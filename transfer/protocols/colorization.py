@@ -16,6 +16,7 @@ COLORS = ColorizationSettings(
     network_size=None,
     decode="annealed",
     temperature=None,
+    temperatures=(),
     upsampling="bilinear",
     samples=0,
     prior=None,
@@ -34,7 +35,7 @@ COLORS = ColorizationSettings(
 )
 _CHOICES = frozenset(
     {
-        *("data", "network_size", "decode", "temperature", "upsampling", "samples"),
+        *("data", "network_size", "decode", "temperature", "temperatures", "upsampling", "samples"),
         *("classifier", "classifier_weights", "classes", "batch_size"),
         *("fid_weights", "lpips_weights", "lpips_linear"),
         *("gallery", "retriever", "retriever_layer", "reference"),

@@ -1,5 +1,6 @@
 """The settings of each stage, which a config must spell out and a protocol fixes. Nothing heavy is imported here."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import ClassVar
@@ -382,6 +383,7 @@ class ColorizationSettings(StageSettings):
         network_size: Shorter side at which a colorizer sees photos; None for that of its training.
         decode: One of `pretext.colorize.settings.RULES`.
         temperature: See `pretext.colorize.settings.Decoding`.
+        temperatures: T of the annealed mean that are measured as well; only for what predicts a distribution.
         upsampling: One of `pretext.colorize.settings.UPSAMPLINGS`.
         samples: Coherent draws of a photo for the diversity; 0 for none.
         prior: File of the colour prior for the rebalanced accuracy and the mean colour; None for ImageNet's.
@@ -407,6 +409,7 @@ class ColorizationSettings(StageSettings):
     network_size: int | None
     decode: str
     temperature: float | None
+    temperatures: tuple[float, ...]
     upsampling: str
     samples: int
     prior: str | None
@@ -445,6 +448,7 @@ class ColorizationSettings(StageSettings):
         if self.samples == 1:
             raise InputError("one sample has no diversity", received=1, allowed="allowed are 0, and 2 up")
         check_at_least("samples", self.samples, 0)
+        self._check_temperatures()
         self._check_classifier()
         if self.lpips_linear is not None and self.lpips_weights is None:
             raise InputError(
@@ -457,6 +461,15 @@ class ColorizationSettings(StageSettings):
                 "colours come from a gallery or from one reference",
                 received=f"gallery={self.gallery}, reference={self.reference}",
                 allowed="give one of them",
+            )
+
+    def _check_temperatures(self) -> None:
+        names = {f"{t:g}" for t in self.temperatures if 0 < t < math.inf}
+        if len(names) < len(self.temperatures):
+            raise InputError(
+                "temperatures cannot be used",
+                received=self.temperatures,
+                allowed="different numbers above 0, such as temperatures=0.1,0.38,1",
             )
 
     def _check_classifier(self) -> None:

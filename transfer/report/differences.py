@@ -94,7 +94,7 @@ def pairs(results: Results, drawn: Mapping[tuple[Row, Column], Drawn]) -> list[P
         drawn: As `drawn_cells` gives them.
     """
     found = []
-    for column in results.columns:
+    for column in (column for column in results.columns if column.swept is None):
         rows = [(row, drawn.get((row, column))) for row in reversed(results.rows)]
         there = [(row, one) for row, one in rows if one is not None]
         for (first, one), (second, other) in combinations(there, 2):

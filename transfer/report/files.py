@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from itertools import count
 from pathlib import Path
 
 import jinja2
@@ -13,9 +14,11 @@ from markupsafe import Markup
 
 from pretext.errors import InputError
 from pretext.files import write_whole
+from transfer.report.color_plots import color_plots
 from transfer.report.differences import Pair, difference_tables, drawn_cells, intervals, pairs
 from transfer.report.papers import latex_tables, paper_tables, papers_csv
-from transfer.report.plots import Picture, color_grids, layer_plots, svg_file
+from transfer.report.pictures import Picture
+from transfer.report.plots import color_grids, layer_plots
 from transfer.report.tables import Benchmark, Cell, Results, collect_results, natural_key
 from transfer.report.views import (
     benchmark_note,
@@ -60,22 +63,84 @@ class ReportPaths:
     differences_csv: Path
 
 
+@dataclass(frozen=True)
+class Figures:
+    """Pictures of a report, by the names of their files.
+
+    Attributes:
+        by_layer: The plots by layer, by their titles.
+        of_colors: Those of each benchmark of colours.
+    """
+
+    by_layer: Mapping[str, Mapping[str, Picture]]
+    of_colors: Mapping[Benchmark, Mapping[str, Picture]]
+
+    def files(self) -> dict[str, Picture]:
+        """Return all pictures."""
+        parts = (*self.by_layer.values(), *self.of_colors.values())
+        return {name: picture for part in parts for name, picture in part.items()}
+
+
+def draw_figures(
+    results: Results, work_dirs: Sequence[Path], photos: int = 0, photo_metric: str = "auc"
+) -> Figures:
+    """Draw all pictures of a report.
+
+    Args:
+        results: All cells.
+        work_dirs: Folders with the runs.
+        photos: See `build_report`.
+        photo_metric: See `build_report`.
+
+    Raises:
+        InputError: As `build_report`.
+    """
+    sheets: Mapping[Benchmark, Sequence[Picture]] = {}
+    if photos:
+        # Imported here: it takes seconds, and few reports have sheets.
+        from transfer.report.sheets import color_sheets
+
+        sheets = color_sheets(results, work_dirs, photos, photo_metric)
+    of_colors = {
+        benchmark: [*plots, *sheets.get(benchmark, ())]
+        for benchmark, plots in color_plots(results, work_dirs).items()
+    }
+    numbers = {True: count(1), False: count(1)}
+
+    def named(pictures: Sequence[Picture]) -> dict[str, Picture]:
+        return {_picture_name(each, next(numbers[each.is_svg])): each for each in pictures}
+
+    by_layer = {title: named(plots) for title, plots in layer_plots(results).items()}
+    return Figures(by_layer, {benchmark: named(pictures) for benchmark, pictures in of_colors.items()})
+
+
+def _picture_name(picture: Picture, number: int) -> str:
+    return f"plot-{number}.svg" if picture.is_svg else f"sheet-{number}.png"
+
+
 def build_report(
-    work_dirs: Sequence[Path], out_dir: Path, where: Mapping[str, str] | None = None
+    work_dirs: Sequence[Path],
+    out_dir: Path,
+    where: Mapping[str, str] | None = None,
+    photos: int = 0,
+    photo_metric: str = "auc",
 ) -> ReportPaths:
     """Make a report from every ``results.jsonl`` below some folders.
 
     Writes ``report.md``, ``.csv``, ``.html`` and ``.tex``, the papers' tables and the differences also to
-    ``papers.csv`` and ``differences.csv``, and each plot of the page to a ``plot-<number>.svg``. The same scores and
-    colour grids give the same bytes.
+    ``papers.csv`` and ``differences.csv``, each plot of the page to a ``plot-<number>.svg`` and each sheet of photos to
+    a ``sheet-<number>.png``. The same scores, outcomes, colour grids and photos give the same bytes.
 
     Args:
         work_dirs: Folders with the runs' scores and colour grids.
         out_dir: Folder for the files; each is written whole or not at all.
         where: Scores to select, as `transfer.scores.score.select_scores` does; all by default.
+        photos: How many photos sheets of coloured photos have, which are painted anew; 0 for no sheets.
+        photo_metric: Metric by which sheets show the best and the worst photos.
 
     Raises:
-        InputError: There is no such score, a score cannot be read, or a file cannot be written.
+        InputError: There is no such score, a score cannot be read, no such metric is kept by photo, or a file cannot be
+            written.
     """
     scores = [score for folder in work_dirs for score in collect_scores(folder)]
     if not scores:
@@ -92,21 +157,21 @@ def build_report(
     names = ("report.md", "report.csv", "report.html", "report.tex", "papers.csv", "differences.csv")
     paths = ReportPaths(*(out_dir / name for name in names))
     compared, papers = pairs(results, drawn), paper_tables(results)
+    figures = draw_figures(results, work_dirs, photos, photo_metric)
     contents = (
-        markdown_report(results, compared),
+        markdown_report(results, compared, figures),
         csv_report(results),
-        html_report(results, compared, grids),
+        html_report(results, compared, figures, grids),
         latex_tables(papers),
         papers_csv(papers),
         differences_csv(compared),
     )
     for path, content in zip(vars(paths).values(), contents, strict=True):
         write_whole(path, content)
-    plots = [plot for of_stage in layer_plots(results).values() for plot in of_stage]
-    for earlier in out_dir.glob("plot-*.svg"):
+    for earlier in (*out_dir.glob("plot-*.svg"), *out_dir.glob("sheet-*.png")):
         earlier.unlink()
-    for number, plot in enumerate(plots, 1):
-        write_whole(out_dir / f"plot-{number}.svg", svg_file(plot))
+    for name, picture in figures.files().items():
+        write_whole(out_dir / name, picture.file())
     return paths
 
 
@@ -156,8 +221,8 @@ def differences_note(compared: Sequence[Pair]) -> str:
     )
 
 
-def markdown_report(results: Results, compared: Sequence[Pair]) -> str:
-    """Return the tables, their legend and the provenance as Markdown."""
+def markdown_report(results: Results, compared: Sequence[Pair], figures: Figures) -> str:
+    """Return the tables, their legend and the provenance as Markdown, with links to the files of figures of colours."""
     titles = {b: f"[{results.number(b)}] {benchmark_title(b)}" for b in results.benchmarks}
     summary = table_view(results, results.summary_columns(), every_row=True)
     notes = [f"{title}: {benchmark_note(results, benchmark)}" for benchmark, title in titles.items()]
@@ -171,6 +236,10 @@ def markdown_report(results: Results, compared: Sequence[Pair]) -> str:
         parts += [f"## {markdown_text(title)}", markdown_text(benchmark_note(results, benchmark))]
         parts += [
             markdown_table(table_view(results, columns)) for columns in results.detail_columns(benchmark)
+        ]
+        parts += [
+            f"![{markdown_text(picture.title)}]({name})\n\n{markdown_text(picture.title)}"
+            for name, picture in figures.of_colors.get(benchmark, {}).items()
         ]
     for paper in paper_tables(results):
         lines = [("", "method", *paper.headings)]
@@ -194,7 +263,9 @@ def _markdown_list(texts: Sequence[str]) -> str:
     return "\n".join(f"- {markdown_text(text)}" for text in texts)
 
 
-def html_report(results: Results, compared: Sequence[Pair], grids: Sequence[Picture]) -> str:
+def html_report(
+    results: Results, compared: Sequence[Pair], figures: Figures, grids: Sequence[Picture]
+) -> str:
     """Return the HTML page, which contains everything that it shows."""
     sections = [
         {
@@ -202,6 +273,7 @@ def html_report(results: Results, compared: Sequence[Pair], grids: Sequence[Pict
             "title": benchmark_title(benchmark),
             "note": benchmark_note(results, benchmark),
             "tables": [table_view(results, columns) for columns in results.detail_columns(benchmark)],
+            "figures": _marked_up(figures.of_colors.get(benchmark, {})),
         }
         for benchmark in results.benchmarks
     ]
@@ -210,11 +282,7 @@ def html_report(results: Results, compared: Sequence[Pair], grids: Sequence[Pict
         sections=sections,
         main_metric=f"Main metric of each benchmark, {in_units(results.summary_columns())}",
         legend=legend(results),
-        # matplotlib escapes its own text; Jinja escapes everything else.
-        plots={
-            title: [(plot, Markup(plot.content)) for plot in plots]
-            for title, plots in layer_plots(results).items()
-        },
+        plots={title: _marked_up(plots) for title, plots in figures.by_layer.items()},
         papers=paper_tables(results),
         differences=[
             (f"[{results.number(table.benchmark)}] {benchmark_title(table.benchmark)}", table)
@@ -229,6 +297,11 @@ def html_report(results: Results, compared: Sequence[Pair], grids: Sequence[Pict
         count=len(results.scores),
         newest=max(score.time for score in results.scores)[:16].replace("T", " "),
     )
+
+
+def _marked_up(pictures: Mapping[str, Picture]) -> list[tuple[Picture, Markup]]:
+    # matplotlib escapes its own text, and base64 needs no escaping; Jinja escapes everything else.
+    return [(picture, Markup(picture.content)) for picture in pictures.values()]
 
 
 @cache

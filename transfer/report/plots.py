@@ -1,19 +1,17 @@
-"""Pictures of a report, as text for the page itself: plots by layer and colour grids."""
+"""Pictures of any report: plots by layer and colour grids."""
 
-import base64
 import io
 import math
 import re
 import warnings
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
-import matplotlib as mpl
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from PIL import Image
 
+from transfer.report.pictures import COLORS, GRAY, MARKERS, Picture, drawing, legend_below, png_url, svg_of
 from transfer.report.tables import (
     RANDOM,
     Benchmark,
@@ -27,26 +25,7 @@ from transfer.report.tables import (
 from transfer.scores.published import FIGURE_7, published_table, task_by_layer
 from transfer.stage import Metric, scored_stages
 
-# Okabe and Ito's colours, which colour-blind readers can tell apart; markers differ as well.
-_COLORS = ("#0072B2", "#D55E00", "#009E73", "#CC79A7", "#E69F00", "#56B4E9", "#000000")
-_MARKERS = "osD^vP*X"
 _MAX_GRID_WIDTH = 1600
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture: its title, a description in words, and its SVG element or data URL."""
-
-    title: str
-    description: str
-    content: str
-
-
-def svg_file(plot: Picture) -> str:
-    """Return a plot as an SVG file of its own, on white: a page with dark colours may show it, too."""
-    head, end, rest = plot.content.partition(">")
-    white = '<rect width="100%" height="100%" fill="white"/>'
-    return f'<?xml version="1.0" encoding="utf-8"?>\n{head}{end}\n {white}{rest}'
 
 
 def layer_plots(results: Results) -> dict[str, list[Picture]]:
@@ -87,8 +66,7 @@ def _layer_plot(
     metric: Metric,
 ) -> Picture:
     layers = sorted({layer for cells in curves.values() for layer in cells}, key=natural_key)
-    # Text stays text; the salt makes the ids, and so the file, the same every time.
-    with mpl.rc_context({"svg.fonttype": "none", "svg.hashsalt": f"{benchmark} {backbone}", "font.size": 11}):
+    with drawing(f"{benchmark} {backbone}"):
         figure = Figure(layout="constrained")
         axes = figure.add_subplot()
         for number, (row, cells) in enumerate(curves.items()):
@@ -102,21 +80,16 @@ def _layer_plot(
         lines_drawn = len(axes.get_legend_handles_labels()[1])
         # More lines need more room, in the plot and in the legend below.
         figure.set_size_inches(6.4, (3.4 if lines_drawn <= 8 else 5.4) + 0.24 * math.ceil(lines_drawn / 2))
-        legend = figure.legend(loc="outside lower center", ncols=2, frameon=False)
-        for text in legend.get_texts():
-            text.set_parse_math(False)
-        buffer = io.StringIO()
-        no_metadata = dict.fromkeys(("Creator", "Date", "Format", "Type"))
-        figure.savefig(buffer, format="svg", transparent=True, metadata=no_metadata)
+        legend_below(figure)
+        svg = svg_of(figure)
     title = f"[{results.number(benchmark)}] {benchmark.data}, {backbone}, protocol {benchmark.protocol}"
     lines = [
         f"{row.label}: "
         + ", ".join(f"{layer} {metric.unit.text(cells[layer].mean)}" for layer in layers if layer in cells)
         for row, cells in curves.items()
     ]
-    svg = buffer.getvalue()
     words = f"{scored_stages()[benchmark.stage].title} {metric.heading} by layer. {'; '.join(lines)}"
-    return Picture(title, words, svg[svg.index("<svg") :])
+    return Picture(title, words, svg)
 
 
 def _draw_curve(axes: Axes, number: int, row: Row, layers: Sequence[str], cells: Mapping[str, Cell]) -> None:
@@ -128,8 +101,8 @@ def _draw_curve(axes: Axes, number: int, row: Row, layers: Sequence[str], cells:
         means,
         yerr=stds,
         label=row.label.lstrip("_"),
-        color="#767676" if is_random else _COLORS[number % len(_COLORS)],
-        marker=_MARKERS[number % len(_MARKERS)],
+        color=GRAY if is_random else COLORS[number % len(COLORS)],
+        marker=MARKERS[number % len(MARKERS)],
         linestyle="--" if is_random else "-",
         capsize=3,
     )
@@ -188,4 +161,4 @@ def _data_url(path: Path) -> str:
             resized = picture.convert("RGB").resize((_MAX_GRID_WIDTH, height), Image.Resampling.LANCZOS)
             resized.save(buffer, format="PNG")
             content = buffer.getvalue()
-    return "data:image/png;base64," + base64.b64encode(content).decode()
+    return png_url(content)

@@ -51,6 +51,11 @@ class Column:
         """The metric as its stage declares it."""
         return scored_stages()[self.benchmark.stage].metric(self.metric)
 
+    @property
+    def swept(self) -> float | None:
+        """The value of the setting, if it belongs to a sweep; see `transfer.stage.Stage.sweep`."""
+        return scored_stages()[self.benchmark.stage].swept(self.setting)
+
 
 @dataclass(frozen=True)
 class Row:
@@ -150,10 +155,14 @@ class Results:
         return self.benchmarks.index(benchmark) + 1
 
     def summary_columns(self) -> list[Column]:
-        """Return each benchmark's columns of its headline metrics, or of its first metric if it has none of those."""
+        """Return each benchmark's columns of its headline metrics, or of its first metric if it has none of those.
+
+        Settings of a sweep are left out.
+        """
         chosen = []
         for benchmark, group in groupby(self.columns, key=lambda column: column.benchmark):
-            columns = list(group)
+            every = list(group)
+            columns = [column for column in every if column.swept is None] or every
             names = headline_metrics(benchmark.stage, self.configs[benchmark.config_id])
             headlines = [c for c in columns if c.metric in names]
             chosen += headlines or [c for c in columns if c.metric == columns[0].metric]
@@ -225,7 +234,8 @@ def _column_key(column: Column) -> tuple[object, ...]:
     return (
         *(list(scored_stages()).index(stage.name), benchmark.data, benchmark.protocol, benchmark.split),
         *(benchmark.split_fingerprint, benchmark.config_id, benchmark.processes),
-        *(stage.metrics.index(column.measures), _rank(column.setting, stage.columns)),
+        *(stage.metrics.index(column.measures), column.swept is not None, column.swept or 0.0),
+        _rank(column.setting, stage.columns),
     )
 
 

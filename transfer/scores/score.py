@@ -34,7 +34,8 @@ SELECTABLE = (*IDENTITY, "backbone_seed", "pretrained_on")
 #: colours is told by the hash of what is judged, and who looks at them by the metric or its setting.
 RUN_KEYS = frozenset(
     {
-        *("backbone", "checkpoint_interval", "data", "layers", "seed", "setting", "work_dir", "workers"),
+        *("backbone", "checkpoint_interval", "data", "layers", "seed", "setting", "temperatures"),
+        *("work_dir", "workers"),
         *("gallery", "retriever", "retriever_layer", "reference"),
         *("classifier", "classifier_weights", "fid_weights", "lpips_weights", "lpips_linear"),
     }

@@ -6,31 +6,30 @@ photo that a viewer would see: what was coloured by others has nothing else.
 """
 
 from collections import defaultdict
-from pathlib import Path
+from collections.abc import Mapping
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Float, UInt8
 from torch import Tensor
 from torch.utils.data import DataLoader
 
 from pretext.checks import room_for
 from pretext.color.bins import SoftEncoder
 from pretext.color.lab import rgb_to_lab
-from pretext.color.prior import ColorPrior, imagenet_prior
-from pretext.colorize.colorizer import load_colorizer
+from pretext.color.prior import ColorPrior, load_prior
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.progress import ProgressDisplay
-from transfer.color_sources import LENT, color_source
 from transfer.data.colored import TruePhotos
 from transfer.job import Job, Measurement
 from transfer.networks.critics import critics
-from transfer.networks.painters import Model, Painter, baseline, folder
-from transfer.networks.retrieval import lent_colors
+from transfer.networks.judged_colors import painter_of
+from transfer.networks.painters import Model
 from transfer.protocols.settings import ColorizationSettings
 from transfer.scores import colors
 from transfer.scores.outcomes import Mean, Outcomes, RootMean, Share
+from transfer.stage import STAGES
 
 #: What scores are filed under: one setting, the photos.
 SETTING = "photos"
@@ -41,7 +40,8 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
 
     Returns:
         All metrics that apply: entropy and diversity need a distribution, the size of a network a network, the
-        classification photos in folders of known classes, and FID and LPIPS files of weights.
+        classification photos in folders of known classes, and FID and LPIPS files of weights. Both accuracies and the
+        colourfulness also at each of the settings' ``temperatures``, filed under ``T=0.38`` and so on.
 
     Raises:
         InputError: Photos, colours, a gallery, a classifier or weights cannot be used; or there are several processes.
@@ -51,17 +51,19 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
         raise InputError("colours are judged by one process", received=f"{processes} processes")
     settings = job.settings
     photos = TruePhotos(job.data, settings.photos, settings.count, settings.fit, settings.size)
-    prior = imagenet_prior() if settings.prior is None else ColorPrior.load(Path(settings.prior))
+    prior = load_prior(settings.prior)
     # First what is told at once: a gallery takes long.
     lookers = critics(settings, photos, job.device)
-    painter = _painter(job, photos, prior)
-    judge = _Judge(prior)
+    painter = painter_of(job, photos, prior)
+    rarity = _Rarity(prior)
+    judge, sweep = _Judge(rarity), _Sweep(rarity)
     loader = DataLoader(photos, batch_size=None, num_workers=settings.workers)
     with ProgressDisplay("colours", len(photos)) as progress, torch.no_grad():
         for index, truth in enumerate(loader):
             with room_for("the colorizer", f"network_size={settings.network_size}"):
                 painted = painter(index, truth)
             judge.add(painted.rgb, truth, painted.measured)
+            sweep.add(painted.swept, truth)
             for critic in lookers:
                 critic.add(painted.rgb, truth)
             progress.step(1)
@@ -76,47 +78,51 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
             Measurement(seen.network or SETTING, seen.metric, seen.value, split, fingerprint, seen.outcomes)
             for seen in (critic.found() for critic in lookers)
         ),
+        *(
+            Measurement(place, metric, outcomes.metric(), split, fingerprint, outcomes)
+            for (place, metric), outcomes in sweep.outcomes().items()
+        ),
         *(Measurement(SETTING, metric, value, split, fingerprint) for metric, value in numbers.items()),
     ]
-
-
-def _painter(job: Job[ColorizationSettings], photos: TruePhotos, prior: ColorPrior) -> Painter:
-    source = color_source(job.backbone)
-    if source.name in LENT:
-        return lent_colors(source, photos, job.settings, job.seed, job.device)
-    if source.kind == "baseline":
-        return baseline(source, photos, prior, job.seed)
-    if source.kind == "folder":
-        return folder(source, photos)
-    return Model(load_colorizer(source.name).to(job.device), job.settings, job.seed)
 
 
 def _sizes(model: Model, photo: UInt8[Tensor, "3 h w"]) -> dict[str, float]:
     return {"parameters": model.parameters_mb(), "features": model.features_mb(photo)}
 
 
-class _Judge:
-    """Compares photo by photo, and keeps the numbers of each.
-
-    Args:
-        prior: Tells how rare true colours are.
-    """
+class _Rarity:
+    """Tells how rare true colours are by a prior."""
 
     def __init__(self, prior: ColorPrior):
         self._probabilities = prior.probabilities
         self._encoder = SoftEncoder(prior.bins, neighbors=1)
+
+    def __call__(self, lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n h w"]:
+        """Return the weight of each pixel in the rebalanced accuracy."""
+        return colors.rarity(self._encoder.nearest_bin(lab[:, 1:]), self._probabilities)
+
+
+class _Judge:
+    """Compares photo by photo, and keeps the numbers of each.
+
+    Args:
+        rarity: Weighs true colours.
+    """
+
+    def __init__(self, rarity: _Rarity):
+        self._rarity = rarity
         self._numbers: dict[str, list[float]] = defaultdict(list)
         self._curves: list[np.ndarray] = []
 
     def add(
-        self, rgb: UInt8[Tensor, "3 h w"], truth: UInt8[Tensor, "3 h w"], measured: dict[str, float]
+        self, rgb: UInt8[Tensor, "3 h w"], truth: UInt8[Tensor, "3 h w"], measured: Mapping[str, float]
     ) -> None:
         """Compare one photo."""
         lab, true_lab = (rgb_to_lab(each[None]) for each in (rgb, truth))
         shown, shown_truth = (each[None] / 255 for each in (rgb, truth))
         errors = colors.ab_errors(lab, true_lab)
         plain = colors.raw_accuracy(errors)
-        weights = colors.rarity(self._encoder.nearest_bin(true_lab[:, 1:]), self._probabilities)
+        weights = self._rarity(true_lab)
         found = {
             "auc": plain[0] / plain[1],
             "squares": colors.mean_squared_ab_error(errors),
@@ -128,7 +134,7 @@ class _Judge:
         for suffix, absolute in (("", False), ("_abs", True)):
             found[f"colorfulness{suffix}"] = colors.colorfulness(shown, absolute)
             found[f"true{suffix}"] = colors.colorfulness(shown_truth, absolute)
-        for name, value in (found | measured).items():
+        for name, value in (found | dict(measured)).items():
             self._numbers[name].append(float(value))
         self._curves.append(colors.error_curve(errors)[0].numpy())
 
@@ -157,4 +163,42 @@ class _Judge:
         if "time" in means:
             # The first photos of a process take longer than all others.
             found["time"] = float(np.median(self._numbers["time"]))
+        return found
+
+
+class _Sweep:
+    """Compares photos that were decoded at several temperatures, and keeps the numbers of each.
+
+    Args:
+        rarity: Weighs true colours.
+    """
+
+    def __init__(self, rarity: _Rarity):
+        self._rarity = rarity
+        self._numbers: dict[float, list[tuple[float, ...]]] = defaultdict(list)
+
+    def add(self, swept: Mapping[float, UInt8[Tensor, "3 h w"]], truth: UInt8[Tensor, "3 h w"]) -> None:
+        """Compare one photo at each temperature."""
+        if not swept:
+            return
+        true_lab = rgb_to_lab(truth[None])
+        weights = self._rarity(true_lab)
+        for temperature, rgb in swept.items():
+            errors = colors.ab_errors(rgb_to_lab(rgb[None]), true_lab)
+            found = (
+                *(*colors.raw_accuracy(errors), *colors.raw_accuracy(errors, weights)),
+                colors.colorfulness(rgb[None] / 255),
+            )
+            self._numbers[temperature].append(tuple(map(float, found)))
+
+    def outcomes(self) -> dict[tuple[str, str], Outcomes]:
+        """Return by setting and metric what was found on each photo."""
+        found: dict[tuple[str, str], Outcomes] = {}
+        for temperature, numbers in self._numbers.items():
+            setting = STAGES["colorization"].sweep_setting(temperature)
+            parts, wholes, rare_parts, rare_wholes, colorfulness = np.array(numbers).T
+            no_curve = np.zeros((len(numbers), 0))
+            found[setting, "auc"] = Share(parts / wholes, np.ones_like(wholes), no_curve)
+            found[setting, "auc_rebalanced"] = Share(rare_parts, rare_wholes, no_curve)
+            found[setting, "colorfulness"] = Mean(colorfulness)
         return found

@@ -70,10 +70,12 @@ class TestNumbers:
 
     def test_each_plot_is_a_file_on_white_and_those_of_before_go(self, tmp_path):
         (tmp_path / "report").mkdir()
-        (tmp_path / "report" / "plot-7.svg").write_text("of an earlier report")
+        for name in ("plot-7.svg", "sheet-1.png"):
+            (tmp_path / "report" / name).write_text("of an earlier report")
         report(tmp_path, [score(setting=f"conv{c}") for c in "12"])
         (path,) = (tmp_path / "report").glob("plot-*.svg")
         assert path.name == "plot-1.svg"
+        assert not (tmp_path / "report" / "sheet-1.png").exists()
         root = ElementTree.parse(path).getroot()
         assert root[0].attrib == {"width": "100%", "height": "100%", "fill": "white"}
         assert "conv2" in [text.text.strip() for text in root.iter("{http://www.w3.org/2000/svg}text")]

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import scored
 import torch
+from colorizers import colorizer_file
 from made_weights import alexnet_file, linear_file
 from PIL import Image
 from refusals import refused
@@ -19,14 +20,14 @@ from pretext.backbones.heads import MapHead
 from pretext.backbones.initializers import he_normal_
 from pretext.color import ab_bins, imagenet_prior
 from pretext.color.spaces import AbBins, ab_regression
-from pretext.colorize.colorizer import ColorHead, Colorizer, load_colorizer, save_colorizer
+from pretext.colorize.colorizer import load_colorizer
 from transfer.color_sources import color_source
 from transfer.data.colored import TruePhotos, listed_numbers
 from transfer.judged import folder_sha256, identify
 from transfer.networks.painters import baseline
 from transfer.networks.perceptual import InceptionFeatures
 from transfer.protocols.table import load_stage_config
-from transfer.report.tables import collect_results
+from transfer.report.tables import Benchmark, collect_results
 from transfer.run import score
 from transfer.scores.colors import PSNR_LIMIT
 from transfer.scores.outcomes import load_outcomes
@@ -36,15 +37,9 @@ from transfer.stage import STAGES
 pytestmark = pytest.mark.usefixtures("one_thread")
 
 STAGE = STAGES["colorization"]
+#: What is measured at other temperatures, too.
+SWEPT = ("auc", "auc_rebalanced", "colorfulness")
 SETTINGS = load_stage_config("colorization", overrides=["count=6", "classifier=None"])
-
-
-def colorizer_file(path, space, seed=0):
-    backbone = build("alexnet", {"channels": (8, 8, 8, 8, 8)})
-    made = Colorizer(backbone, ColorHead(8, space.channels), space, "conv5")
-    he_normal_(made, seed)
-    save_colorizer(made, path, Provenance("colorization", seed=seed, data="photos/train"))
-    return str(path)
 
 
 @pytest.fixture(scope="module")
@@ -136,6 +131,28 @@ def test_a_temperature_changes_the_colours_and_a_value_has_none(measure, model, 
         measure(regression, decode="mode")
 
 
+def test_a_sweep_measures_what_runs_at_those_temperatures_would(measure, model, photo_folder, tmp_path):
+    settings = replace(SETTINGS, temperatures=(1.0, 0.05))
+    swept = score("colorization", model, settings=settings, data=photo_folder, work_dir=tmp_path)
+    alone = measure(model, temperature=0.05)
+    found = {each.metric: each for each in swept if each.setting == "T=0.05"}
+    assert values(found) == {name: pytest.approx(alone[name].value) for name in SWEPT}
+    path = tmp_path / "runs" / found["auc"].run / "outcomes.npz"
+    for name in SWEPT:
+        assert load_outcomes(path, "T=0.05", name).metric() == pytest.approx(alone[name].value)
+    # The sweep makes no other benchmark.
+    without = replace(swept[0], config={**swept[0].config, "temperatures": []})
+    assert Benchmark.of(swept[0]) == Benchmark.of(without)
+
+
+def test_what_has_no_temperature_has_no_sweep(measure, tmp_path):
+    with refused("gray", "temperatures"):
+        measure("gray", temperatures=(0.38,))
+    regression = colorizer_file(tmp_path / "l2.safetensors", ab_regression())
+    with refused("regression", received="temperature 0.38"):
+        measure(regression, temperatures=(0.38,))
+
+
 def test_a_folder_of_the_true_photos_is_the_truth(measure, photo_folder, tmp_path):
     folder = tmp_path / "theirs"
     folder.mkdir()
@@ -218,6 +235,8 @@ def test_lists_are_of_imagenets_validation_photos(photo_folder, tmp_path):
         (["fit=oval", "size=64"], ["oval"]),
         (["samples=1"], ["1"]),
         (["count=0"], ["count"]),
+        (["temperatures=0.1,0"], ["temperatures"]),
+        (["temperatures=0.1,0.1"], ["temperatures"]),
         (["photos=ctest"], ["ctest"]),
         (["classifier=resnet50"], ["resnet50"]),
         (["classifier_weights='a.pth'"], ["a.pth"]),

@@ -1,0 +1,38 @@
+"""Who paints in a run of the stage `colorization`."""
+
+from pretext.color.prior import ColorPrior
+from pretext.colorize.colorizer import load_colorizer
+from pretext.errors import InputError
+from transfer.color_sources import LENT, color_source
+from transfer.data.colored import TruePhotos
+from transfer.job import Job
+from transfer.networks.painters import Model, Painter, baseline, folder
+from transfer.networks.retrieval import lent_colors
+from transfer.protocols.settings import ColorizationSettings
+
+
+def painter_of(job: Job[ColorizationSettings], photos: TruePhotos, prior: ColorPrior) -> Painter:
+    """Return the painter that a run of the stage judges.
+
+    Args:
+        job: The run; its ``backbone`` is what `transfer.color_sources.color_source` takes.
+        photos: The true photos.
+        prior: Has the mean colour.
+
+    Raises:
+        InputError: There are no such colours, or temperatures are given to what has none.
+    """
+    source = color_source(job.backbone)
+    if source.kind != "model" and job.settings.temperatures:
+        raise InputError(
+            "only a colorizer has temperatures",
+            received=f"temperatures={job.settings.temperatures} of {source.name}",
+            allowed="leave them out",
+        )
+    if source.name in LENT:
+        return lent_colors(source, photos, job.settings, job.seed, job.device)
+    if source.kind == "baseline":
+        return baseline(source, photos, prior, job.seed)
+    if source.kind == "folder":
+        return folder(source, photos)
+    return Model(load_colorizer(source.name).to(job.device), job.settings, job.seed)
