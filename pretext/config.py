@@ -289,7 +289,7 @@ def _parse(key: str, text: str, current: Any) -> Any:
     raise InputError(
         f"{key} has a wrong type",
         received=text,
-        allowed=f"allowed is {WORDS[type(current)]}, such as {current!r}",
+        allowed=f"allowed is {WORDS.get(type(current), type(current).__name__)}, such as {current!r}",
     )
 
 
