@@ -5,7 +5,16 @@ The study has one run of each, and so does this grid.
 
 _train = dict(on="cifar10")
 
-backbones = dict(classifier=dict(train="cifar10_classifier", **_train))
+backbones = dict(
+    # Its blocks are what `transfer` starts from.
+    classifier=dict(train="cifar10_classifier", **_train),
+    # Names what was coloured, and so sees colours.
+    judge=dict(
+        train="cifar10_classifier",
+        overrides=["name=cifar10_judge", "backbone.input_space=rgb"],
+        **_train,
+    ),
+)
 colorizers = dict(
     truth="truth",
     gray="gray",
@@ -20,7 +29,7 @@ colorizers = dict(
         **_train,
     ),
 )
-# EfficientNet-Lite0 knows classes by WordNet ids: it leaves out CIFAR-10's.
-_classifier = "efficientnet_lite0"
-stages = dict(colors=dict(stage="colorization", overrides=[f"classifier={_classifier}"], **_train))
+stages = dict(
+    colors=dict(stage="colorization", overrides=["classifier={judge}/classifier.safetensors"], **_train)
+)
 seeds = (0,)
