@@ -201,6 +201,81 @@ def test_what_cannot_be_read_is_named_and_the_rest_is_done(album, colorize):
     assert files().keys() == {"a.jpg", "b.png", "sub/c.png", odd, "colorized.jsonl"}
 
 
+def odd_photos():
+    """200 odd files: those that can be coloured, and those that cannot, by their names, with a word of the reason."""
+    noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (24, 30, 3), dtype=np.uint8))
+    gray16 = Image.fromarray(np.arange(24 * 30, dtype=np.uint16).reshape(24, 30) * 90)
+    whole = encoded(noise)
+    jpeg = encoded(noise, "JPEG")
+    moving = {"save_all": True, "append_images": [noise.rotate(9)]}
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    good = {
+        "dot.png": encoded(noise.crop((0, 0, 1, 1))),
+        "high.png": encoded(noise.resize((1, 4000))),
+        "wide.jpg": encoded(noise.resize((4000, 1)), "JPEG"),
+        "sixteen bits.png": encoded(gray16),
+        "cmyk.jpg": encoded(noise.convert("CMYK"), "JPEG"),
+        "progressive.jpg": encoded(noise, "JPEG", progressive=True),
+        "turned.jpg": encoded(noise, "JPEG", exif=exif),
+        "palette.png": encoded(noise.convert("P")),
+        "glass palette.png": encoded(noise.convert("P"), transparency=3),
+        "glass.png": encoded(noise.convert("LA")),
+        "one bit.png": encoded(noise.convert("1")),
+        "still.webp": encoded(noise, "WebP", lossless=True),
+        "jpeg.png": jpeg,
+        "png.JPG": whole,
+        "-o.png": whole,
+        'quote\'s "name".png': whole,
+        "two\nlines.png": whole,
+        **{os.fsdecode(bytes([0xE0 + n]) + b".png"): whole for n in range(20)},
+        **{f"{n}/{n}/deep.png": whole for n in range(63)},
+    }
+    bad = {
+        **{f"empty{n}.jpg": (b"", "empty") for n in range(10)},
+        **{f"cut{n}.png": (whole[: 1 + n * (len(whole) - 20) // 20], "") for n in range(20)},
+        **{f"cut{n}.jpg": (jpeg[: 1 + n * (len(jpeg) // 2) // 20], "") for n in range(20)},
+        **{f"moving{n}.png": (encoded(noise, "PNG", **moving), "2 frames") for n in range(5)},
+        **{f"flying{n}.webp": (encoded(noise, "WebP", **moving), "2 frames") for n in range(5)},
+        **{f"gif{n}.jpg": (encoded(noise, "GIF"), "GIF") for n in range(5)},
+        **{f"glass{n}.jpg": (encoded(Image.new("RGBA", (9, 9))), "transparent") for n in range(5)},
+        **{f"text{n}.png": (b"not a photo", "") for n in range(5)},
+        **{f"bomb{n}.png": (bomb(), "20000x20000") for n in range(5)},
+    }
+    return good, bad
+
+
+@pytest.mark.slow
+def test_of_200_odd_files_each_is_coloured_or_named_with_its_reason(album, colorize):
+    good, bad = odd_photos()
+    for name, data in (good | {name: data for name, (data, _) in bad.items()}).items():
+        (album / name).parent.mkdir(parents=True, exist_ok=True)
+        (album / name).write_bytes(data)
+    links = {f"loop{n}.png": f"loop{n}.png" for n in range(10)} | {
+        f"gone{n}.jpg": "nowhere" for n in range(10)
+    }
+    for name, target in links.items():
+        (album / name).symlink_to(target)
+    os.mkfifo(album / "pipe.png")
+    (album / "folder.png").mkdir()
+    (album / "circle").symlink_to(album)
+    before = files(album)
+    assert len(good) + len(bad) + len(links) == 200
+    code, said = colorize("album")
+    assert code == 2
+    assert f"{len(bad) + len(links)} of {len(good) + len(bad) + len(links) + 3}" in said
+    reasons = {line.split("album/")[1].split(": ")[0]: line for line in said.splitlines() if "album/" in line}
+    assert reasons.keys() == {*bad, *links}
+    for name, (_, word) in bad.items():
+        assert word in reasons[name]
+    made = files()
+    assert len(made) == len(good) + 3 + 1
+    assert files(album) == before
+    code, said = colorize("album")
+    assert code == 2
+    assert files() == made
+
+
 def test_a_full_disk_ends_the_run_and_keeps_what_is_finished(album, colorize, monkeypatch):
     original = batch.write_whole
 
