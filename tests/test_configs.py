@@ -21,6 +21,7 @@ WIDE = (
     "colorization_vgg16",
     *("cifar10_classification", "cifar10_classifier", "cifar10_regression"),
     *("small_photos_class", "small_photos_l2", "small_photos_rebalanced"),
+    "colorization_colornet",
 )
 
 

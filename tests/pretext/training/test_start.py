@@ -250,7 +250,8 @@ def test_the_first_half_is_what_a_network_of_its_size_makes_of_lightness():
 def test_the_config_of_the_paper_starts_as_the_paper_did():
     inits = {name: load_config("pretext", name)["init"] for name in config_names("pretext")}
     assert {name for name, init in inits.items() if init == "kmeans"} == {
-        *("colorization", "colorization_vgg16", "zhang2016_alexnet", "zhang2016_vgg"),
+        *("colorization", "colorization_colornet", "colorization_vgg16"),
+        *("zhang2016_alexnet", "zhang2016_vgg"),
     }
     assert set(inits.values()) == {"he", "kmeans"}
 

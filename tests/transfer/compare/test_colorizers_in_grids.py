@@ -136,10 +136,17 @@ def test_each_kind_of_row_has_the_stages_that_judge_it(grid, data_set, photo_fol
             {"truth", "gray", "regression", "classification", "annealed", "transfer"},
         ),
         ("small_photos", {"truth", "gray", "random-photo", "l2", "class", "rebalanced"}),
+        (
+            "zhang2016_table1",
+            {
+                *("truth", "gray", "random-photo", "mean-color", "retrieval", "welsh2002"),
+                *("full", "class", "l2", "l2_finetuned"),
+            },
+        ),
     ],
 )
 @pytest.mark.parametrize("data", [None, "imagenette32"])
-def test_the_grids_of_the_student_studies_are_ones_on_any_data_set(name, rows, data, tmp_path, monkeypatch):
+def test_the_grids_of_tables_of_colours_are_ones_on_any_data_set(name, rows, data, tmp_path, monkeypatch):
     # Their data are not needed for it.
     for module in ("rows", "grid"):
         monkeypatch.setattr(f"transfer.compare.{module}.place_of", lambda name: name)
