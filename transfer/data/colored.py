@@ -23,8 +23,8 @@ from transfer.data.identity import names_fingerprint
 
 #: Names of ImageNet's validation photos end in their number, from 1.
 _NUMBER = re.compile(r"ILSVRC2012_val_(\d{8})")
-#: The bits of the list of ctest10k begin with this number, from 0.
-_FIRST_BIT = 25_000
+#: The numbers, from 1, for which the bits of a list's file stand.
+_BITS = {"ctest10k": range(25_001, 50_001), "cval1k": range(1, 5_001)}
 
 
 def listed_numbers(name: str) -> Int[np.ndarray, " n"]:
@@ -32,13 +32,14 @@ def listed_numbers(name: str) -> Int[np.ndarray, " n"]:
 
     Args:
         name: ``ctest10k``: the 10,000 photos of Larsson et al. (ECCV 2016), as richzhang/colorization-pytorch lists
-            them; ``val5k``: the first 5,000.
+            them; ``cval1k``: their 1,000 others, as AruniRC/colorizer-fcn lists them; ``val5k``: the first 5,000.
     """
     if name == "val5k":
         return np.arange(1, 5001)
-    with (files("transfer.data") / "lists" / "ctest10k.npy").open("rb") as file:
+    with (files("transfer.data") / "lists" / f"{name}.npy").open("rb") as file:
         bits = np.unpackbits(np.load(file, allow_pickle=False))
-    return np.asarray(np.flatnonzero(bits) + _FIRST_BIT + 1)
+    numbers = np.array(_BITS[name])
+    return numbers[np.flatnonzero(bits)]
 
 
 class TruePhotos(Dataset[Tensor]):

@@ -65,6 +65,13 @@ COLORIZATIONS = (
         replace(COLORS, fit="own", size=None),
     ),
     _protocol(
+        "larsson2016_cval1k",
+        "psnr",
+        "Larsson et al., ECCV 2016, tables 1 and 2: 1,000 of ImageNet's validation photos, as cval1k.txt of"
+        " AruniRC/colorizer-fcn lists them, whose ctest10k.txt has the 10,000 photos of ctest10k",
+        replace(COLORS, photos="cval1k", fit="own", size=None),
+    ),
+    _protocol(
         "val5k",
         "psnr",
         "Kumar et al., Colorization Transformer, ICLR 2021, and after it CT2 and DDColor: the first 5,000 of ImageNet's"

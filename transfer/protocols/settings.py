@@ -432,7 +432,7 @@ class ColorizationSettings(StageSettings):
     def check(self) -> None:
         """Raise InputError where a value is out of range."""
         super().check()
-        check_choice("photos", self.photos, ("all", "ctest10k", "val5k"))
+        check_choice("photos", self.photos, ("all", "cval1k", "ctest10k", "val5k"))
         check_choice("fit", self.fit, ("own", "square", "center"))
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
         Decoding(self.decode, self.temperature)

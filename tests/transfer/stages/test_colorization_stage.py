@@ -215,9 +215,10 @@ def test_photos_are_fitted(fit, shape, photo_folder):
 
 
 def test_lists_are_of_imagenets_validation_photos(photo_folder, tmp_path):
-    numbers = listed_numbers("ctest10k")
-    assert (len(numbers), numbers[0], numbers[-1]) == (10_000, 25_275, 50_000)
-    assert (np.diff(numbers) > 0).all()
+    for name, described in {"ctest10k": (10_000, 25_275, 50_000), "cval1k": (1_000, 1, 4_971)}.items():
+        numbers = listed_numbers(name)
+        assert (len(numbers), numbers[0], numbers[-1]) == described
+        assert (np.diff(numbers) > 0).all()
     listed = [f"ILSVRC2012_val_{number:08d}.JPEG" for number in range(1, 5002)]
     (tmp_path / "list.txt").write_text("".join(f"{name}\n" for name in listed))
     with pytest.MonkeyPatch.context() as patched:
