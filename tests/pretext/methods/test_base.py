@@ -32,3 +32,9 @@ def test_the_losses_alone_are_minimised_whatever_the_scalars_are_called():
 def test_a_method_without_a_loss_cannot_be_trained():
     with pytest.raises(ValueError, match="not enough values"):
         TwoLosses().parse_losses(Scalars({}, {"accuracy": torch.tensor(1.0)}))
+
+
+def test_scalars_without_their_kind_are_refused():
+    method = TwoLosses()
+    with pytest.raises(TypeError, match="Scalars"):
+        method.parse_losses({"loss_near": method.weights[0]})

@@ -20,6 +20,7 @@ from transfer.compare import run as compare
 from transfer.compare.grid import Task, plan
 from transfer.compare.rows import STAGE
 from transfer.compare.run import devices, run_grid, status_table
+from transfer.scores.score import append_scores
 from transfer.stage import STAGES
 
 REPOSITORY = Path(__file__).parents[3]
@@ -384,3 +385,12 @@ def test_the_live_table_says_what_waits_runs_failed_and_scored(grid, fake, tmp_p
     assert ("ours", "0", "[red]failed[/]", "[green]40.0[/]", "[green]done[/]") in rows
     assert ("ours", "1", "[yellow]75 s[/]", "[dim]waiting[/]", "[dim]waiting[/]") in rows
     assert not waiting.done
+
+
+def test_of_several_layers_the_deepest_is_shown_with_its_name(grid, tmp_path):
+    work = tmp_path / "work"
+    (task,) = (task for task in plan(grid, work) if task.name == "random probe seed 0")
+    layers = [score(setting=layer, value=value) for layer, value in {"conv1": 30.0, "conv5": 45.25}.items()]
+    append_scores(task.folder / "results.jsonl", layers)
+    table = status_table([task], [], [])
+    assert [list(column.cells) for column in table.columns] == [["random"], ["0"], ["[green]conv5 45.2[/]"]]
