@@ -4,6 +4,7 @@ import warnings
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cache
 from itertools import combinations, groupby
 from pathlib import Path
 
@@ -133,18 +134,26 @@ def _methods(first: Row, second: Row) -> str:
 
 
 def _draw(scores: Sequence[Score], paths: dict[str, Path]) -> Drawn | None:
-    outcomes = []
+    runs = []
     for score in scores:
         if score.run is not None and score.run in paths:
+            path = paths[score.run]
             try:
-                outcomes.append(load_outcomes(paths[score.run], score.setting, score.metric))
+                runs.append(_draw_run(path, path.stat().st_mtime_ns, score.setting, score.metric))
             except InputError as error:
                 warnings.warn(f"left out of the comparison: {error}", stacklevel=2)
-    sizes = {len(run) for run in outcomes}
+    sizes = {run.images for run in runs}
     if len(sizes) != 1:
         return None
     return Drawn(
         sizes.pop(),
-        float(np.mean([run.metric() for run in outcomes])),
-        np.mean([resampled(run) for run in outcomes], axis=0),
+        float(np.mean([run.value for run in runs])),
+        np.mean([run.draws for run in runs], axis=0),
     )
+
+
+@cache
+def _draw_run(path: Path, changed: int, setting: str, metric: str) -> Drawn:
+    """Draw test images for one run, once for all tables; ``changed`` tells a file that was written anew."""
+    outcomes = load_outcomes(path, setting, metric)
+    return Drawn(len(outcomes), outcomes.metric(), resampled(outcomes))

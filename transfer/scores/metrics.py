@@ -3,6 +3,7 @@
 All in fractions of [0, 1]; the stages turn them into percent. Detection's matching is in `transfer.scores.detection`.
 """
 
+import math
 from collections.abc import Callable, Iterable
 
 import numpy as np
@@ -76,11 +77,17 @@ def step_area(precision: Curve, recall: Curve) -> Areas:
 def eleven_point_area(precision: Curve, recall: Curve) -> Areas:
     """Return the mean over t = 0, 0.1, ..., 1 of the highest precision at recall >= t, 0 if there is none.
 
-    VOC 2007 (Everingham et al. 2010, equations 1 and 2).
+    VOC 2007 (Everingham et al. 2010, equations 1 and 2). Recall never falls along the last axis.
     """
     # arange / 10, not linspace: 3 / 10 must equal the recall of 3 out of 10.
-    highest = [np.where(recall >= t, precision, 0.0).max(axis=-1, initial=0.0) for t in np.arange(11) / 10]
-    return np.asarray(np.mean(highest, axis=0))
+    thresholds = np.arange(11) / 10
+    *draws, count = precision.shape
+    # The highest precision from each point on, and 0 behind the last one.
+    highest = np.zeros((*draws, count + 1))
+    highest[..., :count] = _highest_from_here(precision)
+    first = [np.searchsorted(each, thresholds) for each in recall.reshape(math.prod(draws), count)]
+    reached = np.array(first, dtype=np.intp).reshape(*draws, len(thresholds))
+    return np.asarray(np.take_along_axis(highest, reached, axis=-1).mean(axis=-1))
 
 
 def envelope_area(precision: Curve, recall: Curve) -> Areas:
@@ -88,7 +95,11 @@ def envelope_area(precision: Curve, recall: Curve) -> Areas:
 
     VOC 2010 and later (``VOCap.m`` of the devkit).
     """
-    return step_area(np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1], recall)
+    return step_area(_highest_from_here(precision), recall)
+
+
+def _highest_from_here(precision: Curve) -> Curve:
+    return np.asarray(np.maximum.accumulate(precision[..., ::-1], axis=-1)[..., ::-1])
 
 
 #: Definitions of average precision; a score line calls them mean_ap_sklearn, mean_ap_voc07 and mean_ap_voc10.

@@ -171,10 +171,9 @@ class AveragePrecision(Outcomes):
     def metrics(self, times: Int[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
         """See `Outcomes.metrics`."""
         area = AVERAGE_PRECISIONS[str(self.definition[0])]
+        by_image = np.ascontiguousarray(times.T)
         precisions = [
-            _area(
-                area, *(np.cumsum(times[:, order] * kind, axis=1)[:, ends] for kind in (positive, ~positive))
-            )
+            _area(area, *(counts[ends].T for counts in _running_counts(by_image[order], positive)))
             for order, positive, ends in self._sorted
         ]
         return 100 * _mean_over_classes(precisions, len(times))
@@ -227,13 +226,21 @@ class DetectionPrecision(Outcomes):
         positives = times @ self.positives
         definition = str(self.definition[0])
         area = AVERAGE_PRECISIONS[EARLIER_DEFINITIONS.get(definition, definition)]
+        by_image = np.ascontiguousarray(times.T)
         precisions = []
         for label in range(1, self.positives.shape[1] + 1):
-            of_class = self.label == label
-            weight, hit = times[:, self.image[of_class]], self.hit[of_class]
-            true, false = np.cumsum(weight * (hit == 1), axis=1), np.cumsum(weight * (hit == 0), axis=1)
-            precisions.append(_area(area, true, false, positives[:, label - 1]))
+            counted = (self.label == label) & (self.hit >= 0)
+            counts = _running_counts(by_image[self.image[counted]], self.hit[counted] == 1)
+            precisions.append(_area(area, *(each.T for each in counts), positives[:, label - 1]))
         return precisions
+
+
+def _running_counts(
+    times: Int[np.ndarray, "k draws"], positive: Bool[np.ndarray, " k"]
+) -> tuple[Int[np.ndarray, "k draws"], Int[np.ndarray, "k draws"]]:
+    """Return how many of the first k that were drawn are true and how many are false, for each k."""
+    true = np.cumsum(times * positive[:, None], axis=0)
+    return true, np.cumsum(times, axis=0) - true
 
 
 def _area(
