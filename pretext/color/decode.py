@@ -47,15 +47,16 @@ def annealed_mean(
 
 
 def tempered(logits: Float[Tensor, "n q h w"], temperature: float | None) -> Float[Tensor, "n q h w"]:
-    """Return scores of the normalised distribution p^(1/T); the logits themselves for T = None.
+    """Return scores of the normalised distribution p^(1/T), or of p for T = None, in single precision at least.
 
     Raises:
         InputError: `temperature` is not above 0.
     """
+    scores = _at_least_float32(logits)
     if temperature is None:
-        return logits
+        return scores
     _check_temperature(temperature)
-    return _at_least_float32(logits) / temperature
+    return scores / temperature
 
 
 def mean(logits: Float[Tensor, "n q h w"], bins: Float[Tensor, "q 2"]) -> Float[Tensor, "n 2 h w"]:

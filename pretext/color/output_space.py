@@ -89,7 +89,7 @@ class OutputSpace(nn.Module):
             return None
         return torch.cat([scores.softmax(1) for scores in self.parts(prediction)], 1)
 
-    def parts(self, prediction: Prediction) -> tuple[Prediction, ...]:
+    def parts(self, prediction: Prediction) -> tuple[Float[Tensor, "n _ h w"], ...]:
         """Return the scores of each of the `histograms`, as views."""
         return tuple(torch.split(prediction, list(self.histograms), 1))
 
@@ -163,7 +163,8 @@ class Classification(OutputSpace):
         if rule in ("annealed", "mean"):
             own = self.temperature if rule == "annealed" else 1.0
             return annealed_mean(prediction, bins, own if temperature is None else temperature)
-        return choose(rule, tempered(prediction, temperature), bins, generator, coherent_sample)
+        scores = tempered(prediction, temperature)
+        return choose(rule, scores, bins.to(scores.dtype), generator, coherent_sample)
 
     def distribution(self, prediction: Prediction) -> Prediction:
         """See `OutputSpace.distribution`."""
