@@ -269,7 +269,7 @@ def test_colours_are_chosen_at_the_photo(album, colorize, tmp_path):
     assert code == 0
     at_photo = files()
     assert np.load("out/a_entropy.npy").max() <= 10
-    gray, colored = lab_of(album / "b.png"), lab_of("out/b.png")
+    gray, colored = lab_of(album / "b.png"), lab_of(Path("out/b.png"))
     assert (gray[:, 0] - colored[:, 0]).abs().max() < 0.5
     code, said = colorize("album", "--uncertainty", model=model)
     assert code == 2
