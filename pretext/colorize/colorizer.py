@@ -121,7 +121,7 @@ class Colorizer(nn.Module):
             lightness: CIE L, 0..100.
         """
         prediction = self.predict(lightness).float()
-        seen = lightness_at(lightness, self.layer, prediction.shape[2], prediction.shape[3])
+        seen = lightness_at(lightness, self.layer, prediction)
         return Colors(
             self.space.decode(prediction, lightness=seen), self.space.distribution(prediction), seen
         )
@@ -160,20 +160,19 @@ class Colorizer(nn.Module):
 
 
 def lightness_at(
-    lightness: Float[Tensor, "n 1 height width"], layer: Layer, h: int, w: int
+    lightness: Float[Tensor, "n 1 height width"], layer: Layer, features: Float[Tensor, "n c h w"]
 ) -> Float[Tensor, "n 1 h w"]:
     """Return the mean lightness around each position of a layer, over squares of the stride's side.
 
     Args:
         lightness: What the network sees.
         layer: Its stride and offset say where positions are.
-        h: Rows of the layer's map.
-        w: Columns of it.
+        features: The layer's map, or one of the same size.
     """
     # Squares that reach over the border count its pixels again.
     first = round(layer.offset - (layer.stride - 1) / 2)
-    for dimension, positions in ((2, h), (3, w)):
-        pixels = torch.arange(positions * layer.stride, device=lightness.device) + first
+    for dimension in (2, 3):
+        pixels = torch.arange(features.shape[dimension] * layer.stride, device=lightness.device) + first
         lightness = lightness.index_select(dimension, pixels.clamp(0, lightness.shape[dimension] - 1))
     return F.avg_pool2d(lightness, layer.stride)
 

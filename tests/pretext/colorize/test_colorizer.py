@@ -141,7 +141,7 @@ def test_the_result_is_the_distribution_and_its_annealed_mean(saved, lightness):
 )
 def test_lightness_is_the_mean_around_each_position(stride, offset, size):
     lightness = torch.rand(2, 1, 12, 20, generator=torch.Generator().manual_seed(0)) * 100
-    seen = lightness_at(lightness, Layer("layer", 1, stride, offset), *size)
+    seen = lightness_at(lightness, Layer("layer", 1, stride, offset), torch.zeros(2, 3, *size))
     first = round(offset - (stride - 1) / 2)
     for y in range(size[0]):
         for x in range(size[1]):
