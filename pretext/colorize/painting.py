@@ -9,7 +9,7 @@ import math
 from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -19,6 +19,7 @@ from pretext.color.lab import lab_to_rgb, rgb_to_lightness
 from pretext.colorize.colorizer import Colorizer, Colors
 from pretext.colorize.header import find_colorizer
 from pretext.colorize.settings import DECODE_AT, DRAWN, UPSAMPLINGS, Decoding
+from pretext.colorize.upsampling import bilateral, bilinear
 from pretext.errors import InputError
 
 __all__ = [
@@ -41,12 +42,8 @@ DEFAULT_SIZE = 256
 MAX_ASPECT = 8
 #: Pixels of a band of rows; a longer row is a band of its own.
 BAND_PIXELS = 1 << 17
-#: Probabilities of a band of rows of an enlarged distribution, about 17 MB; a longer row is a band of its own.
-BAND_PROBABILITIES = 1 << 22
-#: Difference in CIE L at which a cell of the colour map counts exp(-1/2) as much for a pixel.
-LIGHTNESS_SIGMA = 10.0
-#: Share of a cell's weight that does not depend on lightness, for pixels that are unlike all cells around.
-UNLIKE = 1e-3
+#: Probabilities of a band of rows of an enlarged distribution, about 4 MB; a longer row is a band of its own.
+BAND_PROBABILITIES = 1 << 20
 
 AbMap = Float[Tensor, "2 h w"]
 Lightness = Float[Tensor, "1 height width"]
@@ -270,7 +267,7 @@ def _painted(
     check_choice("upsampling", upsampling, UPSAMPLINGS)
     height, width = lightness.shape[1:]
     lightness, small = lightness.cpu(), small.float().cpu()
-    enlarge = _bilinear if upsampling == "bilinear" else _bilateral
+    enlarge = bilinear if upsampling == "bilinear" else bilateral
     cells = (
         F.adaptive_avg_pool2d(lightness, (small.shape[1], small.shape[2]))
         if upsampling == "bilateral"
@@ -291,50 +288,3 @@ def _bands(height: int, width: int, pixels: int) -> Iterator[slice]:
     rows = max(1, pixels // width)
     for first in range(0, height, rows):
         yield slice(first, min(first + rows, height))
-
-
-def _places(pixels: Tensor, length: int, cells: int) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """Return for pixels of a side of ``length`` the cell before each one's centre, -1 up, and the way on from it."""
-    at = (pixels + 0.5) * (cells / length) - 0.5
-    before = at.floor()
-    return before.long(), (at - before).float()
-
-
-def _bilinear(small: Tensor, cells: Tensor, band: Tensor, rows: slice, height: int) -> Tensor:
-    """Return the values of a band of rows, as `F.interpolate` without aligned corners gives them for the photo."""
-    across, down = small.shape[2], small.shape[1]
-    before, way = _places(torch.arange(band.shape[2], dtype=torch.float64), band.shape[2], across)
-    wide = _mixed(small, before, way, 2)
-    before, way = _places(torch.arange(rows.start, rows.stop, dtype=torch.float64), height, down)
-    return _mixed(wide, before, way[:, None], 1)
-
-
-def _mixed(values: Tensor, before: Tensor, way: Tensor, dimension: int) -> Tensor:
-    last = values.shape[dimension] - 1
-    first = values.index_select(dimension, before.clamp(0, last))
-    second = values.index_select(dimension, (before + 1).clamp(0, last))
-    return torch.lerp(first, second, way.expand_as(first))
-
-
-def _bilateral(small: Tensor, cells: Tensor, band: Tensor, rows: slice, height: int) -> Tensor:
-    """Return the values of a band of rows: weighted means of the 4 x 4 cells around each pixel.
-
-    A cell's weight falls linearly to 0 at a distance of two cells, across and down, and by a Gaussian with its
-    difference in lightness.
-    """
-    down, across = small.shape[1:]
-    before_y, way_y = _places(torch.arange(rows.start, rows.stop, dtype=torch.float64), height, down)
-    before_x, way_x = _places(torch.arange(band.shape[2], dtype=torch.float64), band.shape[2], across)
-    values = torch.cat([cells, small])
-    total = torch.zeros(len(values), *band.shape[1:])
-    for j in range(-1, 3):
-        some = values.index_select(1, (before_y + j).clamp(0, down - 1))
-        near_y = (1 - (way_y - j).abs() / 2)[:, None]
-        for i in range(-1, 3):
-            here = some.index_select(2, (before_x + i).clamp(0, across - 1))
-            near = near_y * (1 - (way_x - i).abs() / 2)
-            unlike = (here[0] - band[0]).div_(LIGHTNESS_SIGMA).square_()
-            weight = unlike.mul_(-0.5).exp_().add_(UNLIKE).mul_(near)
-            total[0] += weight
-            total[1:].addcmul_(here[1:], weight)
-    return total[1:] / total[:1]

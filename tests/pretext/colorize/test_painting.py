@@ -30,6 +30,7 @@ from pretext.colorize.painting import (
     predict,
 )
 from pretext.colorize.settings import RULES
+from pretext.colorize.upsampling import LIGHTNESS_SIGMA, UNLIKE
 
 BINS = ab_bins()
 
@@ -326,8 +327,8 @@ def naive_bilateral(lightness, ab):
                 for i in range(-2, across + 2):
                     near = max(0, 1 - abs(at_y - j) / 2) * max(0, 1 - abs(at_x - i) / 2)
                     cell = min(max(j, 0), down - 1), min(max(i, 0), across - 1)
-                    unlike = (float(lightness[0, y, x] - cells[cell])) / painting.LIGHTNESS_SIGMA
-                    weight = near * (math.exp(-0.5 * unlike**2) + painting.UNLIKE)
+                    unlike = (float(lightness[0, y, x] - cells[cell])) / LIGHTNESS_SIGMA
+                    weight = near * (math.exp(-0.5 * unlike**2) + UNLIKE)
                     total += weight
                     summed += weight * ab[:, cell[0], cell[1]]
             colors[:, y, x] = summed / total
