@@ -104,7 +104,7 @@ def wrong_words():
     yield (*colorize, "--model", "gone"), ["gone", "colorizer.safetensors"]
     yield (*colorize, "--model", "made.safetensors"), ["made.safetensors", "pretext_colorizer"]
     yield (*colorize, "--out", ""), ["--out"]
-    yield (*colorize, "--decode", "median"), ["median", "annealed", "coherent"]
+    yield (*colorize, "--decode", "vivid"), ["vivid", "annealed", "coherent"]
     yield (*colorize, "--temperature", "0"), ["temperature", "0"]
     yield (*colorize, "--samples", "2"), ["annealed", "coherent"]
     yield (*colorize, "--upsampling", "nearest"), ["nearest", "bilateral"]

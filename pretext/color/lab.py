@@ -23,6 +23,9 @@ _XYZ_FROM_RGB = torch.tensor(
 _TO_XYZ: list[list[float]] = _XYZ_FROM_RGB.tolist()
 _TO_RGB: list[list[float]] = torch.linalg.inv(_XYZ_FROM_RGB).tolist()
 
+#: Shares of linear red, green and blue in the luminance Y, which is 1 of white.
+LUMINANCE: tuple[float, ...] = tuple(_TO_XYZ[1])
+
 # Below this relative luminance the cube root gives way to a line of slope 7.787 (CIE 15).
 _LINEAR_BELOW = 0.008856
 _SLOPE = 7.787
@@ -79,6 +82,17 @@ def lab_to_rgb(lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
     return torch.where(linear > 0.0031308, curve, 12.92 * linear).clamp(0, 1)
 
 
+def rgb_to_linear_rgb(rgb: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Undo the gamma of sRGB, elementwise; beyond 0 and 1 its two pieces go on, so that it rises everywhere."""
+    curve = ((rgb.clamp_min(0.04045) + 0.055) / 1.055).pow(2.4)
+    return torch.where(rgb > 0.04045, curve, rgb / 12.92)
+
+
+def lightness_to_luminance(lightness: Float[Tensor, "..."]) -> Float[Tensor, "..."]:
+    """Return the luminance Y, 0..1, of CIE lightness, 0..100, elementwise."""
+    return _inverse_lightness_curve((lightness + 16) / 116)
+
+
 def lab_to_linear_rgb(lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]:
     """Convert CIE Lab to linear sRGB, (N, 3, H, W): below 0 or above 1 where a colour is outside sRGB."""
     lightness, a, b = lab.to(torch.promote_types(lab.dtype, torch.float32)).unbind(1)
@@ -90,19 +104,14 @@ def lab_to_linear_rgb(lab: Float[Tensor, "n 3 h w"]) -> Float[Tensor, "n 3 h w"]
 def _linear_rgb(rgb: Tensor) -> Tensor:
     """Undo the sRGB gamma: photos as `rgb_to_lab` takes them to linear values in [0, 1]."""
     if rgb.dtype == torch.uint8:
-        table = _undo_gamma(torch.arange(256, dtype=torch.float64, device=rgb.device) / 255).float()
+        table = rgb_to_linear_rgb(torch.arange(256, dtype=torch.float64, device=rgb.device) / 255).float()
         return table.index_select(0, rgb.flatten().int()).view(rgb.shape)
     if not rgb.is_floating_point():
         raise TypeError(
             f"rgb_to_lab cannot read this type of photo: received {rgb.dtype}; "
             "pass uint8 in [0, 255] or floating point in [0, 1]"
         )
-    return _undo_gamma(rgb.to(torch.promote_types(rgb.dtype, torch.float32)))
-
-
-def _undo_gamma(value: Tensor) -> Tensor:
-    curve = ((value.clamp_min(0.04045) + 0.055) / 1.055).pow(2.4)
-    return torch.where(value > 0.04045, curve, value / 12.92)
+    return rgb_to_linear_rgb(rgb.to(torch.promote_types(rgb.dtype, torch.float32)))
 
 
 def _mix(row: list[float], first: Tensor, second: Tensor, third: Tensor) -> Tensor:

@@ -1,4 +1,7 @@
-"""The losses of colorization: L2, and cross-entropy against sparse soft targets (Zhang et al., ECCV 2016)."""
+"""The losses of colorization: L2, and cross-entropy against sparse soft targets.
+
+Sources: Zhang et al., ECCV 2016; of local histograms Larsson et al., ECCV 2016.
+"""
 
 from typing import Any
 
@@ -56,6 +59,29 @@ def soft_cross_entropy(
         pixel_weights = weights.new_ones(()).expand_as(weights[:, 0])
     loss: Tensor = _SoftCrossEntropy.apply(logits, indices, weights, pixel_weights, inplace)[0]
     return loss
+
+
+def histogram_cross_entropy(
+    logits: Float[Tensor, "n k h w"],
+    bins: Int64[Tensor, "n *window h w"],
+    pixel_weights: Float[Tensor, "n h w"] | None = None,
+) -> Float[Tensor, ""]:
+    """Return the cross-entropy against the histogram of the pixels around each position, in nats.
+
+    Larsson et al. (ECCV 2016), equation 1: the Kullback-Leibler divergence is smaller by the entropy of the histogram,
+    which has no gradient.
+
+    Args:
+        logits: Scores of the K bins, (N, K, H, W).
+        bins: The bin of each pixel of a window, (N, R * R, H, W); or one at each position, (N, H, W).
+        pixel_weights: Weight of each position, (N, H, W); None weighs every one 1.
+
+    Returns:
+        Mean over all N * H * W positions, as of `soft_cross_entropy`.
+    """
+    indices = bins.unsqueeze(1) if bins.ndim == 3 else bins
+    weights = logits.new_full(indices.shape, 1 / indices.shape[1])
+    return soft_cross_entropy(logits, indices, weights, pixel_weights)
 
 
 def l2_loss(

@@ -4,81 +4,61 @@ A space has a number of channels, the loss of a prediction against Lab values, a
 combine any space with any backbone and head; a colorizer file holds its space's name in `SPACES` and its arguments.
 
 Predictions are (N, C, H, W). Targets are CIE Lab (N, 3, H, W) at the same positions: L 0..100, ab in CIE units.
+
+The contract stands in `pretext.color.output_space`; the spaces of Larsson et al. (ECCV 2016) in
+`pretext.color.marginals` and `pretext.color.hue_chroma`.
 """
 
 from collections.abc import Mapping, Sequence
 from types import MappingProxyType
-from typing import Any, ClassVar
+from typing import Any
 
 import torch
 from jaxtyping import Float, Int
-from torch import Tensor, nn
+from torch import Tensor
 
 from pretext.checks import check_at_least
 from pretext.color.bins import SoftEncoder
-from pretext.color.decode import annealed_mean
-from pretext.color.losses import l2_loss, soft_cross_entropy
+from pretext.color.hue_chroma import HueChroma
+from pretext.color.losses import l2_loss
+from pretext.color.marginals import LabJoint, LabMarginals
+from pretext.color.output_space import (
+    AB,
+    LIGHTNESS,
+    Classification,
+    Lab,
+    LabChannels,
+    Lightness,
+    OutputSpace,
+    PhotoWeights,
+    Prediction,
+)
 from pretext.color.rebalance import rebalance_weights
 from pretext.errors import InputError
 
+__all__ = [
+    "AB",
+    "AB_NORM",
+    "LIGHTNESS",
+    "SPACES",
+    "AbBins",
+    "Classification",
+    "HueChroma",
+    "LabJoint",
+    "LabMarginals",
+    "LightnessBins",
+    "OutputSpace",
+    "RebalancedAbBins",
+    "Regression",
+    "SigmoidRegression",
+    "ab_regression",
+]
+
 #: `ab_regression` predicts ab divided by this, in CIE units, as the code of Zhang et al. (ECCV 2016) does.
 AB_NORM = 110.0
-#: Channels of Lab.
-LIGHTNESS, AB = slice(0, 1), slice(1, 3)
 
-Prediction = Float[Tensor, "n c h w"]
-Lab = Float[Tensor, "n 3 h w"]
-LabChannels = Float[Tensor, "n channels h w"]
-PhotoWeights = Float[Tensor, " n"]
 #: Bin centres of ab, as a tensor or as lists.
 Centers = Float[Tensor, "q 2"] | Sequence[Sequence[float]]
-
-
-class OutputSpace(nn.Module):
-    """What is predicted at each position.
-
-    Attributes:
-        name: Its name in `SPACES`.
-        channels: C of a prediction.
-        lab_channels: The channels of Lab that it predicts.
-    """
-
-    name: ClassVar[str]
-    channels: int
-    lab_channels: slice
-
-    def loss(
-        self, prediction: Prediction, target: Lab, photo_weights: PhotoWeights | None = None
-    ) -> Float[Tensor, ""]:
-        """Return the loss of a prediction, averaged over all positions.
-
-        Args:
-            prediction: In single or double precision. It may be overwritten.
-            target: CIE Lab at the same positions.
-            photo_weights: Weight of each photo, for instance `pretext.color.rebalance.gray_mask`; the divisor counts
-                photos of weight 0, too.
-        """
-        raise NotImplementedError
-
-    def decode(self, prediction: Prediction, temperature: float | None = None) -> LabChannels:
-        """Return the predicted channels of Lab.
-
-        Args:
-            prediction: Values; or scores of classes, which the logarithms of `distribution` are, too.
-            temperature: T of the annealed mean (Zhang et al., equation 5); None takes the space's own.
-
-        Raises:
-            InputError: ``temperature`` is not above 0, or the space predicts values.
-        """
-        raise NotImplementedError
-
-    def distribution(self, prediction: Prediction) -> Prediction | None:
-        """Return the probabilities of the space's classes; None if it predicts values."""
-        return None
-
-    def arguments(self) -> dict[str, Any]:
-        """Return what the constructor needs to make this space again, as JSON can hold it."""
-        raise NotImplementedError
 
 
 class Regression(OutputSpace):
@@ -115,10 +95,17 @@ class Regression(OutputSpace):
         """See `OutputSpace.loss`."""
         return l2_loss(prediction, (target[:, self.lab_channels] - self.mean) / self.std, photo_weights)
 
-    def decode(self, prediction: Prediction, temperature: float | None = None) -> LabChannels:
+    def decode(
+        self,
+        prediction: Prediction,
+        temperature: float | None = None,
+        *,
+        rule: str = "annealed",
+        lightness: Lightness | None = None,
+        generator: torch.Generator | None = None,
+    ) -> LabChannels:
         """See `OutputSpace.decode`."""
-        if temperature is not None:
-            raise InputError("a regression has no temperature", received=temperature, allowed=(None,))
+        _check_own(self, rule, temperature)
         decoded: Tensor = prediction * self.std + self.mean
         return decoded
 
@@ -151,10 +138,17 @@ class SigmoidRegression(OutputSpace):
         # `l2_loss` halves the squared distance.
         return 2 * l2_loss(prediction.sigmoid(), (target[:, AB] + 128) / 255, photo_weights)
 
-    def decode(self, prediction: Prediction, temperature: float | None = None) -> LabChannels:
+    def decode(
+        self,
+        prediction: Prediction,
+        temperature: float | None = None,
+        *,
+        rule: str = "annealed",
+        lightness: Lightness | None = None,
+        generator: torch.Generator | None = None,
+    ) -> LabChannels:
         """See `OutputSpace.decode`."""
-        if temperature is not None:
-            raise InputError("a regression has no temperature", received=temperature, allowed=(None,))
+        _check_own(self, rule, temperature)
         return 255 * prediction.sigmoid() - 128
 
     def arguments(self) -> dict[str, Any]:
@@ -162,44 +156,12 @@ class SigmoidRegression(OutputSpace):
         return {}
 
 
-class Classification(OutputSpace):
-    """A distribution over bins of channels of Lab, by cross-entropy. Subclasses have bins and implement `encode`.
-
-    Attributes:
-        bins: Centres of the bins in CIE units, (Q, channels).
-        temperature: T of the annealed mean by which it is decoded (Zhang et al., ECCV 2016, equation 5).
-    """
-
-    bins: Tensor
-    temperature: float
-
-    def encode(self, values: LabChannels) -> tuple[Int[Tensor, "n k h w"], Float[Tensor, "n k h w"]]:
-        """Return the K bins that stand for each value, the nearest first, and their weights, which sum to 1."""
-        raise NotImplementedError
-
-    def pixel_weights(
-        self, nearest: Int[Tensor, "n h w"], photo_weights: PhotoWeights | None
-    ) -> Float[Tensor, "n h w"] | None:
-        """Return the weight of each pixel, given the bin that is nearest to it."""
-        return None if photo_weights is None else photo_weights[:, None, None].expand(nearest.shape)
-
-    def loss(
-        self, prediction: Prediction, target: Lab, photo_weights: PhotoWeights | None = None
-    ) -> Float[Tensor, ""]:
-        """See `OutputSpace.loss`."""
-        indices, weights = self.encode(target[:, self.lab_channels])
-        pixel_weights = self.pixel_weights(indices[:, 0], photo_weights)
-        # Logits that were cut to size share memory with what was cut off, and must stay.
-        inplace = not prediction._is_view()
-        return soft_cross_entropy(prediction, indices, weights, pixel_weights, inplace)
-
-    def decode(self, prediction: Prediction, temperature: float | None = None) -> LabChannels:
-        """See `OutputSpace.decode`."""
-        return annealed_mean(prediction, self.bins, self.temperature if temperature is None else temperature)
-
-    def distribution(self, prediction: Prediction) -> Prediction:
-        """See `OutputSpace.distribution`."""
-        return prediction.softmax(1)
+def _check_own(space: OutputSpace, rule: str, temperature: float | None) -> None:
+    """Raise InputError unless values are decoded by the space's own decoding, the only one they have."""
+    if temperature is not None:
+        raise InputError("a regression has no temperature", received=temperature, allowed=(None,))
+    if rule != "annealed":
+        space.check_rule(rule)
 
 
 class AbBins(Classification):
@@ -319,6 +281,9 @@ SPACES: Mapping[str, type[OutputSpace]] = MappingProxyType(
         "ab_bins": AbBins,
         "rebalanced_ab_bins": RebalancedAbBins,
         "lightness_bins": LightnessBins,
+        "lab_marginals": LabMarginals,
+        "lab_joint": LabJoint,
+        "hue_chroma": HueChroma,
     }
 )
 

@@ -10,10 +10,16 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from pretext.color.spaces import Classification
 from pretext.colorize.colorizer import Colorizer, colorizer_sha256
 from pretext.colorize.outputs import Job, NameTakenError, Record, sha256_of, sole_use
-from pretext.colorize.painting import check_decoding, decode, entropy, lightness_of, own_size, paint, predict
+from pretext.colorize.painting import (
+    check_decoding,
+    entropy,
+    lightness_of,
+    own_size,
+    paint_decoded,
+    predict,
+)
 from pretext.colorize.photo_files import CannotWriteError, encode_entropy, encode_photo
 from pretext.colorize.settings import PaintingSettings
 from pretext.data.decoding import UnreadablePhotoError, decode_stored
@@ -55,8 +61,8 @@ def colorize_photos(
         InputError: The colorizer cannot be used so, the folder holds results of other settings or is in use, or the
             disk is full or fails. What is finished stays.
     """
-    check_decoding(colorizer, settings.decoding)
-    if settings.uncertainty and not isinstance(colorizer.space, Classification):
+    check_decoding(colorizer, settings.decoding, settings.decode_at)
+    if settings.uncertainty and not colorizer.space.histograms:
         raise InputError(
             "only a distribution is uncertain",
             received=colorizer.space.name,
@@ -116,13 +122,15 @@ def _painted(colorizer: Colorizer, data: bytes, job: Job, settings: PaintingSett
     files = {}
     for number, name in enumerate(job.results):
         decoding = replace(settings.decoding, seed=settings.decoding.seed + number)
-        ab = decode(colorizer, colors, decoding)[0]
-        files[name] = encode_photo(paint(lightness, ab, settings.upsampling), photo, job.kind)
+        painted = paint_decoded(
+            colorizer, lightness, colors, decoding, settings.upsampling, settings.decode_at
+        )
+        files[name] = encode_photo(painted, photo, job.kind)
     if job.maps and colors.distribution is not None:
         bits = entropy(colors.distribution)[0].cpu()
         buffer = io.BytesIO()
         np.save(buffer, bits.numpy())
-        most = math.log2(colors.distribution.shape[1])
+        most = sum(map(math.log2, colorizer.space.histograms))
         picture = encode_entropy(bits, most, (lightness.shape[2], lightness.shape[1]))
         files |= dict(zip(job.maps, (picture, buffer.getvalue()), strict=True))
     return files

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone
+from pretext.backbones.base import Backbone, Layer
 from pretext.backbones.checkpoint import (
     Provenance,
     build,
@@ -59,10 +59,12 @@ class Colors(NamedTuple):
     Attributes:
         ab: Decoded colours in CIE units, (N, 2, h, w).
         distribution: Probabilities of the output space's classes, (N, Q, h, w); None if it predicts values.
+        lightness: CIE L, 0..100, at the same positions, (N, 1, h, w), for decoding again; None if it is not known.
     """
 
     ab: Float[Tensor, "n 2 h w"]
     distribution: Float[Tensor, "n q h w"] | None
+    lightness: Float[Tensor, "n 1 h w"] | None = None
 
 
 class Colorizer(nn.Module):
@@ -119,19 +121,32 @@ class Colorizer(nn.Module):
             lightness: CIE L, 0..100.
         """
         prediction = self.predict(lightness).float()
-        return Colors(self.space.decode(prediction), self.space.distribution(prediction))
+        seen = lightness_at(lightness, self.layer, prediction)
+        return Colors(
+            self.space.decode(prediction, lightness=seen), self.space.distribution(prediction), seen
+        )
 
     def decode(
-        self, distribution: Float[Tensor, "n q h w"] | None, temperature: float
+        self,
+        distribution: Float[Tensor, "n q h w"] | None,
+        temperature: float | None,
+        *,
+        rule: str = "annealed",
+        lightness: Float[Tensor, "n 1 h w"] | None = None,
+        generator: torch.Generator | None = None,
     ) -> Float[Tensor, "n 2 h w"]:
-        """Decode a distribution that was kept, with another temperature.
+        """Decode a distribution that was kept, in another way.
 
         Args:
             distribution: `Colors.distribution`.
             temperature: T of the annealed mean (Zhang et al., ECCV 2016, equation 5).
+            rule: One of the space's rules.
+            lightness: `Colors.lightness`.
+            generator: Source of random numbers, on the distribution's device.
 
         Raises:
-            InputError: ``temperature`` is not above 0, or there is no distribution.
+            InputError: ``temperature`` is not above 0, the output space does not have the rule, or there is no
+                distribution.
         """
         if distribution is None:
             raise InputError(
@@ -139,7 +154,27 @@ class Colorizer(nn.Module):
                 received=self.space.name,
                 allowed="use a colorizer whose output space has one",
             )
-        return self.space.decode(distribution.log(), temperature)
+        return self.space.decode(
+            distribution.log(), temperature, rule=rule, lightness=lightness, generator=generator
+        )
+
+
+def lightness_at(
+    lightness: Float[Tensor, "n 1 height width"], layer: Layer, features: Float[Tensor, "n c h w"]
+) -> Float[Tensor, "n 1 h w"]:
+    """Return the mean lightness around each position of a layer, over squares of the stride's side.
+
+    Args:
+        lightness: What the network sees.
+        layer: Its stride and offset say where positions are.
+        features: The layer's map, or one of the same size.
+    """
+    # Squares that reach over the border count its pixels again.
+    first = round(layer.offset - (layer.stride - 1) / 2)
+    for dimension in (2, 3):
+        pixels = torch.arange(features.shape[dimension] * layer.stride, device=lightness.device) + first
+        lightness = lightness.index_select(dimension, pixels.clamp(0, lightness.shape[dimension] - 1))
+    return F.avg_pool2d(lightness, layer.stride)
 
 
 def colorizer_sha256(colorizer: Colorizer) -> str:

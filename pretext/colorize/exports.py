@@ -6,7 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from pretext.backbones.exports import onnx_bytes
-from pretext.color.spaces import AbBins
+from pretext.color.spaces import Classification, HueChroma, LabMarginals
 from pretext.colorize.colorizer import Colorizer, colorizer_sha256
 
 #: Sides in pixels of the photos that are traced; none is special, and they differ.
@@ -22,7 +22,7 @@ class _Colors(nn.Module):
 
     def forward(self, lightness: Tensor) -> tuple[Tensor, ...]:
         colors = self.colorizer(lightness)
-        return tuple(value for value in colors if value is not None)
+        return tuple(value for value in (colors.ab, colors.distribution) if value is not None)
 
 
 def onnx_colorizer(colorizer: Colorizer) -> bytes:
@@ -32,7 +32,8 @@ def onnx_colorizer(colorizer: Colorizer) -> bytes:
     `Colors` at the stride of the layer: ``ab`` (N, 2, h, w) and, unless the output space predicts values,
     ``distribution`` (N, Q, h, w). The model's metadata say how to use them: ``layer``, ``stride`` and ``offset`` in
     pixels (position j is centred on pixel offset + j * stride), ``space``, ``sha256``, and of a distribution
-    ``temperature`` and ``bins``, a JSON list of (a, b).
+    ``temperature`` and ``bins``, a JSON list of (a, b); of two marginal histograms, whose probabilities follow each
+    other, ``centers``, a JSON list of the centres of the bins of either.
 
     Args:
         colorizer: In eval mode, on the CPU.
@@ -49,9 +50,12 @@ def onnx_colorizer(colorizer: Colorizer) -> bytes:
         "sha256": colorizer_sha256(colorizer),
     }
     outputs = ["ab"]
-    if isinstance(space, AbBins):
+    if space.histograms:
         outputs.append("distribution")
+    if isinstance(space, Classification):
         metadata |= {"temperature": str(space.temperature), "bins": json.dumps(space.bins.tolist())}
+    elif isinstance(space, (LabMarginals, HueChroma)):
+        metadata["centers"] = json.dumps(space.centers.tolist())
     axes = dict.fromkeys((0, 2, 3), torch.export.Dim.DYNAMIC)
     lightness = torch.zeros(2, 1, *_TRACED)
     return onnx_bytes(

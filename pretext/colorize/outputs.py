@@ -19,6 +19,8 @@ from pretext.locks import described_holder, try_lock
 RECORD_NAME = "colorized.jsonl"
 LOCK_NAME = "colorized.lock"
 FORMAT_VERSION = 1
+#: Settings that records of earlier versions lack, and what was done then.
+_BEFORE = {"decode_at": "map"}
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 
@@ -167,7 +169,8 @@ class Record:
             earlier, *claims = [json.loads(line) for line in lines]
             if earlier["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"format_version {earlier['format_version']}")
-            _check_same(out, earlier["settings"], settings)
+            before = {key: value for key, value in _BEFORE.items() if key in settings}
+            _check_same(out, {**before, **earlier["settings"]}, settings)
             for claim in claims:
                 self._claimed |= dict.fromkeys(claim["names"], claim["sha256"])
         except (ValueError, TypeError, KeyError) as error:

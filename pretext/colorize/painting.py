@@ -1,25 +1,25 @@
 """From a gray photo to a photo in colour: predict at the network's size, decode, enlarge the colours, join, clip.
 
-The photo's own lightness is kept at full resolution; only ab comes from the network. Full-resolution steps go through
-bands of rows, so that their memory does not grow with the photo.
+Or the predicted distribution is enlarged, and decoded at each pixel. The photo's own lightness is kept at full
+resolution; only ab comes from the network. Full-resolution steps go through bands of rows, so that their memory does
+not grow with the photo.
 """
 
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import torch
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Shaped, UInt8
 from torch import Tensor
 from torch.nn import functional as F
 
 from pretext.checks import check_at_least, check_choice
-from pretext.color.decode import coherent_sample, mode, sample
 from pretext.color.gamut import reduce_chroma
 from pretext.color.lab import lab_to_rgb, rgb_to_lightness
-from pretext.color.spaces import Classification
 from pretext.colorize.colorizer import Colorizer, Colors
 from pretext.colorize.header import find_colorizer
-from pretext.colorize.settings import UPSAMPLINGS, Decoding
+from pretext.colorize.settings import DECODE_AT, DRAWN, UPSAMPLINGS, Decoding
+from pretext.colorize.upsampling import bilateral, bilinear
 from pretext.errors import InputError
 
 __all__ = [
@@ -32,6 +32,7 @@ __all__ = [
     "network_size",
     "own_size",
     "paint",
+    "paint_decoded",
     "predict",
 ]
 
@@ -41,10 +42,8 @@ DEFAULT_SIZE = 256
 MAX_ASPECT = 8
 #: Pixels of a band of rows; a longer row is a band of its own.
 BAND_PIXELS = 1 << 17
-#: Difference in CIE L at which a cell of the colour map counts exp(-1/2) as much for a pixel.
-LIGHTNESS_SIGMA = 10.0
-#: Share of a cell's weight that does not depend on lightness, for pixels that are unlike all cells around.
-UNLIKE = 1e-3
+#: Probabilities of a band of rows of an enlarged distribution, about 4 MB; a longer row is a band of its own.
+BAND_PROBABILITIES = 1 << 20
 
 AbMap = Float[Tensor, "2 h w"]
 Lightness = Float[Tensor, "1 height width"]
@@ -64,7 +63,8 @@ def own_size(colorizer: Colorizer) -> int:
 
 def lightness_of(photo: UInt8[Tensor, "3 height width"]) -> Lightness:
     """Return the CIE lightness of an RGB photo, 0..100, band by band."""
-    bands = [rgb_to_lightness(photo[None, :, rows])[0] for rows in _bands(*photo.shape[1:])]
+    height, width = photo.shape[1:]
+    bands = [rgb_to_lightness(photo[None, :, rows])[0] for rows in _bands(height, width, BAND_PIXELS)]
     return torch.cat(bands, 1)
 
 
@@ -84,7 +84,8 @@ def predict(
             photo's shape, up to `MAX_ASPECT` times ``size``; of a longer photo the shorter side is smaller.
 
     Returns:
-        ab (1, 2, h, w) in CIE units and the distribution (1, Q, h, w) or None, on the colorizer's device.
+        ab (1, 2, h, w) in CIE units, the distribution (1, Q, h, w) or None, and the lightness (1, 1, h, w) at the
+        positions, on the colorizer's device.
 
     Raises:
         InputError: ``size`` is below 1.
@@ -104,11 +105,10 @@ def predict(
     mirrored = F.pad(small, (before, after, before, after), mode="reflect")
     colors = colorizer(mirrored)
     rows, columns = (slice(skipped, skipped + side // layer.stride) for side in (height, width))
-    distribution = colors.distribution
-    return Colors(
-        colors.ab[..., rows, columns],
-        None if distribution is None else distribution[..., rows, columns],
+    distribution, seen = (
+        None if each is None else each[..., rows, columns] for each in (colors.distribution, colors.lightness)
     )
+    return Colors(colors.ab[..., rows, columns], distribution, seen)
 
 
 def network_size(height: int, width: int, size: int, stride: int) -> tuple[int, int]:
@@ -119,15 +119,29 @@ def network_size(height: int, width: int, size: int, stride: int) -> tuple[int, 
     return rounded[0], rounded[1]
 
 
-def check_decoding(colorizer: Colorizer, decoding: Decoding) -> None:
-    """Raise InputError if a colorizer that predicts values, and no distribution, is to be decoded by a rule."""
-    if isinstance(colorizer.space, Classification):
+def check_decoding(colorizer: Colorizer, decoding: Decoding, decode_at: str = "map") -> None:
+    """Raise InputError unless a colorizer's output space can be decoded so.
+
+    Args:
+        colorizer: Any colorizer. One that predicts values has its own decoding alone, at the positions of the map.
+        decoding: How a colour is chosen.
+        decode_at: One of `DECODE_AT`.
+    """
+    space = colorizer.space
+    if space.rules:
+        space.check_rule(decoding.rule)
         return
     if decoding.rule != "annealed" or decoding.temperature is not None:
         raise InputError(
-            f"{colorizer.space.name} predicts one colour and no distribution to choose from",
+            f"{space.name} predicts one colour and no distribution to choose from",
             received=decoding.rule if decoding.temperature is None else f"temperature {decoding.temperature}",
             allowed="leave out rule and temperature, or use a colorizer that predicts a distribution",
+        )
+    if decode_at != "map":
+        raise InputError(
+            f"{space.name} predicts one colour and no distribution to enlarge",
+            received=f"decode_at {decode_at}",
+            allowed="decode at the map, or use a colorizer that predicts a distribution",
         )
 
 
@@ -143,28 +157,28 @@ def decode(colorizer: Colorizer, colors: Colors, decoding: Decoding) -> Float[Te
         ab in CIE units, (N, 2, h, w).
 
     Raises:
-        InputError: The colorizer predicts values and no distribution, and ``decoding`` is not the default.
+        InputError: The colorizer's output space cannot be decoded so.
     """
     check_decoding(colorizer, decoding)
-    space = colorizer.space
     own = decoding.rule == "annealed" and decoding.temperature is None
-    if own or colors.distribution is None or not isinstance(space, Classification):
+    if own or colors.distribution is None:
         return colors.ab
-    if decoding.rule in ("annealed", "mean"):
-        return colorizer.decode(colors.distribution, decoding.temperature or 1.0)
-    # Drawn on the CPU: the same seed gives the same colours on any device.
-    scores = colors.distribution.cpu().log() / (decoding.temperature or 1.0)
-    bins, generator = space.bins.cpu(), torch.Generator().manual_seed(decoding.seed)
-    if decoding.rule == "mode":
-        ab = mode(scores, bins)
-    else:
-        draw = sample if decoding.rule == "sample" else coherent_sample
-        ab = draw(scores, bins, generator)
+    distribution, lightness = colors.distribution, colors.lightness
+    if decoding.rule in DRAWN:
+        # Drawn on the CPU: the same seed gives the same colours on any device.
+        distribution, lightness = distribution.cpu(), None if lightness is None else lightness.cpu()
+    generator = torch.Generator(distribution.device).manual_seed(decoding.seed)
+    ab = colorizer.decode(
+        distribution, decoding.temperature, rule=decoding.rule, lightness=lightness, generator=generator
+    )
     return ab.to(colors.distribution.device)
 
 
 def entropy(distribution: Float[Tensor, "n q h w"]) -> Float[Tensor, "n h w"]:
-    """Return the entropy of each position's distribution in bits: 0 where one class is certain, log2 Q at the most."""
+    """Return the entropy of each position's distribution in bits: 0 where one class is certain, log2 Q at the most.
+
+    Of marginal histograms, which follow each other in the distribution, it is the sum of their entropies.
+    """
     nats: Tensor = -torch.special.xlogy(distribution, distribution).sum(1)
     return nats / math.log(2)
 
@@ -188,73 +202,89 @@ def paint(lightness: Lightness, ab: AbMap, upsampling: str = "bilinear") -> UInt
     Raises:
         InputError: ``upsampling`` is unknown.
     """
+    return _painted(lightness, ab, upsampling, lambda colors, band, rows: colors)
+
+
+@torch.no_grad()
+def paint_decoded(
+    colorizer: Colorizer,
+    lightness: Lightness,
+    colors: Colors,
+    decoding: Decoding,
+    upsampling: str = "bilinear",
+    decode_at: str = "map",
+) -> UInt8[Tensor, "3 height width"]:
+    """Choose a photo's colours and join them with its lightness.
+
+    Args:
+        colorizer: What predicted them.
+        lightness: CIE L of every pixel, 0..100, (1, H, W).
+        colors: What `predict` returned for the photo.
+        decoding: How a colour is chosen.
+        upsampling: How what is small is enlarged, see `paint`.
+        decode_at: ``map``: a colour is chosen at each position of the map, and the colours are enlarged (Zhang et al.,
+            ECCV 2016). ``photo``: the distribution is enlarged, and a colour chosen at each pixel, whose own lightness
+            is then known (Larsson et al., ECCV 2016); only bands of rows of the large distribution are kept.
+
+    Returns:
+        sRGB, (3, H, W).
+
+    Raises:
+        InputError: The colorizer's output space cannot be decoded so, or a choice is unknown.
+    """
+    check_choice("decode_at", decode_at, DECODE_AT)
+    check_decoding(colorizer, decoding, decode_at)
+    if decode_at == "map" or colors.distribution is None:
+        return paint(lightness, decode(colorizer, colors, decoding)[0], upsampling)
+    generator = torch.Generator()
+
+    def decode_band(distribution: Tensor, band: Tensor, rows: slice) -> Tensor:
+        # Coherent draws have the same random numbers in all bands, and those of single pixels go on.
+        if rows.start == 0 or decoding.rule == "coherent":
+            generator.manual_seed(decoding.seed)
+        return colorizer.decode(
+            distribution[None],
+            decoding.temperature,
+            rule=decoding.rule,
+            lightness=band[None],
+            generator=generator,
+        )[0]
+
+    return _painted(lightness, colors.distribution[0], upsampling, decode_band)
+
+
+def _painted(
+    lightness: Tensor, small: Tensor, upsampling: str, decode_band: Callable[[Tensor, Tensor, slice], Tensor]
+) -> Tensor:
+    """Enlarge a map, and join its colours with the lightness, band by band.
+
+    Args:
+        lightness: CIE L of every pixel, (1, H, W).
+        small: Colours or a distribution, (C, h, w).
+        upsampling: One of `UPSAMPLINGS`.
+        decode_band: Takes a band of the enlarged map, its lightness and which rows it is; returns its ab.
+    """
     check_choice("upsampling", upsampling, UPSAMPLINGS)
     height, width = lightness.shape[1:]
-    lightness, ab = lightness.cpu(), ab.float().cpu()
-    enlarge = _bilinear if upsampling == "bilinear" else _bilateral
+    lightness, small = lightness.cpu(), small.float().cpu()
+    enlarge = bilinear if upsampling == "bilinear" else bilateral
     cells = (
-        F.adaptive_avg_pool2d(lightness, (ab.shape[1], ab.shape[2]))
+        F.adaptive_avg_pool2d(lightness, (small.shape[1], small.shape[2]))
         if upsampling == "bilateral"
         else lightness
     )
     painted = torch.empty(3, height, width, dtype=torch.uint8)
-    for rows in _bands(height, width):
+    pixels = BAND_PIXELS if len(small) == 2 else max(1, BAND_PROBABILITIES // len(small))
+    for rows in _bands(height, width, pixels):
         band = lightness[:, rows]
-        lab = torch.cat([band, enlarge(ab, cells, band, rows, height)])
-        rgb = lab_to_rgb(reduce_chroma(lab[None]))[0]
+        ab = decode_band(enlarge(small, cells, band, rows, height), band, rows)
+        rgb = lab_to_rgb(reduce_chroma(torch.cat([band, ab])[None]))[0]
         painted[:, rows] = rgb.mul_(255).round_().to(torch.uint8)
     return painted
 
 
-def _bands(height: int, width: int) -> Iterator[slice]:
-    """Yield slices of rows that cover the photo, each of about `BAND_PIXELS` pixels."""
-    rows = max(1, BAND_PIXELS // width)
+def _bands(height: int, width: int, pixels: int) -> Iterator[slice]:
+    """Yield slices of rows that cover the photo, each of about so many pixels."""
+    rows = max(1, pixels // width)
     for first in range(0, height, rows):
         yield slice(first, min(first + rows, height))
-
-
-def _places(pixels: Tensor, length: int, cells: int) -> tuple[Int[Tensor, " n"], Float[Tensor, " n"]]:
-    """Return for pixels of a side of ``length`` the cell before each one's centre, -1 up, and the way on from it."""
-    at = (pixels + 0.5) * (cells / length) - 0.5
-    before = at.floor()
-    return before.long(), (at - before).float()
-
-
-def _bilinear(ab: Tensor, cells: Tensor, band: Tensor, rows: slice, height: int) -> Tensor:
-    """Return the colours of a band of rows, as `F.interpolate` without aligned corners gives them for the photo."""
-    across, down = ab.shape[2], ab.shape[1]
-    before, way = _places(torch.arange(band.shape[2], dtype=torch.float64), band.shape[2], across)
-    wide = _mixed(ab, before, way, 2)
-    before, way = _places(torch.arange(rows.start, rows.stop, dtype=torch.float64), height, down)
-    return _mixed(wide, before, way[:, None], 1)
-
-
-def _mixed(values: Tensor, before: Tensor, way: Tensor, dimension: int) -> Tensor:
-    last = values.shape[dimension] - 1
-    first = values.index_select(dimension, before.clamp(0, last))
-    second = values.index_select(dimension, (before + 1).clamp(0, last))
-    return torch.lerp(first, second, way.expand_as(first))
-
-
-def _bilateral(ab: Tensor, cells: Tensor, band: Tensor, rows: slice, height: int) -> Tensor:
-    """Return the colours of a band of rows: weighted means of the 4 x 4 cells around each pixel.
-
-    A cell's weight falls linearly to 0 at a distance of two cells, across and down, and by a Gaussian with its
-    difference in lightness.
-    """
-    down, across = ab.shape[1:]
-    before_y, way_y = _places(torch.arange(rows.start, rows.stop, dtype=torch.float64), height, down)
-    before_x, way_x = _places(torch.arange(band.shape[2], dtype=torch.float64), band.shape[2], across)
-    values = torch.cat([cells, ab])
-    total = torch.zeros(3, *band.shape[1:])
-    for j in range(-1, 3):
-        some = values.index_select(1, (before_y + j).clamp(0, down - 1))
-        near_y = (1 - (way_y - j).abs() / 2)[:, None]
-        for i in range(-1, 3):
-            here = some.index_select(2, (before_x + i).clamp(0, across - 1))
-            near = near_y * (1 - (way_x - i).abs() / 2)
-            unlike = (here[0] - band[0]).div_(LIGHTNESS_SIGMA).square_()
-            weight = unlike.mul_(-0.5).exp_().add_(UNLIKE).mul_(near)
-            total[0] += weight
-            total[1:].addcmul_(here[1:], weight)
-    return total[1:] / total[:1]

@@ -7,11 +7,13 @@ from pretext.checks import check_at_least, check_choice, check_seed
 from pretext.errors import InputError
 
 #: How one colour is chosen from a distribution, see `Decoding`.
-RULES = ("annealed", "mean", "mode", "sample", "coherent")
+RULES = ("annealed", "mean", "median", "mode", "sample", "coherent")
 #: Rules that draw at random.
 DRAWN = ("sample", "coherent")
 #: How a small map of colours is enlarged.
 UPSAMPLINGS = ("bilinear", "bilateral")
+#: Where colours are chosen: at the positions of the map, or at the photo's pixels from the enlarged distribution.
+DECODE_AT = ("map", "photo")
 #: Formats of coloured photos.
 FORMATS = ("png", "jpeg")
 
@@ -21,11 +23,12 @@ class Decoding:
     """How one colour per position is chosen from a distribution.
 
     Attributes:
-        rule: ``annealed`` (the mean of p^(1/T)), ``mean``, ``mode``, ``sample`` (each position drawn independently) or
-            ``coherent`` (drawn with the same random numbers everywhere, so that neighbours agree:
-            :func:`pretext.color.decode.coherent_sample`).
-        temperature: T of the annealed mean; None takes the output space's own. Samples are drawn from p^(1/T); None
-            draws from p itself. Mean and mode take none.
+        rule: ``annealed`` (the mean of p^(1/T)), ``mean``, ``median`` (of spaces whose bins are in order), ``mode``,
+            ``sample`` (each position drawn independently) or ``coherent`` (drawn with the same random numbers
+            everywhere, so that neighbours agree: :func:`pretext.color.decode.coherent_sample` and
+            :func:`pretext.color.decode.quantile_sample`).
+        temperature: T of the annealed mean; None takes the output space's own decoding. Samples are drawn from p^(1/T);
+            None draws from p itself. Mean, median and mode take none.
         seed: Seed of the samples.
 
     Raises:
@@ -41,7 +44,7 @@ class Decoding:
         check_seed(self.seed)
         if self.temperature is None:
             return
-        if self.rule in ("mean", "mode"):
+        if self.rule in ("mean", "median", "mode"):
             raise InputError(
                 f"{self.rule} takes no temperature", received=self.temperature, allowed="use annealed"
             )
@@ -61,6 +64,9 @@ class PaintingSettings:
         decoding: How a colour is chosen; sample n of a photo is drawn with ``decoding.seed`` + n, n counted from 0.
         size: Length of the shorter side for the network, in pixels; None is the colorizer's own.
         upsampling: ``bilinear`` or ``bilateral``.
+        decode_at: ``map``: a colour is chosen at each position of the map, and the colours are enlarged, as Zhang et
+            al. do; or ``photo``: the distribution is enlarged, and a colour chosen at each pixel, as Larsson et al.
+            (ECCV 2016) do.
         samples: How many results a photo gets; above 1 the rule must draw.
         uncertainty: Whether the entropy of the predicted distribution is written, too.
         format: ``png`` or ``jpeg``; None writes a JPEG of a photo named .jpg or .jpeg, and a PNG of any other.
@@ -75,9 +81,11 @@ class PaintingSettings:
     samples: int = 1
     uncertainty: bool = False
     format: str | None = None
+    decode_at: str = DECODE_AT[0]
 
     def __post_init__(self) -> None:
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
+        check_choice("decode_at", self.decode_at, DECODE_AT)
         check_at_least("samples", self.samples, 1)
         if self.size is not None:
             check_at_least("size", self.size, 1)

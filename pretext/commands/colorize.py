@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from pretext.colorize.header import find_colorizer, read_colorizer_header
 from pretext.colorize.outputs import plan
-from pretext.colorize.settings import FORMATS, RULES, UPSAMPLINGS, Decoding, PaintingSettings
+from pretext.colorize.settings import DECODE_AT, FORMATS, RULES, UPSAMPLINGS, Decoding, PaintingSettings
 from pretext.command_line import folder_path, seed_number
 from pretext.data.places import data_path
 from pretext.errors import InputError
@@ -48,6 +48,12 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         help=f"how the colours are enlarged: {', '.join(UPSAMPLINGS)} (default: {UPSAMPLINGS[0]})",
     )
     parser.add_argument(
+        "--decode-at",
+        default=DECODE_AT[0],
+        help="whether a colour is chosen at each position of the network's small map, and the colours enlarged, or at "
+        f"each pixel of the photo, from the enlarged distribution: {', '.join(DECODE_AT)} (default: {DECODE_AT[0]})",
+    )
+    parser.add_argument(
         "--uncertainty", action="store_true", help="also write the entropy of the colours (.png and .npy)"
     )
     parser.add_argument(
@@ -65,6 +71,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         samples=options.samples,
         uncertainty=options.uncertainty,
         format=options.format,
+        decode_at=options.decode_at,
     )
     places = [data_path(place) for place in options.photos]
     model = find_colorizer(options.model)

@@ -15,7 +15,16 @@ from pretext.color.bins import BIN_RULES, ab_bins
 from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
 from pretext.color.prior import FROM_DATA, ColorPrior, imagenet_prior
 from pretext.color.rebalance import gray_mask
-from pretext.color.spaces import AbBins, OutputSpace, RebalancedAbBins, SigmoidRegression, ab_regression
+from pretext.color.spaces import (
+    AbBins,
+    HueChroma,
+    LabJoint,
+    LabMarginals,
+    OutputSpace,
+    RebalancedAbBins,
+    SigmoidRegression,
+    ab_regression,
+)
 from pretext.colorize.colorizer import ColorHead, Colorizer
 from pretext.data.photos import Photos
 from pretext.errors import InputError
@@ -32,6 +41,9 @@ LOSSES: dict[str, tuple[str, Callable[[Tensor, int, float], OutputSpace]]] = {
     "classification": ("loss_color", AbBins),
     "l2": ("loss_l2", lambda bins, neighbors, sigma: ab_regression()),
     "l2_sigmoid": ("loss_l2", lambda bins, neighbors, sigma: SigmoidRegression()),
+    "lab_marginals": ("loss_color", lambda bins, neighbors, sigma: LabMarginals()),
+    "lab_joint": ("loss_color", lambda bins, neighbors, sigma: LabJoint()),
+    "hue_chroma": ("loss_color", lambda bins, neighbors, sigma: HueChroma()),
 }
 
 
@@ -42,16 +54,19 @@ class Colorization(Method):
     (equation 2's target), and the loss is the cross-entropy, each pixel weighted by the rarity of its colour (equations
     2 to 4). ``loss="classification"`` leaves out the weights; ``loss="l2"`` is equation 1, and
     ``loss="l2_sigmoid"`` the regression of a study of CIFAR-10 (see :class:`pretext.color.spaces.SigmoidRegression`).
+    The histograms of Larsson et al. (ECCV 2016) are losses, too: ``lab_marginals`` and ``lab_joint`` over a and b (see
+    :mod:`pretext.color.marginals`), and ``hue_chroma`` (see :class:`pretext.color.hue_chroma.HueChroma`).
 
     Args:
         backbone: The network to pretrain; its input space must be ``lightness``.
-        loss: ``rebalanced``, ``classification``, ``l2`` or ``l2_sigmoid``.
+        loss: ``rebalanced``, ``classification``, ``l2``, ``l2_sigmoid``, ``lab_marginals``, ``lab_joint`` or
+            ``hue_chroma``.
         layer: The backbone's layer under the head.
         head_channels: Channels of a 3x3 convolution with batch norm and ReLU between backbone and classifier; 0 for the
             plain 1x1 classifier of the paper.
         target_stride: Pixels between two targets, in both directions.
         bins: Rule of the ab bins (see :func:`pretext.color.bins.ab_bins`), or ``from_data`` for those of the prior
-            file.
+            file. This and the next two are of ``rebalanced`` and ``classification`` alone.
         neighbors: Number of bins that a colour is encoded to: 5 in the paper, 10 in the released Caffe layer, 1 for
             one-hot.
         sigma: Width of the encoding's Gaussian in CIE units.
@@ -145,7 +160,7 @@ class Colorization(Method):
         return Colorizer(self.backbone, self.head, self.space, self.layer.name)
 
     def predict(self, lightness: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n q h2 w2"]:
-        """Return logits over the ab bins (for L2, ab / 110) at the stride of the head's layer.
+        """Return logits over the bins (for L2, ab / 110) at the stride of the head's layer.
 
         Args:
             lightness: CIE L, 0..100.

@@ -16,7 +16,6 @@ from numpy import ndarray
 
 from pretext.checks import check_choice
 from pretext.color.prior import imagenet_prior, load_prior
-from pretext.color.spaces import Classification
 from pretext.colorize.settings import Decoding
 from pretext.data.samples import spread
 from pretext.errors import InputError
@@ -218,7 +217,7 @@ def _own_sheets(painter: Painter, run: _Run, shown: _Shown, count: int) -> Itera
             title = f"{run.name}: the photos with the best and the worst {shown.metric.title}, below the true ones."
             ends = [*order[:most].tolist(), *order[::-1][:most].tolist()]
             yield Picture(title, _described(title, shown, ends), contact_sheet([], strips), wide=True)
-    if isinstance(painter, Model) and isinstance(painter.colorizer.space, Classification):
+    if isinstance(painter, Model) and painter.colorizer.space.rules:
         yield _temperature_sheet(painter, run, shown)
 
 

@@ -133,7 +133,7 @@ async function select(photo) {
   current = photo;
   $("shown").hidden = false;
   paintPhoto($("before"), photo, new Float32Array(2 * photo.colors[0] * photo.colors[1]));
-  $("uncertainty").src = model.temperature === null ? "" : `photos/${photo.key}/uncertainty`;
+  $("uncertainty").src = !model.chooses ? "" : `photos/${photo.key}/uncertainty`;
   $("uncertainty-hint").textContent = photo.entropy
     ? `White where they are least certain: from ${photo.entropy[0].toFixed(1)} to ${photo.entropy[1].toFixed(1)} bits.` : "";
   $("samples").hidden = true;
@@ -165,7 +165,7 @@ async function drawOthers() {
   } catch (error) {
     complain(error.message);
   } finally {
-    $("draw").disabled = model.temperature === null;
+    $("draw").disabled = !model.chooses;
   }
 }
 
@@ -201,11 +201,14 @@ async function begin() {
   model = await (await ask("model")).json();
   table = expand(new Uint8Array(await (await ask("table")).arrayBuffer()));
   $("model").textContent = `Model: ${model.title}`;
-  const chooses = model.temperature !== null;
-  for (const id of ["temperature", "show-uncertainty", "draw"]) $(id).disabled = !chooses;
-  if (chooses) $("temperature").value = model.temperature;
-  else $("temperature-hint").textContent = "This model predicts one colour per pixel, which leaves no choice.";
-  const said = () => { $("temperature-value").textContent = chooses ? Number($("temperature").value).toFixed(2) : "–"; };
+  const tempered = model.temperature !== null;
+  for (const id of ["show-uncertainty", "draw"]) $(id).disabled = !model.chooses;
+  $("temperature").disabled = !tempered;
+  if (tempered) $("temperature").value = model.temperature;
+  else $("temperature-hint").textContent = model.chooses
+    ? "This model's colours are chosen without a temperature."
+    : "This model predicts one colour per pixel, which leaves no choice.";
+  const said = () => { $("temperature-value").textContent = tempered ? Number($("temperature").value).toFixed(2) : "–"; };
   said();
   $("temperature").addEventListener("input", () => {
     said();

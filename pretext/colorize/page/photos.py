@@ -52,7 +52,7 @@ class KeptPhoto:
     @property
     def bytes(self) -> int:
         """Memory that it takes."""
-        tensors = (self.rgb, self.preview, self.colors.ab, self.colors.distribution)
+        tensors = (self.rgb, self.preview, *self.colors)
         return sum(tensor.nbytes for tensor in tensors if tensor is not None)
 
 

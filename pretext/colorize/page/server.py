@@ -19,7 +19,6 @@ from starlette.responses import JSONResponse, Response
 from starlette.routing import Mount, Route
 from starlette.types import ASGIApp
 
-from pretext.color.spaces import Classification
 from pretext.colorize.colorizer import Colorizer
 from pretext.colorize.page.photos import (
     TABLE_POINTS,
@@ -111,11 +110,11 @@ class _Page:
 
     async def model(self, request: Request) -> Response:
         space = self._photos.colorizer.space
-        chooses = isinstance(space, Classification)
         return JSONResponse(
             {
                 "title": self._title,
-                "temperature": space.temperature if chooses else None,
+                "chooses": bool(space.rules),
+                "temperature": space.temperature,
                 "table": {"points": TABLE_POINTS, "reach": TABLE_REACH},
             }
         )

@@ -1,17 +1,22 @@
 import json
 import math
 
+import naive_histograms
 import numpy as np
 import pytest
 import torch
 from refusals import refused
 
 from pretext.color.bins import ab_bins
+from pretext.color.lab import lab_to_rgb
 from pretext.color.prior import imagenet_prior
 from pretext.color.rebalance import rebalance_weights
 from pretext.color.spaces import (
     SPACES,
     AbBins,
+    HueChroma,
+    LabJoint,
+    LabMarginals,
     LightnessBins,
     OutputSpace,
     RebalancedAbBins,
@@ -19,6 +24,7 @@ from pretext.color.spaces import (
     SigmoidRegression,
     ab_regression,
 )
+from pretext.colorize.settings import RULES
 
 #: Bins that no two colours of a test are equally near to.
 FEW = [[0.0, 0.0], [31.0, 4.0], [-22.0, 17.0], [5.0, -43.0], [12.0, 55.0], [-60.0, -9.0]]
@@ -42,8 +48,14 @@ MAKE = {
     "rebalanced_ab_bins few": lambda: rebalanced(FEW, 3, 20.0, 0.5),
     "lightness_bins": LightnessBins,
     "lightness_bins few": lambda: LightnessBins(7),
+    "lab_marginals": LabMarginals,
+    "lab_marginals few": lambda: LabMarginals(5, 40.0, 0.5),
+    "lab_joint": LabJoint,
+    "lab_joint few": lambda: LabJoint(3, 40.0, 0.5),
+    "hue_chroma": HueChroma,
+    "hue_chroma few": lambda: HueChroma(6, 2.0, "release", 0.4, "sum"),
 }
-SMALL = [name for name in MAKE if name not in ("ab_bins", "rebalanced_ab_bins")]
+SMALL = ["regression", "sigmoid_regression", "lightness_bins", *(name for name in MAKE if " " in name)]
 
 
 @pytest.fixture(params=MAKE)
@@ -62,6 +74,15 @@ def target_of(n=2, h=3, w=4, dtype=torch.float32):
 def prediction_of(space, n=2, h=3, w=4, dtype=torch.float32):
     generator = torch.Generator().manual_seed(1)
     return torch.randn(n, space.channels, h, w, generator=generator, dtype=dtype) * 2
+
+
+def lightness_of(n=2, h=3, w=4, dtype=torch.float32):
+    return torch.linspace(10, 90, n * h * w, dtype=dtype).view(n, 1, h, w)
+
+
+def decoded_by(space, prediction, *arguments, **options):
+    n, _, h, w = prediction.shape
+    return space.decode(prediction, *arguments, lightness=lightness_of(n, h, w, prediction.dtype), **options)
 
 
 def log_softmax(scores):
@@ -83,6 +104,13 @@ def naive_pixel_loss(space, scores, lab):
     if isinstance(space, LightnessBins):
         width = 100 / space.channels
         return -log_softmax(scores)[min(int(lab[0] // width), space.channels - 1)]
+    if isinstance(space, LabMarginals | LabJoint):
+        loss = {"lab_marginals": naive_histograms.marginals_loss, "lab_joint": naive_histograms.joint_loss}
+        return loss[space.name](scores, lab[None, 1:] * 25 / space.std, space.count)
+    if isinstance(space, HueChroma):
+        rgb = lab_to_rgb(torch.tensor(lab).view(1, 3, 1, 1)).view(1, 3).numpy()
+        release = space.chroma_weight == "release"
+        return naive_histograms.hue_chroma_loss(scores, rgb, space.count, space.hue_weight, release)
     # Zhang et al. (ECCV 2016), section 2.2 and equation 2.
     squared = ((np.array(space.arguments()["bins"]) - lab[1:]) ** 2).sum(1)
     nearest = squared.argsort(kind="stable")[: space.arguments()["neighbors"]]
@@ -118,18 +146,28 @@ def naive_decoded(space, scores, temperature):
         return scores * space.std.numpy().ravel() + space.mean.numpy().ravel()
     if isinstance(space, SigmoidRegression):
         return 255 / (1 + np.exp(-scores)) - 128
+    if isinstance(space, LabMarginals):
+        centers = naive_histograms.gaussian_centers(space.count, space.std)
+        halves = scores[: space.count], scores[space.count :]
+        return np.array([naive_histograms.softmax(half, temperature) @ centers for half in halves])
     probabilities = np.exp(log_softmax(scores)) ** (1 / temperature)
     probabilities /= probabilities.sum()
     if isinstance(space, LightnessBins):
         width = 100 / space.channels
         return np.array([(probabilities * (np.arange(space.channels) + 0.5) * width).sum()])
+    if isinstance(space, LabJoint):
+        centers = naive_histograms.gaussian_centers(space.count, space.std)
+        table = probabilities.reshape(space.count, space.count)
+        return np.array([table.sum(1) @ centers, table.sum(0) @ centers])
     return (probabilities[:, None] * np.array(space.arguments()["bins"])).sum(0)
 
 
 def test_decoding_is_the_annealed_mean_or_the_inverse_of_the_normalisation(space):
     prediction = prediction_of(space, dtype=torch.float64)
-    decoded = space.decode(prediction)
+    decoded = decoded_by(space, prediction)
     assert decoded.shape == (2, space.lab_channels.stop - space.lab_channels.start, 3, 4)
+    if isinstance(space, HueChroma):
+        return  # see test_hue_chroma.py
     own = space.arguments().get("temperature", 1.0)
     for photo in range(2):
         for y in range(3):
@@ -138,7 +176,9 @@ def test_decoding_is_the_annealed_mean_or_the_inverse_of_the_normalisation(space
                 np.testing.assert_allclose(decoded[photo, :, y, x].numpy(), expected, rtol=1e-6, atol=1e-6)
 
 
-@pytest.mark.parametrize("name", ["ab_bins", "rebalanced_ab_bins few", "lightness_bins"])
+@pytest.mark.parametrize(
+    "name", ["ab_bins", "rebalanced_ab_bins few", "lightness_bins", "lab_marginals few", "lab_joint few"]
+)
 def test_another_temperature_may_decode_scores_and_logarithms_of_probabilities(name):
     space = MAKE[name]()
     prediction = prediction_of(space, dtype=torch.float64)
@@ -156,9 +196,11 @@ def test_a_distribution_sums_to_one_and_is_that_of_the_scores(space):
         assert distribution is None
         return
     assert distribution.shape == prediction.shape
-    torch.testing.assert_close(distribution.sum(1), torch.ones(2, 3, 4))
-    expected = np.exp(log_softmax(prediction[0, :, 1, 2].double().numpy()))
-    np.testing.assert_allclose(distribution[0, :, 1, 2].numpy(), expected, rtol=1e-4)
+    assert sum(space.histograms) == space.channels
+    for part, scores in zip(space.parts(distribution), space.parts(prediction), strict=True):
+        torch.testing.assert_close(part.sum(1), torch.ones(2, 3, 4))
+        expected = np.exp(log_softmax(scores[0, :, 1, 2].double().numpy()))
+        np.testing.assert_allclose(part[0, :, 1, 2].numpy(), expected, rtol=1e-4)
 
 
 @pytest.mark.parametrize("name", SMALL)
@@ -177,7 +219,8 @@ def test_the_gradient_is_that_of_the_loss(name):
         ]
     numeric = (torch.stack(losses[0]) - torch.stack(losses[1])) / 2e-6
     torch.testing.assert_close(gradient, numeric.view_as(gradient), rtol=1e-5, atol=1e-8)
-    assert torch.autograd.gradcheck(space.decode, prediction)
+    if not isinstance(space, HueChroma):
+        assert torch.autograd.gradcheck(space.decode, prediction)
 
 
 def test_a_prediction_that_was_cut_from_another_is_not_overwritten(space):
@@ -194,7 +237,7 @@ def test_arguments_make_the_same_space_again_after_json(space):
     assert (again.channels, again.lab_channels) == (space.channels, space.lab_channels)
     assert again.arguments() == space.arguments()
     prediction, target = prediction_of(space), target_of()
-    assert torch.equal(again.decode(prediction), space.decode(prediction))
+    assert torch.equal(decoded_by(again, prediction), decoded_by(space, prediction))
     assert torch.equal(again.loss(prediction, target), space.loss(prediction, target))
 
 
@@ -202,6 +245,75 @@ def test_bins_are_kept_to_the_last_bit():
     bins = torch.rand(20, 2, generator=torch.Generator().manual_seed(0)) * 200 - 100
     arguments = json.loads(json.dumps(AbBins(bins).arguments()))
     assert torch.equal(AbBins(**arguments).bins, bins)
+
+
+def rules():
+    return [(name, rule) for name in MAKE for rule in MAKE[name]().rules if " " in name]
+
+
+@pytest.mark.parametrize(("name", "rule"), rules())
+def test_every_rule_gives_colours_of_scores_and_of_logarithms_of_probabilities(name, rule):
+    space = MAKE[name]()
+    prediction = prediction_of(space, dtype=torch.float64)
+
+    def decoded(scores):
+        return decoded_by(space, scores, rule=rule, generator=torch.Generator().manual_seed(0))
+
+    ab = decoded(prediction)
+    assert ab.shape == (2, space.lab_channels.stop - space.lab_channels.start, 3, 4)
+    assert ab.isfinite().all()
+    torch.testing.assert_close(decoded(space.distribution(prediction).log()), ab)
+    assert rule in RULES
+
+
+@pytest.mark.parametrize("name", [name for name in MAKE if " " in name and MAKE[name]().rules])
+def test_the_annealed_mean_lies_between_the_mean_and_the_mode(name):
+    space = MAKE[name]()
+    prediction = prediction_of(space, dtype=torch.float64)
+    for temperature, limit in ((1.0, "mean"), (1e-4, "mode")):
+        expected = decoded_by(space, prediction, rule=limit)
+        torch.testing.assert_close(decoded_by(space, prediction, temperature), expected, rtol=1e-5, atol=1e-4)
+
+
+@pytest.mark.parametrize("name", MAKE)
+def test_other_rules_are_refused(name):
+    space = MAKE[name]()
+    with refused("rule", name.split()[0], received="vivid", allowed=space.rules):
+        decoded_by(space, prediction_of(space), rule="vivid")
+
+
+@pytest.mark.parametrize("name", [name for name in MAKE if " " in name and MAKE[name]().histograms])
+def test_a_window_is_compared_by_the_mean_of_its_pixels(name):
+    # The cross-entropy is linear in the target, so that it is the mean over the pixels but for their weights, which
+    # are those of the middle.
+    space = MAKE[name]()
+    prediction, windows = prediction_of(space), target_of(2, 9, 12).view(2, 3, 9, 3, 4)
+    photo_weights = torch.tensor([0.5, 2.0])
+    expected = [
+        naive_window_loss(space, prediction[n, :, y, x].double().numpy(), windows[n, :, :, y, x])
+        * photo_weights[n]
+        for n in range(2)
+        for y in range(3)
+        for x in range(4)
+    ]
+    assert space.loss(prediction, windows, photo_weights).item() == pytest.approx(np.mean(expected), rel=1e-5)
+    middle = windows[:, :, 4]
+    same = middle[:, :, None].expand(2, 3, 9, 3, 4)
+    torch.testing.assert_close(space.loss(prediction, same), space.loss(prediction, middle))
+
+
+def naive_window_loss(space, scores, window):
+    """The loss of one position whose window is (3, R * R)."""
+    lab = window.double().numpy().T
+    if isinstance(space, HueChroma):
+        rgb = lab_to_rgb(window.T.reshape(-1, 3, 1, 1)).view(-1, 3).double().numpy()
+        release = space.chroma_weight == "release"
+        return naive_histograms.hue_chroma_loss(scores, rgb, space.count, space.hue_weight, release)
+    losses = [naive_pixel_loss(space, scores, pixel) for pixel in lab]
+    if not isinstance(space, RebalancedAbBins):
+        return np.mean(losses)
+    rarities = space.bin_weights[space.encoder.nearest_bin(window[None, 1:, :, None])].flatten().numpy()
+    return rarities[len(lab) // 2] * np.mean(losses / rarities)
 
 
 def test_names_are_those_of_the_table():
@@ -214,7 +326,7 @@ def test_names_are_those_of_the_table():
 def test_losses_and_colours_have_the_type_of_the_prediction(space, dtype):
     space = space.to(dtype)
     prediction, target = prediction_of(space, dtype=dtype), target_of(dtype=dtype)
-    assert space.decode(prediction).dtype == dtype
+    assert decoded_by(space, prediction).dtype == dtype
     assert space.loss(prediction, target).dtype == dtype
 
 
@@ -256,6 +368,12 @@ def test_bins_of_lightness_are_of_equal_width_from_black_to_white():
         (lambda: AbBins(FEW, sigma=0.0), ["sigma"], {"received": 0.0}),
         (lambda: AbBins([[0.0, 200.0]], neighbors=1), ["bins"], {"received": (0.0, 200.0)}),
         (lambda: Regression((1, 3), (0.0,), (1.0, 1.0)), ["2 channels"], {"received": (1, 2)}),
+        (lambda: LabMarginals(1), ["count", "lab_marginals"], {"received": 1, "allowed": "from 2 up"}),
+        (lambda: LabJoint(std=0.0), ["std", "lab_joint"], {"received": 0.0, "allowed": "above 0"}),
+        (lambda: HueChroma(hue_weight=-1.0), ["hue_weight"], {"received": -1.0}),
+        (lambda: HueChroma(chroma_weight="none"), ["chroma_weight"], {"allowed": "release"}),
+        (lambda: HueChroma(eta=0.0), ["eta"], {"received": 0.0, "allowed": "above 0"}),
+        (lambda: HueChroma(fading="max"), ["fading"], {"received": "max", "allowed": "sum"}),
     ],
 )
 def test_bad_arguments_are_refused(make, names, fields):

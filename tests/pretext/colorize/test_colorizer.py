@@ -13,6 +13,7 @@ from small_alexnet import small_alexnet
 from torch import nn
 from torch.nn import functional as F
 
+from pretext.backbones.base import Layer
 from pretext.backbones.checkpoint import Provenance, load_backbone, save_backbone
 from pretext.backbones.initializers import he_normal_
 from pretext.color.bins import ab_bins
@@ -23,6 +24,7 @@ from pretext.colorize.colorizer import (
     ColorHead,
     Colorizer,
     colorizer_sha256,
+    lightness_at,
     load_colorizer,
     save_colorizer,
 )
@@ -37,6 +39,9 @@ METHODS = {
     "classification": lambda: Colorization(small_alexnet("lightness"), loss="classification", neighbors=1),
     "gamut": lambda: Colorization(small_alexnet("lightness"), loss="classification", bins="gamut_center"),
     "l2": lambda: Colorization(small_alexnet("lightness"), loss="l2"),
+    "lab_marginals": lambda: Colorization(small_alexnet("lightness"), loss="lab_marginals"),
+    "lab_joint": lambda: Colorization(small_alexnet("lightness"), loss="lab_joint"),
+    "hue_chroma": lambda: Colorization(small_alexnet("lightness"), loss="hue_chroma"),
     "hidden": lambda: Colorization(small_alexnet("lightness"), loss="l2", layer="conv4", head_channels=8),
     "split-brain": lambda: SplitBrain(small_alexnet("lab", groups=1)),
     "split-brain regression": lambda: SplitBrain(small_alexnet("lab"), loss="regression"),
@@ -121,7 +126,7 @@ def test_a_colorizer_shares_the_weights_of_its_method(method):
 @torch.no_grad()
 def test_the_result_is_the_distribution_and_its_annealed_mean(saved, lightness):
     colorizer = saved[0]
-    ab, distribution = colorizer(lightness)
+    ab, distribution, _ = colorizer(lightness)
     assert (ab.shape, distribution.shape) == ((2, 2, 5, 5), (2, 313, 5, 5))
     torch.testing.assert_close(distribution.sum(1), torch.ones(2, 5, 5))
     torch.testing.assert_close(ab, annealed_mean(colorizer.predict(lightness), ab_bins(), 0.5))
@@ -129,6 +134,23 @@ def test_the_result_is_the_distribution_and_its_annealed_mean(saved, lightness):
     torch.testing.assert_close(colorizer.decode(distribution, 0.5), ab, rtol=1e-4, atol=1e-4)
     expected = torch.einsum("nqhw,qc->nchw", distribution, ab_bins())
     torch.testing.assert_close(colorizer.decode(distribution, 1.0), expected, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize(
+    ("stride", "offset", "size"), [(4, 1.5, (3, 5)), (4, 0.0, (3, 6)), (8, -2.5, (2, 3)), (1, 0.0, (12, 20))]
+)
+def test_lightness_is_the_mean_around_each_position(stride, offset, size):
+    lightness = torch.rand(2, 1, 12, 20, generator=torch.Generator().manual_seed(0)) * 100
+    seen = lightness_at(lightness, Layer("layer", 1, stride, offset), torch.zeros(2, 3, *size))
+    first = round(offset - (stride - 1) / 2)
+    for y in range(size[0]):
+        for x in range(size[1]):
+            rows, columns = (
+                [min(max(first + at * stride + step, 0), length - 1) for step in range(stride)]
+                for at, length in ((y, 12), (x, 20))
+            )
+            expected = lightness[:, :, rows][..., columns].mean((2, 3))
+            torch.testing.assert_close(seen[:, :, y, x], expected)
 
 
 def test_probabilities_that_are_zero_can_be_decoded(saved):

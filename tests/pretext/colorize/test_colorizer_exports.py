@@ -10,7 +10,7 @@ from pretext.__main__ import main
 from pretext.backbones import ColorNet
 from pretext.backbones.checkpoint import Provenance
 from pretext.color.bins import ab_bins
-from pretext.color.spaces import AbBins, ab_regression
+from pretext.color.spaces import AbBins, HueChroma, ab_regression
 from pretext.colorize.colorizer import ColorHead, Colorizer, save_colorizer
 from pretext.colorize.exports import onnx_colorizer
 from pretext.colorize.header import is_colorizer
@@ -27,7 +27,7 @@ def check_onnx(model, colorizer):
     session = onnxruntime.InferenceSession(model)
     for shape in ((1, 1, 96, 64), (3, 1, 75, 101)):
         lightness = torch.rand(shape, generator=torch.Generator().manual_seed(4)) * 100
-        expected = [value for value in colorizer(lightness) if value is not None]
+        expected = [value for value in colorizer(lightness)[:2] if value is not None]
         outputs = session.run(None, {"lightness": lightness.numpy()})
         for output, value in zip(outputs, expected, strict=True):
             torch.testing.assert_close(torch.from_numpy(output), value, atol=1e-4, rtol=1e-4)
@@ -53,6 +53,17 @@ def test_onnx_of_an_alexnet_computes_the_same():
     # Its pools have windows that reach over the edge.
     colorizer = a_colorizer(small_alexnet("lightness"), "conv5", AbBins(ab_bins()))
     check_onnx(onnx_colorizer(colorizer), colorizer)
+
+
+@pytest.mark.slow
+def test_onnx_of_hue_and_chroma_computes_the_same(narrow):
+    space = HueChroma()
+    colorizer = a_colorizer(ColorNet(), "conv3", space)
+    session = check_onnx(onnx_colorizer(colorizer), colorizer)
+    assert [output.name for output in session.get_outputs()] == ["ab", "distribution"]
+    told = session.get_modelmeta().custom_metadata_map
+    assert json.loads(told["centers"]) == pytest.approx(space.centers.tolist())
+    assert not {"bins", "temperature"} & told.keys()
 
 
 @pytest.mark.slow

@@ -118,6 +118,13 @@ def test_a_record_of_other_settings_names_the_difference(tmp_path):
         Record(tmp_path, {"colorizer": "1", "seed": 1, "size": 32})
 
 
+def test_a_record_of_before_colours_were_chosen_at_the_photo_goes_on(tmp_path):
+    Record(tmp_path, {"seed": 0})
+    Record(tmp_path, {"seed": 0, "decode_at": "map"})
+    with refused(tmp_path, received="decode_at=photo", allowed="decode_at=map"):
+        Record(tmp_path, {"seed": 0, "decode_at": "photo"})
+
+
 def test_a_line_that_was_cut_short_is_dropped(tmp_path):
     name = os.fsdecode(b"caf\xe9.jpg")
     Record(tmp_path, {}).claim([name], "1")
@@ -153,6 +160,7 @@ def test_a_folder_is_used_by_one_process(tmp_path):
         ({"size": 0}, ["size"], 0),
         ({"format": "webp"}, ["format"], "webp"),
         ({"upsampling": "nearest"}, ["upsampling"], "nearest"),
+        ({"decode_at": "network"}, ["decode_at"], "network"),
     ],
 )
 def test_settings_out_of_range_are_refused(arguments, names, received):

@@ -13,8 +13,9 @@ from pretext.backbones.checkpoint import Provenance
 from pretext.backbones.initializers import he_normal_
 from pretext.color.bins import ab_bins
 from pretext.color.decode import annealed_mean, mode
+from pretext.color.gamut import reduce_chroma
 from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
-from pretext.color.spaces import AbBins, ab_regression
+from pretext.color.spaces import AbBins, HueChroma, LabJoint, LabMarginals, ab_regression
 from pretext.colorize import painting
 from pretext.colorize.colorizer import ColorHead, Colorizer, Colors
 from pretext.colorize.painting import (
@@ -25,8 +26,11 @@ from pretext.colorize.painting import (
     network_size,
     own_size,
     paint,
+    paint_decoded,
     predict,
 )
+from pretext.colorize.settings import RULES
+from pretext.colorize.upsampling import LIGHTNESS_SIGMA, UNLIKE
 
 BINS = ab_bins()
 
@@ -138,6 +142,90 @@ def test_rules_choose_from_the_distribution(colorizer):
         assert not torch.equal(drawn[0], drawn[2])
 
 
+#: Colorizers of all kinds of distributions.
+SPACES = {
+    "ab_bins": lambda: AbBins(BINS[::9]),
+    "lab_joint": lambda: LabJoint(8),
+    "lab_marginals": LabMarginals,
+    "hue_chroma": HueChroma,
+}
+
+
+@pytest.fixture(scope="module", params=SPACES)
+def any_colorizer(request):
+    space = SPACES[request.param]()
+    made = Colorizer(small_alexnet("lightness"), ColorHead(32, space.channels), space, "conv5").eval()
+    he_normal_(made, 0)
+    made.head[0].weight.data *= 4
+    return made
+
+
+@torch.no_grad()
+def test_every_rule_of_a_space_decodes_what_is_kept(any_colorizer):
+    space, lightness = any_colorizer.space, lightness_of(smooth_photos(1)[0])
+    colors = predict(any_colorizer, lightness, 64)
+    assert torch.equal(decode(any_colorizer, colors, Decoding()), colors.ab)
+    torch.testing.assert_close(colors.lightness[0], F.adaptive_avg_pool2d(lightness, 4), rtol=0, atol=0.5)
+    for rule in RULES:
+        decoding = Decoding(rule, seed=5)
+        if rule not in space.rules:
+            with refused("rule", space.name, received=rule, allowed="mode"):
+                decode(any_colorizer, colors, decoding)
+            continue
+        ab = decode(any_colorizer, colors, decoding)
+        generator = torch.Generator().manual_seed(5)
+        expected = space.decode(
+            colors.distribution.log(), rule=rule, lightness=colors.lightness, generator=generator
+        )
+        torch.testing.assert_close(ab, expected, rtol=1e-3, atol=2e-2)
+
+
+@torch.no_grad()
+@pytest.mark.parametrize(
+    "decoding", [Decoding(), Decoding("annealed", 0.5), Decoding("mode"), Decoding("coherent")]
+)
+def test_decoding_at_the_photo_is_that_of_the_enlarged_distribution(decoding, any_colorizer, monkeypatch):
+    monkeypatch.setattr(painting, "BAND_PROBABILITIES", 3000)  # rows of a band: some, the last fewer
+    lightness = lightness_of(smooth_photos(1)[0])[:, :31, :23]
+    colors = predict(any_colorizer, lightness, 64)
+    large = F.interpolate(colors.distribution, size=lightness.shape[1:], mode="bilinear")
+    ab = any_colorizer.decode(
+        large,
+        decoding.temperature,
+        rule=decoding.rule,
+        lightness=lightness[None],
+        generator=torch.Generator().manual_seed(decoding.seed),
+    )
+    expected = lab_to_rgb(reduce_chroma(torch.cat([lightness[None], ab], 1)))[0] * 255
+    painted = paint_decoded(any_colorizer, lightness, colors, decoding, decode_at="photo")
+    difference = (painted.float() - expected).abs().amax(0)
+    # A most probable bin among equals may be another one by rounding.
+    assert (difference < 1.01).float().mean() > 0.999
+
+
+@torch.no_grad()
+def test_single_draws_at_the_photo_do_not_repeat_from_band_to_band(any_colorizer, monkeypatch):
+    monkeypatch.setattr(painting, "BAND_PROBABILITIES", 1)
+    lightness = torch.full((1, 8, 40), 60.0)
+    colors = Colors(*(None if v is None else v[..., :1, :1] for v in predict(any_colorizer, lightness, 64)))
+    painted = paint_decoded(any_colorizer, lightness, colors, Decoding("sample"), decode_at="photo")
+    assert not torch.equal(painted[:, 0], painted[:, 1])
+    again = paint_decoded(any_colorizer, lightness, colors, Decoding("sample"), decode_at="photo")
+    assert torch.equal(painted, again)
+
+
+def test_decoding_at_the_map_is_what_it_was(colorizer):
+    photo = smooth_photos(1)[0]
+    lightness, colors = lightness_of(photo), predict(colorizer, photo)
+    for upsampling in painting.UPSAMPLINGS:
+        expected = paint(lightness, decode(colorizer, colors, Decoding("mode"))[0], upsampling)
+        assert torch.equal(
+            paint_decoded(colorizer, lightness, colors, Decoding("mode"), upsampling), expected
+        )
+    with refused("decode_at", received="network", allowed="photo"):
+        paint_decoded(colorizer, lightness, colors, Decoding(), decode_at="network")
+
+
 def test_coherent_samples_have_the_distribution_of_each_position(colorizer):
     colors = predict(colorizer, smooth_photos(1)[0])
     count = 500
@@ -153,19 +241,23 @@ def test_coherent_samples_have_the_distribution_of_each_position(colorizer):
 @pytest.mark.parametrize("decoding", [Decoding("mean"), Decoding("coherent"), Decoding(temperature=0.5)])
 def test_values_leave_nothing_to_choose(decoding):
     made = Colorizer(small_alexnet("lightness"), ColorHead(32, 2), ab_regression(), "conv5").eval()
-    colors = predict(made, smooth_photos(1)[0], 64)
+    photo = smooth_photos(1)[0]
+    colors = predict(made, photo, 64)
     assert torch.equal(decode(made, colors, Decoding()), colors.ab)
     with refused("regression"):
         decode(made, colors, decoding)
+    with refused("regression", received="decode_at photo"):
+        paint_decoded(made, lightness_of(photo), colors, Decoding(), decode_at="photo")
 
 
 @pytest.mark.parametrize(
     ("arguments", "names", "received"),
     [
-        ({"rule": "median"}, ["rule"], "median"),
+        ({"rule": "vivid"}, ["rule"], "vivid"),
         ({"temperature": 0.0}, ["temperature"], 0.0),
         ({"rule": "coherent", "temperature": -1.0}, ["temperature"], -1.0),
         ({"rule": "mode", "temperature": 0.5}, ["mode", "temperature"], 0.5),
+        ({"rule": "median", "temperature": 0.5}, ["median", "temperature"], 0.5),
         ({"seed": -1}, ["seed"], -1),
     ],
 )
@@ -182,6 +274,9 @@ def test_entropy_is_in_bits():
     distribution[0, :, 0, 1] = 1 / 8
     distribution[0, :2, 0, 2] = 0.5
     assert entropy(distribution).flatten().tolist() == pytest.approx([0, 3, 1], abs=1e-6)
+    # That of two marginal histograms is their sum.
+    both = torch.cat([distribution, distribution.flip(3)], 1)
+    assert entropy(both).flatten().tolist() == pytest.approx([1, 6, 1], abs=1e-6)
 
 
 def test_bilinear_colours_are_those_of_interpolate(small_bands):
@@ -232,8 +327,8 @@ def naive_bilateral(lightness, ab):
                 for i in range(-2, across + 2):
                     near = max(0, 1 - abs(at_y - j) / 2) * max(0, 1 - abs(at_x - i) / 2)
                     cell = min(max(j, 0), down - 1), min(max(i, 0), across - 1)
-                    unlike = (float(lightness[0, y, x] - cells[cell])) / painting.LIGHTNESS_SIGMA
-                    weight = near * (math.exp(-0.5 * unlike**2) + painting.UNLIKE)
+                    unlike = (float(lightness[0, y, x] - cells[cell])) / LIGHTNESS_SIGMA
+                    weight = near * (math.exp(-0.5 * unlike**2) + UNLIKE)
                     total += weight
                     summed += weight * ab[:, cell[0], cell[1]]
             colors[:, y, x] = summed / total

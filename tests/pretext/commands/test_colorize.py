@@ -18,7 +18,7 @@ from pretext.backbones.checkpoint import Provenance
 from pretext.backbones.initializers import he_normal_
 from pretext.color.bins import ab_bins
 from pretext.color.lab import rgb_to_lab
-from pretext.color.spaces import AbBins, ab_regression
+from pretext.color.spaces import AbBins, HueChroma, ab_regression
 from pretext.colorize import batch
 from pretext.colorize.colorizer import ColorHead, Colorizer, load_colorizer, save_colorizer
 from pretext.colorize.header import find_colorizer
@@ -338,9 +338,31 @@ def test_samples_and_uncertainty_are_written(album, colorize):
     assert Image.open(io.BytesIO(made["b_entropy.png"])).size == (40, 40)
 
 
+def test_colours_are_chosen_at_the_photo(album, colorize, tmp_path):
+    model = save(tmp_path / "histograms.safetensors", HueChroma())
+    code, _ = colorize("album", "--decode-at", "photo", "--uncertainty", model=model)
+    assert code == 0
+    at_photo = files()
+    assert np.load("out/a_entropy.npy").max() <= 10
+    gray, colored = lab_of(album / "b.png"), lab_of(Path("out/b.png"))
+    assert (gray[:, 0] - colored[:, 0]).abs().max() < 0.5
+    code, said = colorize("album", "--uncertainty", model=model)
+    assert code == 2
+    assert "decode_at" in said
+    shutil.rmtree("out")
+    assert colorize("album", "--uncertainty", model=model)[0] == 0
+    assert files()["b.png"] != at_photo["b.png"]
+    assert files()["a_entropy.npy"] == at_photo["a_entropy.npy"]
+
+
 def test_of_values_there_is_nothing_to_choose(album, colorize, tmp_path):
     regression = save(tmp_path / "values.safetensors", ab_regression())
-    for words in (["--decode", "mode"], ["--temperature", "0.5"], ["--uncertainty"]):
+    for words in (
+        ["--decode", "mode"],
+        ["--temperature", "0.5"],
+        ["--uncertainty"],
+        ["--decode-at", "photo"],
+    ):
         code, said = colorize("album", *words, model=regression)
         assert code == 2
         assert "regression" in said

@@ -101,6 +101,17 @@ def test_l2_regresses_colours_over_110(method, image):
     assert colorization(image, INDEX).losses["loss_l2"].item() == pytest.approx(expected.item(), rel=1e-4)
 
 
+@pytest.mark.parametrize("loss", ["lab_marginals", "lab_joint", "hue_chroma"])
+def test_histograms_of_larsson_are_losses_too(loss, method, image):
+    colorization = method(loss=loss)
+    assert colorization.space.name == loss
+    target = rgb_to_lab(image[:, :, ::8, ::8].contiguous())
+    prediction = at_targets(colorization.predict(rgb_to_lab(image)[:, :1]), target.shape[-2:], 2)
+    expected = colorization.space.loss(prediction, target)
+    assert colorization(image, INDEX).losses["loss_color"].item() == pytest.approx(expected.item(), rel=1e-5)
+    assert colorization.preview(image).shape == (3, 3, 64, 192)
+
+
 def test_gray_photos_have_no_gradient_and_do_not_change_the_others(method, image):
     colorization = method()
     mixed = image.clone()

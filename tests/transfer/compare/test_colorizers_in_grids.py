@@ -184,7 +184,7 @@ def test_another_data_set_takes_the_place_of_all_that_the_grid_names(grid, photo
         ("{classifier}", "{transfer}", ["transfer"], {"received": "transfer", "allowed": "classifier"}),
         ("{classifier}", "{nobody}", ["nobody"], {"received": "nobody", "allowed": "classes"}),
         ("decode=mode", "count=3", ["decoding of classes"], {"received": "count", "allowed": "temperature"}),
-        ("decode=mode", "decode=median", ["median"], {"allowed": "mode"}),
+        ("decode=mode", "decode=vivid", ["vivid"], {"allowed": "mode"}),
         ('["decode=mode"]', '"decode=mode"', ["decoding", "classes"], {"received": "decode=mode"}),
         ("truth=", "classifier=", ["one name"], {"received": "classifier"}),
         ("colorizers = dict", "colorizers = 3 or dict", ["colorizers"], {"received": 3}),

@@ -13,7 +13,7 @@ from starlette.testclient import TestClient
 
 from pretext.backbones import AlexNet
 from pretext.color.lab import lab_to_rgb
-from pretext.color.spaces import AbBins, ab_regression
+from pretext.color.spaces import AbBins, HueChroma, ab_regression
 from pretext.colorize.colorizer import ColorHead, Colorizer
 from pretext.colorize.page import photos, server
 from pretext.colorize.page.server import make_app
@@ -118,12 +118,33 @@ def test_the_table_of_colours_is_that_of_lab():
 
 def test_a_regression_has_no_temperature(photo):
     with client_of(make_colorizer(ab_regression())) as client:
-        assert client.get("/model").json()["temperature"] is None
+        model = client.get("/model").json()
+        assert (model["temperature"], model["chooses"]) == (None, False)
         answer = sent(client, encoded(photo, "PNG")).json()
         assert answer["entropy"] is None
         assert client.get(f"/photos/{answer['key']}/colors").status_code == 200
         for words in ("colors?temperature=0.5", "colors?rule=mode", "uncertainty"):
             assert client.get(f"/photos/{answer['key']}/{words}").status_code == 400
+
+
+def test_hue_and_chroma_have_no_temperature_of_their_own_but_draws(photo):
+    colorizer = make_colorizer(HueChroma())
+    with client_of(colorizer) as client:
+        model = client.get("/model").json()
+        assert (model["temperature"], model["chooses"]) == (None, True)
+        answer = sent(client, encoded(photo, "PNG")).json()
+        low, high = answer["entropy"]
+        assert 0 <= low <= high <= 10
+        for words in (
+            "colors",
+            "colors?rule=coherent&seed=1",
+            "colors?rule=median",
+            "uncertainty",
+            "painted",
+        ):
+            assert client.get(f"/photos/{answer['key']}/{words}").status_code == 200
+    with client_of(make_colorizer(AbBins(BINS, neighbors=1))) as client:
+        assert client.get("/model").json()["temperature"] == 0.38
 
 
 def test_the_page_loads_nothing_from_elsewhere(client):
