@@ -1,9 +1,10 @@
 """VGG-16 by colorization from hypercolumns: "Learning Representations for Automatic Colorization" (ECCV 2016).
 
 For a GPU: ten epochs of ImageNet at 256 pixels; rates and batches are those of the released training files. These
-train for 2 million steps on crops of 352 of photos of 352 to 600 pixels (view.resize_up_to=600), leave out the 96 pixels
-at a crop's borders (method.border=96), count gray photos as others (method.gray_threshold=None) and learn the colours of
-7 x 7 pixels around a place (method.window=7), which needs an output space that takes windows. See docs/deviations.md.
+train for 2 million steps on crops of 352 from photos of 352 to 600 pixels (view.resize_up_to=600), leave out the 96
+pixels at a crop's borders (method.border=96), count gray photos as others (method.gray_threshold=None) and learn the
+colours of 7 x 7 pixels around a place (method.window=7), which needs an output space that takes windows. What differs
+is in docs/deviations.md.
 """
 
 name = None  # what tables call the backbone; None: the method's own name

@@ -80,7 +80,7 @@ class Colorizer(nn.Module):
         self.grid = head.under(backbone, self.layer)
         if head.out_channels != space.channels:
             raise InputError(
-                f"a colorizer's head does not fit under {space.name}",
+                f"a colorizer's head does not fit between {layer} and {space.name}",
                 received=(head.in_channels, head.out_channels),
                 allowed=f"allowed are {space.channels} channels out",
             )

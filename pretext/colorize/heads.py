@@ -15,7 +15,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from pretext.backbones.base import Backbone, Layer
-from pretext.backbones.hypercolumn import column_layers, hypercolumns, sample_grid, walk_layers
+from pretext.backbones.hypercolumn import Places, column_layers, hypercolumns, sample_grid, walk_layers
 from pretext.checks import check_at_least, check_share
 from pretext.errors import InputError
 
@@ -196,8 +196,8 @@ class HypercolumnHead(nn.Module):
         self,
         backbone: Backbone,
         inputs: Float[Tensor, "n c h w"],
-        rows: Float[Tensor, "n p"],
-        columns: Float[Tensor, "n p"],
+        rows: Places,
+        columns: Places,
     ) -> Float[Tensor, "n q p 1"]:
         """Return the prediction at places of each photo from normalised input.
 
