@@ -17,7 +17,6 @@ backbone = dict(
     architecture="vgg16",
     input_space="lightness",
     fully_connected=True,
-    width=1.0,
     pool5_stride=2,
     norm="batch_no_affine",  # before the ReLU
 )
