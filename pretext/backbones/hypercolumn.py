@@ -114,10 +114,11 @@ def sample_grid(
     """
     above, below, down = _neighbors(rows, layer, features.shape[2])
     left, right, across = _neighbors(columns, layer, features.shape[3])
-    features = features.to(torch.promote_types(features.dtype, torch.float32))
-    down, across = down.to(features.dtype), across.to(features.dtype)
-    between = torch.lerp(features.index_select(2, above), features.index_select(2, below), down.unsqueeze(1))
-    return torch.lerp(between.index_select(3, left), between.index_select(3, right), across)
+    table = features.permute(0, 2, 3, 1).to(torch.promote_types(features.dtype, torch.float32))
+    down, across = down.to(table.dtype).view(-1, 1, 1), across.to(table.dtype).view(-1, 1)
+    between = torch.lerp(table.index_select(1, above), table.index_select(1, below), down)
+    found = torch.lerp(between.index_select(2, left), between.index_select(2, right), across)
+    return found.permute(0, 3, 1, 2)
 
 
 def hypercolumns(

@@ -19,8 +19,8 @@ from pretext.backbones.hypercolumn import Places, column_layers, hypercolumns, s
 from pretext.checks import check_at_least, check_share
 from pretext.errors import InputError
 
-#: Most numbers of the hidden layer that are interpolated at a time: 32 MB.
-BAND_NUMBERS = 1 << 23
+#: Numbers of the hidden layer in a band of rows: 4 MB, which stay in the cache; a longer row is a band of its own.
+BAND_NUMBERS = 1 << 20
 
 
 @dataclass(frozen=True)
@@ -96,9 +96,9 @@ class _FromColumns(nn.Conv2d):
 class HypercolumnHead(nn.Module):
     """A hidden layer over hypercolumns and a classifier: Larsson, Maire, Shakhnarovich (ECCV 2016), section 3.1.
 
-    In training it is given the hypercolumns of single places. `predict` never makes one: the hidden layer is linear in
-    them, so that each layer's share is added as soon as its map is there, from the map's own positions where these are
-    fewer than those of the prediction. Beside a map, memory holds the hidden layer alone.
+    In training it is given the hypercolumns of single places. `predict` makes none: the hidden layer is linear in them,
+    so that a coarse layer's share is computed at the layer's own positions and then interpolated. Of a fine layer only
+    the positions of the prediction are kept. The hidden layer goes through bands of rows.
 
     Args:
         layers: Names of the hypercolumn's layers, from the photo upwards.
@@ -187,7 +187,7 @@ class HypercolumnHead(nn.Module):
 
     def forward(self, columns: Float[Tensor, "n d p 1"]) -> Float[Tensor, "n q p 1"]:
         """Return the prediction at places from their hypercolumns, (N, in_channels, P, 1)."""
-        parts = zip(self.layers, torch.split(columns, self.channels, 1), strict=True)
+        parts = zip(self.layers, torch.split(columns, list(self.channels), 1), strict=True)
         hidden = sum((self._share(name, part) for name, part in parts), self.bias.view(-1, 1, 1))
         prediction: Tensor = self.classifier(hidden)
         return prediction
@@ -219,19 +219,39 @@ class HypercolumnHead(nn.Module):
             torch.arange(0, side, self.stride, device=inputs.device) + (self.stride - 1) / 2
             for side in inputs.shape[-2:]
         )
-        hidden = self.bias.view(-1, 1, 1).repeat(len(inputs), 1, len(rows), len(columns))
-        hidden = hidden.contiguous(memory_format=torch.channels_last)
-        band = max(1, BAND_NUMBERS // (hidden[:, :, 0].numel()))
+        parts = self._parts(backbone, inputs, rows, columns)
+        band = max(1, BAND_NUMBERS // (len(inputs) * len(columns) * self.hidden_channels))
+        bands = []
+        for first in range(0, len(rows), band):
+            some = slice(first, first + band)
+            hidden = self.bias.view(-1, 1, 1)
+            for each, values, is_share in parts:
+                if is_share:
+                    hidden = hidden + sample_grid(values, each, rows[some], columns)
+                else:
+                    hidden = hidden + self._share(each.name, values[:, :, some])
+            bands.append(self.classifier(hidden))
+        return torch.cat(bands, 2)
+
+    def _parts(
+        self, backbone: Backbone, inputs: Tensor, rows: Tensor, columns: Tensor
+    ) -> list[tuple[Layer, Tensor, bool]]:
+        """Return what the layers give for a grid: features at its places, or shares of the hidden layer, and which.
+
+        A layer with fewer positions than the grid gives its share at these; layers with the same positions give one.
+        """
+        parts: list[tuple[Layer, Tensor, bool]] = []
         for each, features in walk_layers(backbone, inputs, column_layers(backbone, self.layers)):
-            coarse = features[0, 0].numel() <= len(rows) * len(columns)
-            if coarse:
-                features = self._share(each.name, features)
-            for first in range(0, len(rows), band):
-                part = slice(first, first + band)
-                values = sample_grid(features, each, rows[part], columns)
-                hidden[:, :, part] += values if coarse else self._share(each.name, values)
-        prediction: Tensor = self.classifier(hidden)
-        return prediction
+            if features[0, 0].numel() >= len(rows) * len(columns):
+                parts.append((each, sample_grid(features, each, rows, columns), False))
+                continue
+            share = self._share(each.name, features)
+            if parts and parts[-1][2] and _same_positions(parts[-1][:2], (each, share)):
+                before, shares, _ = parts.pop()
+                parts.append((before, shares + share, True))
+            else:
+                parts.append((each, share, True))
+        return parts
 
     def _share(self, name: str, features: Tensor) -> Tensor:
         """Return what a layer adds to the hidden layer, (N, hidden_channels, H, W)."""
@@ -247,6 +267,11 @@ class HypercolumnHead(nn.Module):
             "dropout": self.dropout,
             "stride": self.stride,
         }
+
+
+def _same_positions(one: tuple[Layer, Tensor], other: tuple[Layer, Tensor]) -> bool:
+    (first, a), (second, b) = one, other
+    return (first.stride, first.offset) == (second.stride, second.offset) and a.shape == b.shape
 
 
 #: Every head by its name in colorizer files.
