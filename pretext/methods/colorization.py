@@ -1,6 +1,8 @@
 """Colorization as a pretext task: "Colorful Image Colorization" (Zhang, Isola, Efros, ECCV 2016)."""
 
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
@@ -45,6 +47,7 @@ class Colorization(Method):
         prior: ``data`` (estimated from the training photos), ``imagenet`` (the published one, for the official bins),
             or the path of a prior file written by ``python -m pretext prior``.
         gray_threshold: A photo adds no loss if none of its target pixels has |a| or |b| above this.
+        space: Further arguments of the output space, by name.
 
     Raises:
         InputError: An argument has a value that is not allowed.
@@ -69,6 +72,7 @@ class Colorization(Method):
         rebalance_mix: float = 0.5,
         prior: str = "data",
         gray_threshold: float = 5.0,
+        space: Mapping[str, Any] = MappingProxyType({}),
     ):
         super().__init__(backbone)
         check_choice("colorization input_space", backbone.input_space, ("lightness",))
@@ -80,6 +84,7 @@ class Colorization(Method):
             sigma=sigma,
             rebalance_mix=rebalance_mix,
             prior=prior,
+            space=space,
         )
         check_at_least("head_channels", head_channels, 0)
         self.layer = backbone.layer(layer)

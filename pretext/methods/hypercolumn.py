@@ -1,9 +1,10 @@
 """Colorization from hypercolumns: "Learning Representations for Automatic Colorization" (Larsson et al., ECCV 2016)."""
 
 import copy
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
+from types import MappingProxyType
+from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int, UInt8
@@ -46,7 +47,7 @@ class Hypercolumn(Method):
         window: Side of the square around a place, in pixels, whose colours are the target: 1 in the paper, 7 in the
             release. At a photo's edge its outermost pixels count for those beyond.
         stride: Pixels between two places of a colorizer's prediction.
-        bins, neighbors, sigma, rebalance_mix, prior: See :class:`pretext.methods.parts.color_losses.ColorLoss`.
+        bins, neighbors, sigma, rebalance_mix, prior, space: See :class:`pretext.methods.parts.color_losses.ColorLoss`.
         gray_threshold: A photo adds no loss if none of its targets has |a| or |b| above this; None lets gray photos
             count as others, as the release does.
 
@@ -78,6 +79,7 @@ class Hypercolumn(Method):
         rebalance_mix: float = 0.5,
         prior: str = "data",
         gray_threshold: float | None = 5.0,
+        space: Mapping[str, Any] = MappingProxyType({}),
     ):
         super().__init__(backbone)
         check_choice("hypercolumn input_space", backbone.input_space, ("lightness",))
@@ -94,6 +96,7 @@ class Hypercolumn(Method):
             sigma=sigma,
             rebalance_mix=rebalance_mix,
             prior=prior,
+            space=space,
         )
         self.space = self.color_loss.space
         chosen = column_layers(backbone, all_column_layers(backbone) if layers is None else layers)

@@ -3,6 +3,7 @@
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from types import MappingProxyType
+from typing import Any
 
 import torch
 from jaxtyping import Float, UInt8
@@ -21,13 +22,14 @@ from pretext.methods.parts.photo_prior import prior_of_photos
 
 #: Most photos that the colour prior is estimated from.
 PRIOR_PHOTOS = 2000
-#: By the loss of the config, what it is logged as and what makes the output space from bins, neighbors and sigma.
-LOSSES: Mapping[str, tuple[str, Callable[[Tensor, int, float], OutputSpace]]] = MappingProxyType(
+#: By the loss of the config, what it is logged as and what makes the output space from bins, neighbors and sigma, and
+#: from further arguments of the space.
+LOSSES: Mapping[str, tuple[str, Callable[..., OutputSpace]]] = MappingProxyType(
     {
         "rebalanced": ("loss_color", RebalancedAbBins),
         "classification": ("loss_color", AbBins),
-        "l2": ("loss_l2", lambda bins, neighbors, sigma: ab_regression()),
-        "l2_sigmoid": ("loss_l2", lambda bins, neighbors, sigma: SigmoidRegression()),
+        "l2": ("loss_l2", lambda bins, neighbors, sigma, **more: ab_regression(**more)),
+        "l2_sigmoid": ("loss_l2", lambda bins, neighbors, sigma, **more: SigmoidRegression(**more)),
     }
 )
 
@@ -45,6 +47,7 @@ class ColorLoss:
         rebalance_mix: The share of a uniform distribution that is mixed into the prior.
         prior: ``data`` (estimated from the training photos), ``imagenet`` (the published one, for the official bins),
             or the path of a prior file written by ``python -m pretext prior``.
+        space: Further arguments of the output space, by name: the ``temperature`` of bins.
 
     Attributes:
         logged_as: Name of the loss in logs.
@@ -64,6 +67,7 @@ class ColorLoss:
         sigma: float = 5.0,
         rebalance_mix: float = 0.5,
         prior: str = "data",
+        space: Mapping[str, Any] = MappingProxyType({}),
     ):
         check_choice(f"{method} loss", loss, LOSSES)
         check_choice("rule of ab bins", bins, [*BIN_RULES, FROM_DATA])
@@ -81,7 +85,12 @@ class ColorLoss:
         if self.given_prior:
             self._check_bins(self.given_prior, centers)
         self.logged_as, make_space = LOSSES[loss]
-        self.space = make_space(centers, neighbors, sigma)
+        try:
+            self.space = make_space(centers, neighbors, sigma, **space)
+        except TypeError as error:
+            raise InputError(
+                f"the output space of loss={loss} does not take its arguments: {error}", received=dict(space)
+            ) from error
 
     def balance(self, photos: Photos, folder: Path) -> None:
         """Find the colour prior if the space needs one; keep an estimated one as ``prior.json``.
