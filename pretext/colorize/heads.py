@@ -94,7 +94,7 @@ class _FromColumns(nn.Conv2d):
 
 
 class HypercolumnHead(nn.Module):
-    """A hidden layer over hypercolumns and a classifier: Larsson, Maire, Shakhnarovich (ECCV 2016), section 3.1.
+    """A hidden layer over hypercolumns and a classifier: Larsson, Maire, Shakhnarovich (ECCV 2016).
 
     In training it is given the hypercolumns of single places. `predict` makes none: the hidden layer is linear in them,
     so that a coarse layer's share is computed at the layer's own positions and then interpolated. Of a fine layer only
@@ -154,7 +154,7 @@ class HypercolumnHead(nn.Module):
         )
 
     def balance(self, second_moments: Float[Tensor, " layers"]) -> None:
-        """Give each layer's features a second moment of 1 (Larsson et al., appendix A).
+        """Give each layer's features a second moment of 1, as Larsson et al. balance them.
 
         Args:
             second_moments: The mean of each layer's squared features, unscaled. A layer whose features are all 0 keeps

@@ -30,9 +30,9 @@ BALANCE_PHOTOS = 64
 class Hypercolumn(Method):
     """Predicts the colours of a photo's random places from what all layers of the backbone say there.
 
-    The hypercolumn is only made at these places (Larsson et al., section 3.3), so that 128 of them take 13 MB a photo,
-    where all places of 256 x 256 pixels would take 1.7 GB. Before the first step each layer is balanced to a second
-    moment of 1 (appendix A), on the first photos.
+    The hypercolumn is only made at these places: of a VGG-16, 128 take 13 MB a photo with their gradients, where all
+    256 x 256 would take gigabytes. Before the first step each layer is balanced to a second moment of 1, on the first
+    photos.
 
     Args:
         backbone: The network to pretrain; its input space must be ``lightness``.
