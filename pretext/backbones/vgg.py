@@ -53,7 +53,7 @@ class VGG16(Backbone):
         if pool5_stride != 1:
             self.arguments["pool5_stride"] = pool5_stride
         padded = geometry == "pretrain"
-        self.pool5_halves = not padded or pool5_stride == 2
+        self.pool5_stride = pool5_stride
         layers, in_channels = [], self.in_channels
         for number, (depth, full_channels) in enumerate(BLOCKS, 1):
             channels = round(full_channels * width)
@@ -64,7 +64,7 @@ class VGG16(Backbone):
                 stride = 2 ** (number - 1)
                 layers.append(Layer(name, channels, stride, (stride - 1) / 2))
                 in_channels = channels
-        top = 32 if self.pool5_halves else 16
+        top = 16 * (pool5_stride if padded else 2)
         layers.append(Layer("pool5", in_channels, top, (top - 1) / 2))
         if fully_connected:
             channels = round(FC_CHANNELS * width)
@@ -85,7 +85,8 @@ class VGG16(Backbone):
                 name = f"conv{number}_{position}"
                 x = self.get_submodule(name)(x)
                 yield name, x
-        x = self._halve(x) if self.pool5_halves else F.max_pool2d(x, 3, 1, 1)
+        flat = self.geometry == "pretrain" and self.pool5_stride == 1
+        x = F.max_pool2d(x, 3, 1, 1) if flat else self._halve(x)
         yield "pool5", x
         if self.arguments["fully_connected"]:
             x = self.fc6(x)
