@@ -34,7 +34,8 @@ from pretext.backbones import AlexNet
 from pretext.backbones.initializers import he_normal_
 from pretext.color.bins import ab_bins
 from pretext.color.spaces import AbBins
-from pretext.colorize.colorizer import ColorHead, Colorizer
+from pretext.colorize.colorizer import Colorizer
+from pretext.colorize.heads import ColorHead
 from pretext.colorize.painting import decode, lightness_of, paint, predict
 from pretext.colorize.settings import Decoding
 

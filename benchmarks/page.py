@@ -27,7 +27,8 @@ from pretext.backbones import AlexNet
 from pretext.backbones.checkpoint import Provenance
 from pretext.color.bins import ab_bins
 from pretext.color.spaces import AbBins
-from pretext.colorize.colorizer import ColorHead, Colorizer, save_colorizer
+from pretext.colorize.colorizer import Colorizer, save_colorizer
+from pretext.colorize.heads import ColorHead
 
 SIDE = 1024
 RUNS = 9

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 FOLDER = Path(__file__).parents[1] / "benchmarks"
-FEWER = {"ROUNDS": 1, "STEPS": 1, "RUNS": 1}
+FEWER = {"ROUNDS": 1, "STEPS": 1, "RUNS": 1, "WIDTH": 1 / 16, "LARGEST": 64, "MAP_SIDE": 64}
 
 
 @pytest.mark.slow

@@ -19,6 +19,8 @@ WIDE = (
     "zhang2016_alexnet",
     "zhang2016_vgg",
     "colorization_vgg16",
+    "larsson2016_vgg16",
+    "hypercolumn_vgg16",
     *("cifar10_classification", "cifar10_classifier", "cifar10_regression"),
     *("small_photos_class", "small_photos_l2", "small_photos_rebalanced"),
     "colorization_colornet",

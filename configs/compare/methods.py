@@ -1,14 +1,16 @@
 """All pretext methods on Imagenette at 128 pixels, three seeds, by the linear probe of all layers.
 
 The same photos, epochs, batches and AlexNet for every method, and untrained backbones for the colours that they see:
-lightness (colorization, l_to_ab, deepcluster), Lab (split_brain, autoencoder), RGB (the others). Each method starts
-twice: from random filters, and from filters that k-means fits to the photos, as the papers of Zhang et al. did.
+lightness (colorization, l_to_ab, hypercolumn, deepcluster), Lab (split_brain, autoencoder), RGB (the others). Each
+method starts twice: from random filters, and from filters that k-means fits to the photos, as the papers of Zhang et
+al. did.
 """
 
 _methods = (
     *(
         "colorization",
         "l_to_ab",
+        "hypercolumn",
         "split_brain",
         "autoencoder",
         "autoencoder_drop50",

@@ -14,7 +14,7 @@ backbones = {
     **{
         name: dict(train=name, on="toyworld", overrides=_short)
         for name in (
-            *("colorization", "l_to_ab", "split_brain", "autoencoder", "autoencoder_drop50"),
+            *("colorization", "l_to_ab", "hypercolumn", "split_brain", "autoencoder", "autoencoder_drop50"),
             *("context", "jigsaw", "counting", "rotation", "bigan", "deepcluster"),
             *("egomotion", "tracking", "supervised"),
         )

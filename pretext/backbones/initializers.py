@@ -14,7 +14,8 @@ def he_normal_(module: nn.Module, seed: int) -> None:
     """Initialise every convolution and linear layer as He et al. (ICCV 2015, equation 10) do for ReLUs.
 
     Weights are normal with variance 2 / fan_in, biases are zero, and batch norms are reset. Each weight is drawn from
-    (seed, layer name), so a layer's weights do not depend on the other layers.
+    (seed, layer name), so a layer's weights do not depend on the other layers. A layer that has an ``initial_std`` gets
+    that deviation instead.
 
     Args:
         module: Changed in place; its weights must be on the CPU.
@@ -30,7 +31,8 @@ def he_normal_(module: nn.Module, seed: int) -> None:
                 # Each output pixel sees kernel / stride taps of each input channel.
                 taps = weight[0, 0].numel() / (layer.stride[0] * layer.stride[1])
                 fan_in = round(weight.shape[0] * taps)
-            normal_(weight, std=math.sqrt(2 / fan_in), seed=seed, name=name)
+            std = getattr(layer, "initial_std", math.sqrt(2 / fan_in))
+            normal_(weight, std=std, seed=seed, name=name)
             if is_parametrized(layer, "weight"):
                 with torch.no_grad():
                     for _ in range(POWER_STEPS):

@@ -11,7 +11,7 @@ from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from pretext.backbones.base import Backbone, Layer
+from pretext.backbones.base import Backbone
 from pretext.backbones.checkpoint import (
     Provenance,
     build,
@@ -25,36 +25,23 @@ from pretext.backbones.checkpoint import (
 from pretext.checks import check_choice
 from pretext.color.spaces import AB, SPACES, OutputSpace
 from pretext.colorize.header import FORMAT_VERSION, HEADER_KEY, read_colorizer_header
+from pretext.colorize.heads import HEADS, ColorHead, Grid, HypercolumnHead
 from pretext.errors import InputError
 from pretext.files import write_whole
 
-
-class ColorHead(nn.Sequential):
-    """Convolutions that predict in an output space from a backbone's features.
-
-    Args:
-        in_channels: Channels of the features.
-        out_channels: Channels of the output space.
-        hidden_channels: Channels of a 3x3 convolution with batch norm and ReLU under the 1x1 classifier; 0 for the
-            classifier alone.
-    """
-
-    def __init__(self, in_channels: int, out_channels: int, hidden_channels: int = 0):
-        layers: list[nn.Module] = []
-        if hidden_channels:
-            layers += [
-                nn.Conv2d(in_channels, hidden_channels, 3, padding=1, bias=False),
-                nn.BatchNorm2d(hidden_channels),
-                nn.ReLU(inplace=True),
-            ]
-        super().__init__(*layers, nn.Conv2d(hidden_channels or in_channels, out_channels, 1))
-        self.in_channels = in_channels
-        self.out_channels = out_channels
-        self.hidden_channels = hidden_channels
+__all__ = [
+    "ColorHead",
+    "Colorizer",
+    "Colors",
+    "HypercolumnHead",
+    "colorizer_sha256",
+    "load_colorizer",
+    "save_colorizer",
+]
 
 
 class Colors(NamedTuple):
-    """What a colorizer predicts, at the stride of its layer.
+    """What a colorizer predicts, at the positions of its head.
 
     Attributes:
         ab: Decoded colours in CIE units, (N, 2, h, w).
@@ -73,29 +60,31 @@ class Colorizer(nn.Module):
     Args:
         backbone: Sees lightness; or Lab with the features under the head blind to ab, as the first half of a
             split-brain's are: it is then shown ab = 0.
-        head: Predicts from the first ``head.in_channels`` channels of the layer.
+        head: Predicts from features of the backbone.
         space: What the head predicts; it must give ab.
-        layer: The backbone's layer under the head.
+        layer: The backbone's last layer under the head.
 
     Attributes:
-        layer: The layer; its stride and offset tell where positions are centred.
+        layer: The layer.
+        grid: Where the head predicts: its stride and offset tell where positions are centred.
         provenance: Where the weights come from; None if they were not loaded from a file.
 
     Raises:
         InputError: The parts do not fit together.
     """
 
-    def __init__(self, backbone: Backbone, head: ColorHead, space: OutputSpace, layer: str):
+    def __init__(self, backbone: Backbone, head: ColorHead | HypercolumnHead, space: OutputSpace, layer: str):
         super().__init__()
         check_choice("input_space of a colorizer", backbone.input_space, ("lightness", "lab"))
         self.layer = backbone.layer(layer)
         if space.lab_channels != AB:
             raise InputError("the output space of a colorizer does not give ab", received=space.name)
-        if head.in_channels > self.layer.channels or head.out_channels != space.channels:
+        self.grid = head.under(backbone, self.layer)
+        if head.out_channels != space.channels:
             raise InputError(
                 f"a colorizer's head does not fit between {layer} and {space.name}",
                 received=(head.in_channels, head.out_channels),
-                allowed=f"allowed are up to {self.layer.channels} channels in, and {space.channels} out",
+                allowed=f"allowed are {space.channels} channels out",
             )
         self.backbone = backbone
         self.head = head
@@ -103,25 +92,23 @@ class Colorizer(nn.Module):
         self.provenance: Provenance | None = None
 
     def predict(self, lightness: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n c h2 w2"]:
-        """Return the head's prediction, (N, C, h, w), at the stride of the layer.
+        """Return the head's prediction, (N, C, h, w), at its positions.
 
         Args:
             lightness: CIE L, 0..100.
         """
         without_color = F.pad(lightness, (0, 0, 0, 0, 0, self.backbone.in_channels - 1))
         inputs = self.backbone.normalize(without_color).contiguous(memory_format=torch.channels_last)
-        features = self.backbone.extract(inputs, [self.layer.name])[self.layer.name]
-        prediction: Tensor = self.head(features[:, : self.head.in_channels])
-        return prediction
+        return self.head.predict(self.backbone, inputs, self.layer)
 
     def forward(self, lightness: Float[Tensor, "n 1 h w"]) -> Colors:
-        """Return the colours of photos at the stride of the layer.
+        """Return the colours of photos at the positions of the head.
 
         Args:
             lightness: CIE L, 0..100.
         """
         prediction = self.predict(lightness).float()
-        seen = lightness_at(lightness, self.layer, prediction)
+        seen = lightness_at(lightness, self.grid, prediction)
         return Colors(
             self.space.decode(prediction, lightness=seen), self.space.distribution(prediction), seen
         )
@@ -160,21 +147,21 @@ class Colorizer(nn.Module):
 
 
 def lightness_at(
-    lightness: Float[Tensor, "n 1 height width"], layer: Layer, features: Float[Tensor, "n c h w"]
+    lightness: Float[Tensor, "n 1 height width"], grid: Grid, prediction: Float[Tensor, "n c h w"]
 ) -> Float[Tensor, "n 1 h w"]:
-    """Return the mean lightness around each position of a layer, over squares of the stride's side.
+    """Return the mean lightness around each position of a grid, over squares of the stride's side.
 
     Args:
         lightness: What the network sees.
-        layer: Its stride and offset say where positions are.
-        features: The layer's map, or one of the same size.
+        grid: Its stride and offset say where positions are.
+        prediction: A map at these positions.
     """
     # Squares that reach over the border count its pixels again.
-    first = round(layer.offset - (layer.stride - 1) / 2)
+    first = round(grid.offset - (grid.stride - 1) / 2)
     for dimension in (2, 3):
-        pixels = torch.arange(features.shape[dimension] * layer.stride, device=lightness.device) + first
+        pixels = torch.arange(prediction.shape[dimension] * grid.stride, device=lightness.device) + first
         lightness = lightness.index_select(dimension, pixels.clamp(0, lightness.shape[dimension] - 1))
-    return F.avg_pool2d(lightness, layer.stride)
+    return F.avg_pool2d(lightness, grid.stride)
 
 
 def colorizer_sha256(colorizer: Colorizer) -> str:
@@ -218,7 +205,10 @@ def load_colorizer(path: Path | str) -> Colorizer:
     header = read_colorizer_header(path)
     check_choice("output space", header["space"], SPACES)
     space = build_from_header(header["space"], SPACES[header["space"]], header["space_arguments"])
-    head = build_from_header("head", ColorHead, {"out_channels": space.channels, **header["head"]})
+    arguments = {"out_channels": space.channels, **header["head"]}
+    kind = arguments.pop("name", ColorHead.name)
+    check_choice("head", kind, HEADS)
+    head = build_from_header("head", HEADS[kind], arguments)
     colorizer = Colorizer(build(header["architecture"], header["arguments"]), head, space, header["layer"])
     load_weights(colorizer, path, "its colorizer")
     check_sha256(path, colorizer_sha256(colorizer), header["sha256"])
@@ -229,11 +219,13 @@ def load_colorizer(path: Path | str) -> Colorizer:
 def _description(colorizer: Colorizer) -> dict[str, Any]:
     """Everything that is needed to make the colorizer again, but the weights."""
     head = colorizer.head
+    # Files had one kind of head first, and its name stays out of their hashes.
+    named = {} if isinstance(head, ColorHead) else {"name": head.name}
     return {
         "architecture": colorizer.backbone.architecture,
         "arguments": colorizer.backbone.arguments,
         "layer": colorizer.layer.name,
-        "head": {"in_channels": head.in_channels, "hidden_channels": head.hidden_channels},
+        "head": named | head.arguments(),
         "space": colorizer.space.name,
         "space_arguments": colorizer.space.arguments(),
     }

@@ -8,6 +8,8 @@ from torch import Tensor, nn
 from pretext.backbones.exports import onnx_bytes
 from pretext.color.spaces import Classification, HueChroma, LabMarginals
 from pretext.colorize.colorizer import Colorizer, colorizer_sha256
+from pretext.colorize.heads import HypercolumnHead
+from pretext.errors import InputError
 
 #: Sides in pixels of the photos that are traced; none is special, and they differ.
 _TRACED = (192, 224)
@@ -39,13 +41,19 @@ def onnx_colorizer(colorizer: Colorizer) -> bytes:
         colorizer: In eval mode, on the CPU.
 
     Raises:
-        InputError: The packages of the extra ``onnx`` are not installed.
+        InputError: The colorizer has hypercolumns, or the packages of the extra ``onnx`` are not installed.
     """
+    if isinstance(colorizer.head, HypercolumnHead):
+        raise InputError(
+            "a colorizer with hypercolumns cannot be an ONNX model: how it interpolates depends on the photo's size",
+            received=colorizer.head.name,
+            allowed="export one whose head stands over one layer",
+        )
     layer, space = colorizer.layer, colorizer.space
     metadata = {
         "layer": layer.name,
-        "stride": str(layer.stride),
-        "offset": str(layer.offset),
+        "stride": str(colorizer.grid.stride),
+        "offset": str(colorizer.grid.offset),
         "space": space.name,
         "sha256": colorizer_sha256(colorizer),
     }

@@ -16,7 +16,8 @@ from pretext.backbones.imports import KINDS, Source
 from pretext.checks import check_choice
 from pretext.color.bins import ab_bins
 from pretext.color.spaces import AB_NORM, AbBins
-from pretext.colorize.colorizer import ColorHead, Colorizer
+from pretext.colorize.colorizer import Colorizer
+from pretext.colorize.heads import ColorHead
 from pretext.errors import InputError
 
 #: What the layer ``conv8_313_rh`` of the authors' ``colorization_deploy_v2.prototxt`` multiplies the logits by: 1 / T.

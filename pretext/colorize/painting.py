@@ -74,8 +74,8 @@ def predict(
 ) -> Colors:
     """Predict a photo's colours at the network's size.
 
-    The photo is resized, its sides rounded to multiples of the layer's stride, and mirrored at its borders, so that the
-    positions of the map lie evenly in the photo: position j of h covers the rows from j/h to (j+1)/h of it.
+    The photo is resized, its sides rounded to multiples of the layers' strides, and mirrored at its borders, so that
+    the positions of the map lie evenly in the photo: position j of h covers the rows from j/h to (j+1)/h of it.
 
     Args:
         colorizer: Any colorizer, in eval mode.
@@ -93,29 +93,29 @@ def predict(
     size = own_size(colorizer) if size is None else size
     check_at_least("size", size, 1)
     lightness = lightness_of(photo) if photo.dtype == torch.uint8 else photo
-    layer = colorizer.layer
-    height, width = network_size(lightness.shape[1], lightness.shape[2], size, layer.stride)
+    stride, offset = colorizer.grid.stride, colorizer.grid.offset
+    height, width = network_size(lightness.shape[1], lightness.shape[2], size, colorizer.grid.multiple)
     device = next(colorizer.parameters()).device
     small = F.interpolate(lightness[None], size=(height, width), mode="bilinear", antialias=True).to(device)
     # Without padding, position j is centred on offset + j * stride instead of on (stride - 1) / 2 + j * stride.
-    shift = layer.offset - (layer.stride - 1) / 2
-    skipped = max(0, -int(shift // layer.stride))
-    before = round(shift + skipped * layer.stride)
-    after = skipped * layer.stride - before
+    shift = offset - (stride - 1) / 2
+    skipped = max(0, -int(shift // stride))
+    before = round(shift + skipped * stride)
+    after = skipped * stride - before
     mirrored = F.pad(small, (before, after, before, after), mode="reflect")
     colors = colorizer(mirrored)
-    rows, columns = (slice(skipped, skipped + side // layer.stride) for side in (height, width))
+    rows, columns = (slice(skipped, skipped + side // stride) for side in (height, width))
     distribution, seen = (
         None if each is None else each[..., rows, columns] for each in (colors.distribution, colors.lightness)
     )
     return Colors(colors.ab[..., rows, columns], distribution, seen)
 
 
-def network_size(height: int, width: int, size: int, stride: int) -> tuple[int, int]:
-    """Return the height and width at which the network sees a photo: multiples of ``stride``, see `predict`."""
+def network_size(height: int, width: int, size: int, multiple: int) -> tuple[int, int]:
+    """Return the height and width at which the network sees a photo: multiples of ``multiple``, see `predict`."""
     scale = min(size / min(height, width), MAX_ASPECT * size / max(height, width))
     # Two strides at least, so that borders can be mirrored.
-    rounded = [max(2, round(side * scale / stride)) * stride for side in (height, width)]
+    rounded = [max(2, round(side * scale / multiple)) * multiple for side in (height, width)]
     return rounded[0], rounded[1]
 
 

@@ -88,6 +88,8 @@ class RandomCrop:
         min_scale: If below 1, the crop is first cut with a side of ``min_scale`` to 1 times the shorter
             side, then resized to ``size``; ``resize`` is then not used.
         square: Whether to crop within the photo's central square only.
+        resize_up_to: Greatest length of the shorter side before cropping, in pixels: it is drawn from ``resize`` up to
+            this, both included; None always takes ``resize``. Not beside ``min_scale`` below 1.
     """
 
     size: int
@@ -95,6 +97,7 @@ class RandomCrop:
     flip: bool = True
     min_scale: float = 1.0
     square: bool = False
+    resize_up_to: int | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.size <= self.resize or not 0 < self.min_scale <= 1:
@@ -102,6 +105,12 @@ class RandomCrop:
                 "RandomCrop cannot cut such crops",
                 received=f"size={self.size}, resize={self.resize}, min_scale={self.min_scale}",
                 allowed="0 < size <= resize and 0 < min_scale <= 1",
+            )
+        if self.resize_up_to is not None and (self.resize_up_to < self.resize or self.min_scale < 1):
+            raise InputError(
+                "RandomCrop cannot draw the length of the shorter side",
+                received=f"resize_up_to={self.resize_up_to}, resize={self.resize}, min_scale={self.min_scale}",
+                allowed="resize <= resize_up_to and min_scale=1",
             )
 
     def __call__(self, image: Image.Image, rng: np.random.Generator) -> Tensor:
@@ -116,7 +125,8 @@ class RandomCrop:
             box = (left, top, left + side, top + side)
             image = image.resize((self.size, self.size), Image.Resampling.BILINEAR, box=box)
         else:
-            image = resize_shorter_side(image, self.resize)
+            lengths = (self.resize_up_to or self.resize) - self.resize + 1
+            image = resize_shorter_side(image, self.resize + int(where[3] * lengths))
             left = int(where[0] * (image.width - self.size + 1))
             top = int(where[1] * (image.height - self.size + 1))
             image = image.crop((left, top, left + self.size, top + self.size))

@@ -8,6 +8,7 @@ from pretext.methods.context import Context
 from pretext.methods.counting import Counting
 from pretext.methods.deepcluster import DeepCluster
 from pretext.methods.egomotion import Egomotion
+from pretext.methods.hypercolumn import Hypercolumn
 from pretext.methods.inpainting import Inpainting
 from pretext.methods.jigsaw import Jigsaw
 from pretext.methods.rotation import Rotation
@@ -24,6 +25,7 @@ METHODS: dict[str, type[Method]] = {
     "counting": Counting,
     "deepcluster": DeepCluster,
     "egomotion": Egomotion,
+    "hypercolumn": Hypercolumn,
     "inpainting": Inpainting,
     "jigsaw": Jigsaw,
     "rotation": Rotation,
@@ -41,6 +43,7 @@ __all__ = [
     "Counting",
     "DeepCluster",
     "Egomotion",
+    "Hypercolumn",
     "Inpainting",
     "Jigsaw",
     "Method",

@@ -1,50 +1,26 @@
 """Colorization as a pretext task: "Colorful Image Colorization" (Zhang, Isola, Efros, ECCV 2016)."""
 
-from collections.abc import Callable
+from collections.abc import Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, Literal
 
 import torch
 from jaxtyping import Float, Int, UInt8
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone
-from pretext.checks import check_at_least, check_choice, check_share
-from pretext.color.bins import BIN_RULES, ab_bins
-from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
-from pretext.color.prior import FROM_DATA, ColorPrior, imagenet_prior
+from pretext.checks import check_at_least, check_choice
+from pretext.color.lab import rgb_to_lab, rgb_to_lightness
 from pretext.color.rebalance import gray_mask
-from pretext.color.spaces import (
-    AbBins,
-    HueChroma,
-    LabJoint,
-    LabMarginals,
-    OutputSpace,
-    RebalancedAbBins,
-    SigmoidRegression,
-    ab_regression,
-)
-from pretext.colorize.colorizer import ColorHead, Colorizer
+from pretext.color.spaces import RebalancedAbBins
+from pretext.colorize.colorizer import Colorizer
+from pretext.colorize.heads import ColorHead
 from pretext.data.photos import Photos
-from pretext.errors import InputError
 from pretext.methods.base import Method, Scalars
+from pretext.methods.parts.color_losses import ColorLoss, colors_beside
 from pretext.methods.parts.colorful import check_colorful
-from pretext.methods.parts.photo_prior import prior_of_photos
 from pretext.methods.parts.targets import at_targets, check_target_stride
-
-#: Most photos that the colour prior is estimated from.
-PRIOR_PHOTOS = 2000
-#: By the loss of the config, what it is logged as and what makes the output space from bins, neighbors and sigma.
-LOSSES: dict[str, tuple[str, Callable[[Tensor, int, float], OutputSpace]]] = {
-    "rebalanced": ("loss_color", RebalancedAbBins),
-    "classification": ("loss_color", AbBins),
-    "l2": ("loss_l2", lambda bins, neighbors, sigma: ab_regression()),
-    "l2_sigmoid": ("loss_l2", lambda bins, neighbors, sigma: SigmoidRegression()),
-    "lab_marginals": ("loss_color", lambda bins, neighbors, sigma: LabMarginals()),
-    "lab_joint": ("loss_color", lambda bins, neighbors, sigma: LabJoint()),
-    "hue_chroma": ("loss_color", lambda bins, neighbors, sigma: HueChroma()),
-}
 
 
 class Colorization(Method):
@@ -74,6 +50,7 @@ class Colorization(Method):
         prior: ``data`` (estimated from the training photos), ``imagenet`` (the published one, for the official bins),
             or the path of a prior file written by ``python -m pretext prior``.
         gray_threshold: A photo adds no loss if none of its target pixels has |a| or |b| above this.
+        space: Further arguments of the output space, by name.
 
     Raises:
         InputError: An argument has a value that is not allowed.
@@ -98,32 +75,26 @@ class Colorization(Method):
         rebalance_mix: float = 0.5,
         prior: str = "data",
         gray_threshold: float = 5.0,
+        space: Mapping[str, Any] = MappingProxyType({}),
     ):
         super().__init__(backbone)
-        check_choice("colorization loss", loss, LOSSES)
         check_choice("colorization input_space", backbone.input_space, ("lightness",))
-        check_choice("rule of ab bins", bins, [*BIN_RULES, FROM_DATA])
-        if bins == FROM_DATA and prior in ("data", "imagenet"):
-            raise InputError(
-                "bins=from_data takes the bins from a prior file, and prior names none",
-                received=prior,
-                allowed="give the path of a file made by `python -m pretext prior --bins from_data`",
-            )
+        self.color_loss = ColorLoss(
+            self.name,
+            loss,
+            bins=bins,
+            neighbors=neighbors,
+            sigma=sigma,
+            rebalance_mix=rebalance_mix,
+            prior=prior,
+            space=space,
+        )
         check_at_least("head_channels", head_channels, 0)
-        check_share("rebalance_mix", rebalance_mix)
         self.layer = backbone.layer(layer)
         check_target_stride(self.layer, target_stride)
         self.target_stride = target_stride
-        self.bins_rule = bins
-        self.rebalance_mix = rebalance_mix
         self.gray_threshold = gray_threshold
-        needed = prior != "data" and (loss == "rebalanced" or bins == FROM_DATA)
-        self.given_prior = _named_prior(prior) if needed else None
-        centers = self.given_prior.bins if self.given_prior and bins == FROM_DATA else ab_bins(bins)
-        if self.given_prior:
-            self._check_bins(self.given_prior, centers)
-        self.loss_name, make_space = LOSSES[loss]
-        self.space = make_space(centers, neighbors, sigma)
+        self.space = self.color_loss.space
         self.head = ColorHead(self.layer.channels, self.space.channels, head_channels)
         self.register_load_state_dict_pre_hook(_move_bin_weights)
 
@@ -134,26 +105,7 @@ class Colorization(Method):
             InputError: No photo has colour, or the prior has other bins.
         """
         check_colorful(self.name, photos, self.gray_threshold)
-        if not isinstance(self.space, RebalancedAbBins):
-            return
-        kept = folder / "prior.json"
-        if self.given_prior:
-            prior = self.given_prior
-        elif kept.is_file():
-            prior = ColorPrior.load(kept)
-            self._check_bins(prior, self.space.bins.cpu())
-        else:
-            prior = prior_of_photos(photos, bins=self.bins_rule, max_photos=PRIOR_PHOTOS)
-            prior.save(kept)
-        self.space.balance(prior.probabilities, self.rebalance_mix)
-
-    def _check_bins(self, prior: ColorPrior, bins: Float[Tensor, "q 2"]) -> None:
-        if not torch.equal(prior.bins, bins):
-            raise InputError(
-                f"the colour prior does not have the bins of bins={self.bins_rule}",
-                received=f"{prior.rule} with {len(prior.bins)} bins",
-                allowed=f"estimate one by `python -m pretext prior --bins {self.bins_rule}`",
-            )
+        self.color_loss.balance(photos, folder)
 
     def colorizer(self) -> Colorizer:
         """Return what colours photos: backbone, head and output space as they are now, shared."""
@@ -178,21 +130,11 @@ class Colorization(Method):
         with torch.autocast(image.device.type, enabled=False):
             prediction = at_targets(prediction.float(), target.shape[-2:], self.layer.stride // stride)
             colorful = gray_mask(target[:, 1:], self.gray_threshold)
-            return Scalars({self.loss_name: self.space.loss(prediction, target, colorful)})
+            return Scalars({self.color_loss.logged_as: self.space.loss(prediction, target, colorful)})
 
-    @torch.no_grad()
     def preview(self, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w3"]:
         """Draw each photo's lightness, the photo and its predicted colours side by side."""
-        lightness = rgb_to_lightness(image)
-        ab = F.interpolate(self.colorizer()(lightness).ab, size=image.shape[-2:], mode="bilinear")
-        gray = lab_to_rgb(torch.cat([lightness, torch.zeros_like(ab)], 1))
-        colored = lab_to_rgb(torch.cat([lightness, ab], 1))
-        columns = [gray, image / 255, colored]
-        return (torch.cat(columns, 3) * 255).round().to(torch.uint8)
-
-
-def _named_prior(name: str) -> ColorPrior:
-    return imagenet_prior() if name == "imagenet" else ColorPrior.load(Path(name))
+        return colors_beside(self.colorizer(), image)
 
 
 def _move_bin_weights(method: nn.Module, state_dict: dict[str, Any], prefix: str, *_: Any) -> None:

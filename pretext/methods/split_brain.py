@@ -17,7 +17,8 @@ from pretext.checks import check_choice
 from pretext.color.bins import ab_bins
 from pretext.color.lab import lab_to_rgb, rgb_to_lab
 from pretext.color.spaces import AB, LIGHTNESS, AbBins, LightnessBins, OutputSpace, Regression
-from pretext.colorize.colorizer import ColorHead, Colorizer
+from pretext.colorize.colorizer import Colorizer
+from pretext.colorize.heads import ColorHead
 from pretext.data.photos import Photos
 from pretext.methods.base import Method, Scalars
 from pretext.methods.parts.colorful import check_colorful

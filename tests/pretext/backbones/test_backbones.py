@@ -4,6 +4,7 @@ from refusals import refused
 from torch.nn import functional as F
 
 from pretext.backbones import VGG16, AlexNet, ColorNet
+from pretext.backbones.base import Layer
 from pretext.backbones.checkpoint import ARCHITECTURES
 from pretext.backbones.initializers import he_normal_
 from pretext.color.bins import ab_bins
@@ -61,6 +62,43 @@ def test_vgg_geometry():
         name: {1: 64, 2: 32, 3: 16, 4: 8, 5: 4}[int(name[4])] if name != "pool5" else 2
         for name in VGG16().layer_names
     }
+
+
+def test_vgg_keeps_the_stride_of_pool5_and_pads_fc6_as_larsson_et_al_do():
+    backbone = VGG16(fully_connected=True, width=1 / 64, pool5_stride=2)
+    got = sizes(backbone, 64)
+    assert [got[name] for name in ("conv5_3", "pool5", "fc6", "fc7")] == [4, 2, 2, 2]
+    assert backbone.layer("fc7") == Layer("fc7", 64, 32, 15.5)
+    # The weights are those of the evaluation geometry, whose fc6 is not padded.
+    published = VGG16(fully_connected=True, width=1 / 64, pool5_stride=2, geometry="evaluation")
+    published.load_state_dict(backbone.state_dict())
+    assert published.layer("fc7") == Layer("fc7", 64, 32, 15.5 + 96)
+
+
+def test_the_width_of_vgg_is_a_share_of_all_channels():
+    backbone = VGG16(fully_connected=True, width=1 / 32)
+    channels = {layer.name: layer.channels for layer in backbone.layers}
+    assert [channels[name] for name in ("conv1_1", "conv3_2", "conv5_3", "fc6", "fc7")] == [
+        2,
+        8,
+        16,
+        128,
+        128,
+    ]
+    assert backbone.conv5_3.conv.weight.shape == (16, 16, 3, 3)
+    with refused("width", received=1 / 128):
+        VGG16(width=1 / 128)
+    with refused("pool5_stride", received=3, allowed=(1, 2)):
+        VGG16(pool5_stride=3)
+
+
+def test_a_full_vgg_is_described_as_before_it_had_a_width():
+    with torch.device("meta"):
+        assert VGG16().arguments.keys() == {
+            *("input_space", "geometry", "norm", "input_mean", "input_std", "fully_connected")
+        }
+        narrow = VGG16(width=0.25, pool5_stride=2).arguments
+    assert (narrow["width"], narrow["pool5_stride"]) == (0.25, 2)
 
 
 def test_colorization_net_counts_as_many_numbers_as_the_authors():

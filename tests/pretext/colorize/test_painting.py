@@ -8,7 +8,6 @@ from small_alexnet import small_alexnet
 from torch import nn
 from torch.nn import functional as F
 
-from pretext.backbones.base import Layer
 from pretext.backbones.checkpoint import Provenance
 from pretext.backbones.initializers import he_normal_
 from pretext.color.bins import ab_bins
@@ -18,6 +17,7 @@ from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
 from pretext.color.spaces import AbBins, HueChroma, LabJoint, LabMarginals, ab_regression
 from pretext.colorize import painting
 from pretext.colorize.colorizer import ColorHead, Colorizer, Colors
+from pretext.colorize.heads import Grid
 from pretext.colorize.painting import (
     Decoding,
     decode,
@@ -103,13 +103,13 @@ class Positions(Colorizer):
 
     def __init__(self, stride, offset):
         nn.Module.__init__(self)
-        self.layer = Layer("layer", 1, stride, offset)
+        self.grid = Grid(stride, offset, stride)
         self.weight = nn.Parameter(torch.zeros(1))
 
     def forward(self, lightness):
-        stride = self.layer.stride
+        stride = self.grid.stride
         rows, columns = (length // stride for length in lightness.shape[2:])
-        centers = (self.layer.offset + stride * torch.arange(rows)).clamp_min(0).long()
+        centers = (self.grid.offset + stride * torch.arange(rows)).clamp_min(0).long()
         return Colors(lightness[:, :, centers, :1].expand(1, 2, rows, columns), None)
 
 

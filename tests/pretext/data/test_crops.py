@@ -47,6 +47,24 @@ def test_scaled_crops_keep_the_aspect_ratio_and_the_range_of_scales():
         assert abs(width - height) < 4
 
 
+def test_the_shorter_side_is_drawn_from_a_range():
+    crop = RandomCrop(size=16, resize=20, flip=False, resize_up_to=40)
+    ramp = np.tile(np.arange(80, dtype=np.uint8), (80, 1))
+    image = Image.fromarray(np.stack([ramp, ramp.T, ramp], 2))
+    # A pixel of the view covers 80 / 20 to 80 / 40 of the photo's.
+    steps = []
+    for seed in range(60):
+        view = crop(image, np.random.default_rng(seed)).float()
+        across, down = view[0, 8, 12] - view[0, 8, 4], view[1, 12, 8] - view[1, 4, 8]
+        assert abs(across - down) <= 2
+        steps.append(float(across) / 8)
+    assert 1.8 < min(steps) < 2.2
+    assert 3.7 < max(steps) < 4.2
+    fixed = RandomCrop(size=16, resize=20)
+    one = RandomCrop(size=16, resize=20, resize_up_to=20)
+    assert torch.equal(fixed(image, np.random.default_rng(0)), one(image, np.random.default_rng(0)))
+
+
 def test_the_central_crop_is_central():
     image = Image.fromarray(np.tile(np.arange(40, dtype=np.uint8), (20, 1))[..., None].repeat(3, 2))
     assert center_crop(image, 10, 20)[0, 0].tolist() == list(range(15, 25))
@@ -254,6 +272,8 @@ def test_pictures_are_resized_first():
     [
         (RandomCrop, {"size": 64, "resize": 32}, "0 < size <= resize"),
         (RandomCrop, {"size": 32, "resize": 32, "min_scale": 0.0}, "0 < min_scale <= 1"),
+        (RandomCrop, {"size": 32, "resize": 32, "resize_up_to": 31}, "resize <= resize_up_to"),
+        (RandomCrop, {"resize": 32, "size": 32, "resize_up_to": 40, "min_scale": 0.5}, "min_scale=1"),
         (CentralCrop, {"size": 40, "resize": 32}, "0 < size <= resize"),
         (CentralCrop, {"size": 32, "resize": 32, "lighting": -0.1}, "lighting from 0 up"),
         (PairCrop, {"size": 40, "resize": 32}, "0 < size <= resize"),

@@ -147,7 +147,7 @@ def test_the_prior_of_the_photos_is_kept(photos, tmp_path, monkeypatch):
     colorization = Colorization(backbone)
     colorization.setup(photos, tmp_path)
     assert not torch.equal(colorization.space.bin_weights, torch.ones(313))
-    monkeypatch.setattr("pretext.methods.colorization.prior_of_photos", not_estimated)
+    monkeypatch.setattr("pretext.methods.parts.color_losses.prior_of_photos", not_estimated)
     again = Colorization(backbone)
     again.setup(photos, tmp_path)
     assert torch.equal(colorization.space.bin_weights, again.space.bin_weights)
@@ -157,7 +157,7 @@ def test_the_prior_of_the_photos_is_kept(photos, tmp_path, monkeypatch):
 
 @pytest.mark.parametrize("arguments", [{"prior": "imagenet"}, {"loss": "classification"}, {"loss": "l2"}])
 def test_a_prior_is_estimated_only_if_it_is_needed(arguments, photos, tmp_path, monkeypatch):
-    monkeypatch.setattr("pretext.methods.colorization.prior_of_photos", not_estimated)
+    monkeypatch.setattr("pretext.methods.parts.color_losses.prior_of_photos", not_estimated)
     Colorization(small_alexnet("lightness"), **arguments).setup(photos, tmp_path)
     assert not list(tmp_path.iterdir())
 
