@@ -1,6 +1,6 @@
 """Colours matched to those of a reference by quantiles: Larsson, Maire, Shakhnarovich, ECCV 2016.
 
-The counterpart of `pretext.color.histograms.minimize_energy` for colours that are chosen already: the value at each
+The counterpart of `pretext.color.energy.minimize_energy` for colours that are chosen already: the value at each
 quantile of a photo becomes the reference's value there, so that the photo has the reference's histogram. It does not
 see the distributions that were predicted.
 
@@ -8,9 +8,10 @@ see the distributions that were predicted.
 matched one by one and multiplied by lightness again. Where only a histogram of marginals is known, or for comparison,
 `match_quantiles` and `match_histogram` match chroma, a or b, `match_hues` and `match_hue_histogram` hue.
 
-What the paper leaves open, and what is done here: equal values of a photo stay equal, at the middle of their ranks, and
-the reference is interpolated linearly between its values (Hazen's quantiles); a pixel of lightness 0 counts as gray;
-the lightness that matching shifted is restored by adding the same to all three channels, as the paper's code does.
+What the paper leaves open, and what is done here: pixels are weighted by lightness; equal values of a photo stay equal,
+at the middle of their ranks, and the reference is interpolated linearly between its values (Hazen's quantiles); a pixel
+of lightness 0 counts as gray; the lightness that matching shifted is restored by adding the same to all three channels,
+as the paper's code does.
 """
 
 import torch
@@ -27,24 +28,36 @@ Reference = Float[Tensor, "m height width"]
 Photos = Float[Tensor, "n 3 h w"]
 
 
-def match_photo(photos: Photos, references: Float[Tensor, "m 3 height width"]) -> Photos:
+def match_photo(
+    photos: Photos, references: Float[Tensor, "m 3 height width"], by_lightness: bool = True
+) -> Photos:
     """Give photos the colours of references by lightness-normalised quantile matching.
 
     Args:
         photos: Coloured photos, sRGB in [0, 1].
         references: A reference of each, or one for all, of any size.
+        by_lightness: Weigh each pixel by its lightness. Dark pixels, whose quotients are large and mean little, spoil
+            the colours of all others if they count as much (docs/histograms.md).
 
     Returns:
         sRGB with the mean of R, G and B, the paper's lightness, of ``photos``. Values may lie outside [0, 1].
 
     Raises:
         InputError: There is neither one reference nor one for each photo.
+
+    Differences from the paper: it mentions no weights; ``by_lightness=False`` has none.
     """
-    lightness, relative = _relative(photos)
-    _, wanted = _relative(references)
     _check_count(len(references), len(photos))
-    wanted = wanted.expand(len(photos), -1, -1, -1)
-    matched = match_quantiles(relative.flatten(0, 1), wanted.flatten(0, 1)).view(photos.shape) * lightness
+    lightness, relative = _relative(photos)
+    reference_lightness, wanted = _relative(references)
+    weights, wanted, reference_weights = (
+        each.expand(len(photos), 3, -1, -1).flatten(0, 1) for each in (lightness, wanted, reference_lightness)
+    )
+    if by_lightness:
+        matched = match_quantiles(relative.flatten(0, 1), wanted, weights, reference_weights)
+    else:
+        matched = match_quantiles(relative.flatten(0, 1), wanted)
+    matched = matched.view(photos.shape) * lightness
     return matched + (lightness - matched.mean(1, keepdim=True))
 
 

@@ -182,7 +182,7 @@ class TestHues:
 class TestPhoto:
     def test_channels_by_lightness_are_matched(self):
         photos, references = random(2, 3, 8, 8), random(2, 3, 8, 8, seed=1)
-        matched = match_photo(photos, references)
+        matched = match_photo(photos, references, by_lightness=False)
         assert torch.allclose(matched.mean(1), photos.mean(1))
         for n in range(2):
             relative = photos[n] / photos[n].mean(0)
@@ -195,9 +195,19 @@ class TestPhoto:
             expected = expected + photos[n].mean(0) - expected.mean(0)
             assert torch.allclose(matched[n], expected)
 
-    def test_a_photo_with_its_own_colours_stays(self):
+    @pytest.mark.parametrize("by_lightness", [False, True])
+    def test_a_photo_with_its_own_colours_stays(self, by_lightness):
         photos = random(2, 3, 8, 8)
-        assert torch.allclose(match_photo(photos, photos), photos)
+        assert torch.allclose(match_photo(photos, photos, by_lightness), photos)
+
+    def test_dark_pixels_of_the_reference_count_little(self):
+        """Half of the reference is nearly black with a quotient that no bright pixel has."""
+        reference = torch.cat([torch.full((1, 3, 20, 40), 0.5), torch.zeros(1, 3, 20, 40)], 2)
+        reference[:, 0, 20:] = 0.003
+        photos = random(1, 3, 8, 8)
+        red, red_alike = (match_photo(photos, reference, way)[:, 0] - photos.mean(1) for way in (True, False))
+        assert (red > 0.01).double().mean() < 0.02
+        assert (red_alike > 0.01).double().mean() > 0.4
 
     def test_a_gray_reference_gives_gray(self):
         gray = random(1, 1, 9, 9, seed=1).expand(-1, 3, -1, -1)
