@@ -161,14 +161,13 @@ def test_batches_are_read_until_there_are_enough_photos(method, image):
     assert len(read) == 22  # of 3 photos: 64 at least
 
 
-@pytest.mark.parametrize("loss", ["rebalanced", "l2"])
+@pytest.mark.parametrize("loss", ["rebalanced", "l2", "hue_chroma"])
 def test_it_learns_from_a_few_places(loss, train_method, photo_folder, image):
     hypercolumn = Hypercolumn(
         small_alexnet("lightness"),
-        loss=loss,
         prior="imagenet",
         dropout=0.0,
-        **SMALL | {"places": 64, "hidden_channels": 32},
+        **SMALL | {"loss": loss, "places": 64, "hidden_channels": 32},
     )
     logged = train_method(hypercolumn, image, steps=30, lr=1e-2, photos=open_photos(photo_folder))
     first, last = (next(iter(logged[k].values())) for k in (0, -1))
