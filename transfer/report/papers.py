@@ -144,6 +144,9 @@ _COLORS = (
     # Another classifier than the paper's never shares a column with it.
     _colors("VGG-16 top-1", "top1_classifier", "VGG-16 top-1 %", lambda protocol: False),
     _colors("EfficientNet-Lite0 top-1", "top1_efficientnet_lite0", None),
+    # Nor does another alpha-beta than Larsson's, whose formula is not known.
+    _colors("RMSE (Larsson's alpha-beta)", "rmse_alphabeta", "RMSE (alpha-beta)", lambda protocol: False),
+    _colors("RMSE (alpha-beta)", "rmse_alphabeta", None),
     _colors("PSNR (dB)", "psnr", "PSNR dB"),
 )
 
