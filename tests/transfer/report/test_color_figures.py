@@ -266,7 +266,7 @@ class TestReport:
             )
             assert "Photos: " in image["alt"]
         assert len(images) == 4
-        assert made.html.read_text().count("<svg") == 7
+        assert made.html.read_text().count("<svg") == 9
         assert all(f"]({name})" in made.markdown.read_text() for name in names)
 
     @pytest.mark.slow
