@@ -75,6 +75,7 @@ LEVEL = Unit("levels", "levels", "levels of 255", "levels", 2, 0.0)
 BIT = Unit("bits", "bits", "bits", "bits", 2, 0.0)
 OPPONENT = Unit("alpha-beta", "of R - G", "alpha-beta distances", "alpha-beta distances", 3, 0.0)
 DISTANCE = Unit("distance", "distance", "distances", "distances", 3, 0.0)
+STEP = Unit("steps", "steps", "numbers of steps", "steps", 0, 0.0)
 MEGABYTE = Unit("MB", "MB", "MB", "MB", 1, 0.0)
 MILLISECOND = Unit("ms", "ms", "ms", "ms", 1, 0.0)
 
@@ -216,6 +217,7 @@ _FID = (
 )
 _LPIPS = "LPIPS is over AlexNet."
 _OWN = "The own classifier was trained by this toolkit on photos in colour; the setting names it."
+_STOPPED = "Stopped at: the step that early stopping chose; neither more nor less is better."
 _DIVERSITY = "Diversity is the mean ab distance between two draws of a photo."
 
 
@@ -291,6 +293,7 @@ STAGES: Mapping[str, Stage] = {
             (
                 Metric("mean_iou", "mean IoU", headline=True, compared=True),
                 Metric("pixel_accuracy", "pixel accuracy"),
+                Metric("stopped_at", "stopped at", STEP, note=_STOPPED),
             ),
         ),
         Stage(

@@ -55,8 +55,8 @@ def make_gray(backbone: Backbone, mean: float | None = None, std: float | None =
     convolution without one.
 
     The features are equal for a photo of gray values g in [0, 1] that is seen as lightness 100 g; CIE's lightness is up
-    to 3.4 units above that, at g = 0.5, and 1.6 below it, at g = 0.07. Where the first convolution is padded, it sees the
-    mean colour beyond the border, now lightness ``mean``, and its outputs there differ.
+    to 3.4 units above that, at g = 0.5, and 1.6 below it, at g = 0.07. A padded first convolution sees the mean colour
+    beyond the border, now lightness ``mean``, and its outputs there differ.
 
     Args:
         backbone: Takes RGB.

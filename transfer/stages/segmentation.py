@@ -3,13 +3,16 @@
 The test behind the last column of table 2 of "Colorful Image Colorization" (Zhang et al., ECCV 2016): every pixel gets
 a class, and the score is the mean over classes of intersection over union.
 
-There are two networks: ``head``, mmsegmentation's FCNHead on conv5, and ``fcn32s``, the paper's; see
-`transfer.networks.fcn32s`.
+There are three networks: ``head``, mmsegmentation's FCNHead on conv5; ``fcn32s``, the paper's, see
+`transfer.networks.fcn32s`; and ``hypercolumn``, that of Larsson et al. (ECCV 2016), see
+`transfer.networks.hypercolumn`.
 With ``head`` the loss is averaged over all pixels of a batch, void and padding counted as zero, as mmsegmentation
-does it, so that two processes compute what one does. With ``fcn32s`` it is averaged over the pixels that are not void,
-as in the paper.
+does it, so that two processes compute what one does. With the others it is averaged over the pixels that are not void,
+as in the papers.
 """
 
+import copy
+import dataclasses
 import shutil
 import warnings
 from collections.abc import Mapping, Sequence
@@ -24,16 +27,17 @@ from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
 from mmengine.optim import OptimWrapper
-from mmengine.runner import TestLoop
+from mmengine.runner import TestLoop, ValLoop
 from torch import Tensor, nn
 from torch import distributed as dist
 from torch.utils.data import DataLoader
 
 from pretext.backbones.base import Backbone
 from pretext.backbones.initializers import he_normal_, normal_
+from pretext.color.lab import lab_to_rgb, rgb_to_lightness
 from pretext.data.sampling import EpochSampler
-from pretext.distributed import data_parallel, rank_and_world_size
-from pretext.progress import LOG, ProgressDisplay
+from pretext.distributed import data_parallel, on_first, rank_and_world_size
+from pretext.progress import LOG, ProgressDisplay, say
 from pretext.training.claim import sole_run
 from pretext.training.hooks import PinRandomNumbers, ShowProgress, StopOnNonFinite
 from pretext.training.optimizers import make_optimizer
@@ -43,11 +47,13 @@ from transfer.data.masks import MaskedPhotos, ScaledCrop, collate, read_masks
 from transfer.data.voc import VOID
 from transfer.job import Job, Measurement
 from transfer.networks.fcn32s import FCN32s
+from transfer.networks.hypercolumn import HypercolumnClassifier, PointLogits
 from transfer.networks.parts import Conv5
-from transfer.networks.preparation import prepare_backbone
+from transfer.networks.preparation import prepare_backbone, sample_photos
 from transfer.protocols.settings import SegmentationSettings
 from transfer.scores.metrics import check_scores
 from transfer.scores.outcomes import Iou
+from transfer.training.early_stopping import KeepScores, best_step, parted, read_scores
 from transfer.training.resume import run_digest
 
 with warnings.catch_warnings():
@@ -99,6 +105,33 @@ class LogitsHead(BaseDecodeHead):  # type: ignore[misc]  # mmseg is not typed
         return inputs[0]
 
 
+class PointsHead(LogitsHead):
+    """A head whose input are logits of some pixels of each photo in training, and of all in eval mode."""
+
+    def loss(
+        self, inputs: tuple[PointLogits], batch_data_samples: Sequence[Any], train_cfg: Any
+    ) -> dict[str, Tensor]:
+        """Return the loss of these pixels."""
+        (given,) = inputs
+        masks = self._stack_batch_gt(batch_data_samples).squeeze(1)
+        rows, columns = given.points.unbind(2)
+        labels = masks[torch.arange(len(masks), device=masks.device)[:, None], rows, columns]
+        return {"loss_ce": self.loss_decode(given.logits, labels, ignore_index=self.ignore_index)}
+
+
+class GrayPhotos(SegDataPreProcessor):  # type: ignore[misc]
+    """mmsegmentation's preparation of a batch, after which photos have their lightness alone."""
+
+    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
+        """Return the batch: RGB photos with three equal channels, whose CIE lightness is that of the photos."""
+        prepared: dict[str, Any] = super().forward(data, training)
+        lightness = rgb_to_lightness(prepared["inputs"] / 255)
+        colorless = torch.cat([lightness, torch.zeros_like(lightness).expand(-1, 2, -1, -1)], 1)
+        # Its three channels differ in the fourth digit.
+        gray = 255 * lab_to_rgb(colorless)[:, 1:2]
+        return prepared | {"inputs": gray.expand(-1, 3, -1, -1).contiguous()}
+
+
 class ImageIou(IoUMetric):  # type: ignore[misc]
     """mmsegmentation's metric, which also keeps each image's areas and refuses logits that are not finite.
 
@@ -139,11 +172,13 @@ def voc_segmentation(job: Job[SegmentationSettings]) -> list[Measurement]:
 
     An interrupted run goes on from its last checkpoint if backbone, config, data, seed and number of processes are
     the same. Until the score is known, checkpoints and mmengine's log lie in a folder of their own below
-    ``job.work_dir``. The table of all classes goes to `pretext.progress.LOG`.
+    ``job.work_dir``. The table of all classes goes to `pretext.progress.LOG`. With ``early_stopping`` there are two
+    runs, see `transfer.training.early_stopping`.
 
     Returns:
         ``mean_iou``, over the classes with the background, and ``pixel_accuracy``, both over whole photos at their own
-        size, without void pixels, and to two decimals of a percent, as mmsegmentation's IoUMetric gives them.
+        size, without void pixels, and to two decimals of a percent, as mmsegmentation's IoUMetric gives them; with
+        ``early_stopping`` also ``stopped_at``, the step that was chosen.
 
     Raises:
         InputError: The backbone or the tree cannot be used; found before training starts.
@@ -152,8 +187,9 @@ def voc_segmentation(job: Job[SegmentationSettings]) -> list[Measurement]:
     run = _prepare(job)
     rank = run.sampler.rank
     with sole_run(run.work_dir / "run.lock", run.work_dir):
-        display = ProgressDisplay(TITLE, run.steps, enabled=rank == 0)
-        runner = _runner(run, display)
+        stop = run.steps if job.settings.early_stopping is None else _chosen_steps(run)
+        display = ProgressDisplay(TITLE, stop, enabled=rank == 0)
+        runner = _runner(run, display, until=stop)
         with display:
             runner.train()
         for handler in LOG.handlers:
@@ -170,10 +206,56 @@ def voc_segmentation(job: Job[SegmentationSettings]) -> list[Measurement]:
     iou = Measurement(
         setting, "mean_iou", float(scores["voc/mIoU"]), split, run.fingerprint, metric_of_images.outcomes
     )
-    return [
+    measured = [
         iou,
         Measurement(setting, "pixel_accuracy", float(scores["voc/aAcc"]), split, run.fingerprint),
     ]
+    if job.settings.early_stopping is not None:
+        measured.append(Measurement(setting, "stopped_at", float(stop), split, run.fingerprint))
+    return measured
+
+
+def _chosen_steps(run: Segmentation) -> int:
+    """Return after how many steps training is stopped early, which is found on a part of the training photos."""
+    stopping, rank = run.job.settings.early_stopping, run.sampler.rank
+    assert stopping is not None
+    kept, held = parted(len(run.train), stopping["share"], run.job.seed)
+    settings, folder = run.job.settings, run.work_dir / "search"
+    path = folder / "scores.json"
+    sampler = EpochSampler(len(kept), settings.batch_size, run.job.seed, rank, run.sampler.world_size)
+    # Only after an update of the weights is there something new to score.
+    updates = -(-run.steps // (stopping["evaluations"] * settings.accumulate))
+    every = settings.accumulate * updates
+    if run.steps not in on_first(lambda: read_scores(path)):
+        search = dataclasses.replace(
+            run,
+            model=copy.deepcopy(run.model),
+            train=run.train.chosen(kept),
+            sampler=sampler,
+            work_dir=folder,
+        )
+        display = ProgressDisplay(f"{TITLE}, to choose the steps", run.steps, enabled=rank == 0)
+        runner = _runner(
+            search,
+            display,
+            [KeepScores(path, "voc/mIoU", every, rank == 0)],
+            validate_every=every,
+            val_dataloader=_loader(
+                run.train.chosen(held), 1, DefaultSampler(held, shuffle=False), settings.workers
+            ),
+            val_cfg={"type": ValLoop},
+            val_evaluator=_evaluator(),
+        )
+        with display:
+            runner.train()
+    scores = on_first(lambda: read_scores(path))
+    stop = best_step(scores)
+    if rank == 0:
+        say(
+            f"early stopping after step {stop} of {run.steps}: mean IoU {scores[stop]:.2f} on {len(held)} photos held"
+            f" out, {scores[run.steps]:.2f} at the end"
+        )
+    return stop
 
 
 def build_segmentor(
@@ -182,8 +264,8 @@ def build_segmentor(
     """Build mmsegmentation's EncoderDecoder around a backbone.
 
     Args:
-        backbone: With ``network="head"`` it becomes part of the model and loses its layers above conv5; with
-            ``fcn32s`` see `FCN32s`.
+        backbone: With ``network="head"`` it becomes part of the model and loses its layers above conv5; with the other
+            networks see `FCN32s` and `HypercolumnClassifier`.
         num_classes: Number of classes with the background.
         settings: The stage's.
         seed: Seed of the head's weights: He et al.'s, and N(0, 0.01^2) for the classifier.
@@ -193,7 +275,7 @@ def build_segmentor(
     """
     crop = settings.crop
     preprocessor = {
-        "type": SegDataPreProcessor,
+        "type": GrayPhotos if settings.gray else SegDataPreProcessor,
         # Whole photos are padded to the largest of their batch.
         **({"size_divisor": 1} if crop is None else {"size": (crop, crop)}),
         "pad_val": PADDING_GRAY,
@@ -206,11 +288,18 @@ def build_segmentor(
         # Otherwise mmengine draws new weights when training starts.
         "init_cfg": None,
     }
+    logits = {
+        "in_channels": num_classes,
+        "channels": num_classes,
+        "loss_decode": {"type": CrossEntropyLoss, "avg_non_ignore": True},
+    }
     encoder: nn.Module
     if settings.network == "fcn32s":
         encoder = FCN32s(backbone, num_classes, settings, seed)
-        loss = {"type": CrossEntropyLoss, "avg_non_ignore": True}
-        head |= {"type": LogitsHead, "in_channels": num_classes, "channels": num_classes, "loss_decode": loss}
+        head |= {"type": LogitsHead} | logits
+    elif settings.network == "hypercolumn":
+        encoder = HypercolumnClassifier(backbone, num_classes, settings, seed)
+        head |= {"type": PointsHead} | logits
     else:
         encoder = Encoder(backbone, settings)
         head |= {
@@ -252,12 +341,16 @@ def _prepare(job: Job[SegmentationSettings]) -> Segmentation:
     steps = settings.length(sampler.steps_per_epoch)
     loaded = prepare_backbone(job, [entry.path for entry in train.entries])
     model = build_segmentor(loaded.backbone, len(train.metainfo["classes"]), settings, job.seed)
+    if isinstance(model.backbone, HypercolumnClassifier):
+        model.backbone.balance(sample_photos([entry.path for entry in train.entries]).to(job.device))
     digest = run_digest(settings.recipe(), loaded.sha256, job.seed, fingerprint, world_size)
     name = f"{loaded.sha256[:12]}-seed{job.seed}-{digest[:8]}"
     return Segmentation(job, model, train, test, fingerprint, sampler, steps, job.work_dir / name)
 
 
-def _runner(run: Segmentation, display: ProgressDisplay) -> WholeCheckpointRunner:
+def _runner(
+    run: Segmentation, display: ProgressDisplay, more_hooks: Sequence[Hook] = (), **kwargs: Any
+) -> WholeCheckpointRunner:
     settings = run.job.settings
     return WholeCheckpointRunner(
         run.work_dir,
@@ -272,7 +365,8 @@ def _runner(run: Segmentation, display: ProgressDisplay) -> WholeCheckpointRunne
         test_dataloader=_loader(run.test, 1, DefaultSampler(run.test, shuffle=False), settings.workers),
         test_cfg={"type": TestLoop},
         test_evaluator=_evaluator(),
-        custom_hooks=_hooks(run, display),
+        custom_hooks=[*_hooks(run, display), *more_hooks],
+        **kwargs,
     )
 
 
@@ -298,8 +392,8 @@ def _optimizer(model: nn.Module, settings: SegmentationSettings) -> OptimWrapper
         model.named_parameters(),
         bias_lr_factor=settings.bias_lr_factor,
         decay_biases=settings.decay_biases,
-        # mmseg takes all of FCN-32s, with the scores of its classes, for a backbone.
-        rate_factors={("decode_head.", "backbone.score."): settings.head_lr_factor},
+        # mmseg takes all of FCN-32s and of the hypercolumn, with the scores of their classes, for a backbone.
+        rate_factors={("decode_head.", "backbone.score.", "backbone.hidden."): settings.head_lr_factor},
     )
     limit = norm_limit(settings.max_grad_norm)
     return OptimWrapper(optimizer, clip_grad=limit, accumulative_counts=settings.accumulate)
