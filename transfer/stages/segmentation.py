@@ -251,6 +251,8 @@ def _chosen_steps(run: Segmentation) -> int:
     scores = on_first(lambda: read_scores(path))
     stop = best_step(scores)
     if rank == 0:
+        for state in folder.glob("step_*.pth"):
+            state.unlink()
         say(
             f"early stopping after step {stop} of {run.steps}: mean IoU {scores[stop]:.2f} on {len(held)} photos held"
             f" out, {scores[run.steps]:.2f} at the end"

@@ -588,7 +588,7 @@ def score_share(rank, jobs, folder):
     """One of two processes; the first writes the scores and the pixels of each photo."""
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     for name, job in jobs.items():
-        iou, accuracy = voc_segmentation(job)
+        iou, accuracy, *_ = voc_segmentation(job)
         if rank == 0:
             torch.save([iou.value, accuracy.value, torch.from_numpy(iou.outcomes.union)], folder / name)
     torch.distributed.destroy_process_group()
@@ -599,11 +599,12 @@ def test_two_processes_compute_what_one_does(job, tmp_path):
     # Batch norm absorbed, and trained over both processes.
     def jobs(batch_size):
         words = [f"batch_size={batch_size}", "head.dropout_ratio=0.0"]
-        return {name: job(*words, f"batch_norm={name}", work_dir="run") for name in ("absorb", "train")}
+        given = {name: job(*words, f"batch_norm={name}", work_dir="run") for name in ("absorb", "train")}
+        return given | {"stopped": job(*words, STOPPING, work_dir="run")}
 
     torch.multiprocessing.spawn(score_share, (jobs(2), tmp_path), nprocs=2)
     for name, given in jobs(4).items():
-        iou, accuracy = voc_segmentation(given)
+        iou, accuracy, *_ = voc_segmentation(given)
         *two, union = torch.load(tmp_path / name)
         assert two == pytest.approx([iou.value, accuracy.value], abs=0.05)
         # Seven photos are scored: with two processes one of them is scored twice, and must count once.
