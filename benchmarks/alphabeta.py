@@ -5,8 +5,8 @@ usage: python benchmarks/alphabeta.py [FOLDER_OF_PHOTOS]
 They print what photos without any colour have: an RMSE of 0.343 at 22.98 dB on cval1k, and of 0.333 at 23.27 dB on
 ctest10k, where gray is the mean of R, G and B. Photos at hand have another mean PSNR; weighted by exp(k PSNR), with the
 k that gives the paper's mean PSNR, their RMSE in the right space should be the paper's. Prints it for each candidate,
-and exits with 1 if another than that of `transfer.scores.colors.alphabeta` is nearer to the paper's. Without a folder the photos are
-synthetic, and nothing follows from them.
+and exits with 1 if another than that of `transfer.scores.colors.alphabeta` is nearer to the paper's. Without a folder
+the photos are synthetic, and nothing follows from them.
 """
 
 import sys

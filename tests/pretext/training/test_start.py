@@ -174,6 +174,19 @@ def test_a_backbone_that_saw_rgb_is_made_gray_for_one_that_sees_lightness(start,
     assert after.provenance.init["method"] == "rotation"
 
 
+def test_fully_connected_layers_are_left_out_where_the_run_has_none(start, capsys, monkeypatch):
+    monkeypatch.setattr("pretext.backbones.alexnet.FC_CHANNELS", 8)
+    whole = start("he", "backbone.fully_connected=True")
+    capsys.readouterr()
+    made = start(str(whole), name="without")
+    assert "fc6 and fc7" in capsys.readouterr().err
+    kept = {name: weight for name, weight in convolutions(whole).items() if not name.startswith("fc")}
+    assert equal(kept, convolutions(made))
+    assert kept.keys() == convolutions(made).keys()
+    with refused(made, received="fully_connected=False", allowed="fully_connected=True"):
+        start(str(made), "backbone.fully_connected=True", name="with")
+
+
 def test_what_else_differs_is_told_of_a_backbone_that_sees_rgb(start):
     colorful = start("he", "backbone.groups=1", method="rotation")
     with refused(colorful, received="groups=1", allowed="groups=2"):
