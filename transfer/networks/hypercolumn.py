@@ -9,7 +9,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import torch
-from jaxtyping import Float, Int, Shaped, UInt8
+from jaxtyping import Float, Int, Shaped
 from torch import Tensor, nn
 from torch.nn import functional as F
 
@@ -92,7 +92,7 @@ class HypercolumnClassifier(Part):
         self.scales: Tensor
 
     @torch.no_grad()
-    def balance(self, photos: UInt8[Tensor, "n 3 h w"]) -> None:
+    def balance(self, photos: Shaped[Tensor, "n 3 h w"]) -> None:
         """Measure each layer's second moment on some photos."""
         moments = [maps.double().square().mean() for maps in self._maps(photos)]
         self.scales.copy_(torch.stack(moments).clamp(min=1e-12).rsqrt())

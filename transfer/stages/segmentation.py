@@ -3,12 +3,8 @@
 The test behind the last column of table 2 of "Colorful Image Colorization" (Zhang et al., ECCV 2016): every pixel gets
 a class, and the score is the mean over classes of intersection over union.
 
-There are three networks: ``head``, mmsegmentation's FCNHead on conv5; ``fcn32s``, the paper's, see
-`transfer.networks.fcn32s`; and ``hypercolumn``, that of Larsson et al. (ECCV 2016), see
-`transfer.networks.hypercolumn`.
-With ``head`` the loss is averaged over all pixels of a batch, void and padding counted as zero, as mmsegmentation
-does it, so that two processes compute what one does. With the others it is averaged over the pixels that are not void,
-as in the papers.
+There are three networks, see `transfer.networks.segmentor`: ``head``, mmsegmentation's FCNHead on conv5; ``fcn32s``,
+the paper's; and ``hypercolumn``, that of Larsson et al. (ECCV 2016).
 """
 
 import copy
@@ -21,8 +17,6 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from jaxtyping import Float, Shaped
-from mmengine.config import ConfigDict
 from mmengine.dataset import DefaultSampler
 from mmengine.evaluator import Evaluator
 from mmengine.hooks import Hook
@@ -32,9 +26,6 @@ from torch import Tensor, nn
 from torch import distributed as dist
 from torch.utils.data import DataLoader
 
-from pretext.backbones.base import Backbone
-from pretext.backbones.initializers import he_normal_, normal_
-from pretext.color.lab import lab_to_rgb, rgb_to_lightness
 from pretext.data.sampling import EpochSampler
 from pretext.distributed import data_parallel, on_first, rank_and_world_size
 from pretext.progress import LOG, ProgressDisplay, say
@@ -46,10 +37,9 @@ from transfer.data.identity import names_fingerprint
 from transfer.data.masks import MaskedPhotos, ScaledCrop, collate, read_masks
 from transfer.data.voc import VOID
 from transfer.job import Job, Measurement
-from transfer.networks.fcn32s import FCN32s
-from transfer.networks.hypercolumn import HypercolumnClassifier, PointLogits
-from transfer.networks.parts import Conv5
+from transfer.networks.hypercolumn import HypercolumnClassifier
 from transfer.networks.preparation import prepare_backbone, sample_photos
+from transfer.networks.segmentor import build_segmentor, gray_photos
 from transfer.protocols.settings import SegmentationSettings
 from transfer.scores.metrics import check_scores
 from transfer.scores.outcomes import Iou
@@ -60,76 +50,11 @@ with warnings.catch_warnings():
     # mmcv comes without compiled operators, and none are needed here.
     warnings.filterwarnings("ignore", "Fail to import ``MultiScaleDeformableAttention``", UserWarning)
     from mmseg.evaluation import IoUMetric
-    from mmseg.models import EncoderDecoder, FCNHead, SegDataPreProcessor
-    from mmseg.models.decode_heads.decode_head import BaseDecodeHead
-    from mmseg.models.losses import CrossEntropyLoss
 
 #: Names the run in the progress display and in errors.
 TITLE = "VOC segmentation"
-#: Fills a crop beyond the photo: the gray of lightness 50, which a backbone normalises to about zero.
-PADDING_GRAY = 119
 #: The setting of the score for each value of ``train``.
 SCORED_AS = {"all": "all", "head": "frozen"}
-
-
-class Encoder(nn.Module):
-    """A backbone as mmsegmentation wants it: it returns a tuple of feature maps, here conv5's alone.
-
-    Args:
-        backbone: Becomes part of this module. Loses its layers above conv5, so that they are neither trained nor saved.
-        settings: The stage's.
-    """
-
-    def __init__(self, backbone: Backbone, settings: SegmentationSettings):
-        super().__init__()
-        self.conv5 = Conv5(backbone, settings, trained=settings.train == "all")
-        names = backbone.layer_names
-        for name in names[names.index(self.conv5.layer.name) + 1 :]:
-            if hasattr(backbone, name):
-                delattr(backbone, name)
-
-    def forward(self, photos: Shaped[Tensor, "n 3 h w"]) -> tuple[Float[Tensor, "n c i j"]]:
-        """Return the map (N, C, H / stride, W / stride) of RGB photos with values 0..255."""
-        return (self.conv5(photos),)
-
-
-class LogitsHead(BaseDecodeHead):  # type: ignore[misc]  # mmseg is not typed
-    """A head that returns its input: a network that gives logits needs of mmsegmentation only the loss."""
-
-    def __init__(self, **kwargs: Any):
-        super().__init__(**kwargs)
-        self.conv_seg = nn.Identity()
-
-    def forward(self, inputs: tuple[Tensor, ...]) -> Tensor:
-        """Return the logits."""
-        return inputs[0]
-
-
-class PointsHead(LogitsHead):
-    """A head whose input are logits of some pixels of each photo in training, and of all in eval mode."""
-
-    def loss(
-        self, inputs: tuple[PointLogits], batch_data_samples: Sequence[Any], train_cfg: Any
-    ) -> dict[str, Tensor]:
-        """Return the loss of these pixels."""
-        (given,) = inputs
-        masks = self._stack_batch_gt(batch_data_samples).squeeze(1)
-        rows, columns = given.points.unbind(2)
-        labels = masks[torch.arange(len(masks), device=masks.device)[:, None], rows, columns]
-        return {"loss_ce": self.loss_decode(given.logits, labels, ignore_index=self.ignore_index)}
-
-
-class GrayPhotos(SegDataPreProcessor):  # type: ignore[misc]
-    """mmsegmentation's preparation of a batch, after which photos have their lightness alone."""
-
-    def forward(self, data: dict[str, Any], training: bool = False) -> dict[str, Any]:
-        """Return the batch: RGB photos with three equal channels, whose CIE lightness is that of the photos."""
-        prepared: dict[str, Any] = super().forward(data, training)
-        lightness = rgb_to_lightness(prepared["inputs"] / 255)
-        colorless = torch.cat([lightness, torch.zeros_like(lightness).expand(-1, 2, -1, -1)], 1)
-        # Its three channels differ in the fourth digit.
-        gray = 255 * lab_to_rgb(colorless)[:, 1:2]
-        return prepared | {"inputs": gray.expand(-1, 3, -1, -1).contiguous()}
 
 
 class ImageIou(IoUMetric):  # type: ignore[misc]
@@ -260,76 +185,6 @@ def _chosen_steps(run: Segmentation) -> int:
     return stop
 
 
-def build_segmentor(
-    backbone: Backbone, num_classes: int, settings: SegmentationSettings, seed: int
-) -> nn.Module:
-    """Build mmsegmentation's EncoderDecoder around a backbone.
-
-    Args:
-        backbone: With ``network="head"`` it becomes part of the model and loses its layers above conv5; with the other
-            networks see `FCN32s` and `HypercolumnClassifier`.
-        num_classes: Number of classes with the background.
-        settings: The stage's.
-        seed: Seed of the head's weights: He et al.'s, and N(0, 0.01^2) for the classifier.
-
-    Returns:
-        A model whose backbone is on the device it was on, and whose head is on the CPU.
-    """
-    crop = settings.crop
-    preprocessor = {
-        "type": GrayPhotos if settings.gray else SegDataPreProcessor,
-        # Whole photos are padded to the largest of their batch.
-        **({"size_divisor": 1} if crop is None else {"size": (crop, crop)}),
-        "pad_val": PADDING_GRAY,
-        "seg_pad_val": VOID,
-    }
-    head: dict[str, Any] = {
-        "num_classes": num_classes,
-        "out_channels": num_classes,
-        "ignore_index": VOID,
-        # Otherwise mmengine draws new weights when training starts.
-        "init_cfg": None,
-    }
-    logits = {
-        "in_channels": num_classes,
-        "channels": num_classes,
-        "loss_decode": {"type": CrossEntropyLoss, "avg_non_ignore": True},
-    }
-    encoder: nn.Module
-    if settings.network == "fcn32s":
-        encoder = FCN32s(backbone, num_classes, settings, seed)
-        head |= {"type": LogitsHead} | logits
-    elif settings.network == "hypercolumn":
-        encoder = HypercolumnClassifier(backbone, num_classes, settings, seed)
-        head |= {"type": PointsHead} | logits
-    else:
-        encoder = Encoder(backbone, settings)
-        head |= {
-            "type": FCNHead,
-            "in_channels": encoder.conv5.out_channels,
-            "norm_cfg": {"type": "BN"},
-            "loss_decode": {"type": CrossEntropyLoss},
-            **(settings.head or {}),
-        }
-    with warnings.catch_warnings():
-        # We do want to average over all pixels: the mean over the pixels that are not void would differ between
-        # one process and two.
-        warnings.filterwarnings("ignore", "Default ``avg_non_ignore`` is False", UserWarning)
-        segmentor = EncoderDecoder(
-            data_preprocessor=preprocessor,
-            # mmseg builds from descriptions only; the encoder takes this place below.
-            backbone={"type": nn.Identity},
-            decode_head=head,
-            test_cfg=ConfigDict(mode="whole"),
-        )
-    segmentor.backbone = encoder
-    if settings.network == "head":
-        he_normal_(segmentor.decode_head, seed)
-        normal_(segmentor.decode_head.conv_seg.weight, std=0.01, seed=seed, name="conv_seg.weight")
-    built: nn.Module = segmentor
-    return built
-
-
 def _prepare(job: Job[SegmentationSettings]) -> Segmentation:
     settings = job.settings
     view = None
@@ -344,7 +199,8 @@ def _prepare(job: Job[SegmentationSettings]) -> Segmentation:
     loaded = prepare_backbone(job, [entry.path for entry in train.entries])
     model = build_segmentor(loaded.backbone, len(train.metainfo["classes"]), settings, job.seed)
     if isinstance(model.backbone, HypercolumnClassifier):
-        model.backbone.balance(sample_photos([entry.path for entry in train.entries]).to(job.device))
+        photos = sample_photos([entry.path for entry in train.entries]).to(job.device)
+        model.backbone.balance(gray_photos(photos) if settings.gray else photos)
     digest = run_digest(settings.recipe(), loaded.sha256, job.seed, fingerprint, world_size)
     name = f"{loaded.sha256[:12]}-seed{job.seed}-{digest[:8]}"
     return Segmentation(job, model, train, test, fingerprint, sampler, steps, job.work_dir / name)

@@ -24,9 +24,10 @@ from pretext.training.runner import WholeCheckpointRunner
 from transfer.data.masks import MaskedPhotos, ScaledCrop, read_masks
 from transfer.job import Job
 from transfer.networks.hypercolumn import PointLogits
+from transfer.networks.segmentor import CrossEntropyLoss, GrayPhotos, PointsHead
 from transfer.protocols.table import load_stage_config
 from transfer.run import recorded
-from transfer.stages.segmentation import CrossEntropyLoss, GrayPhotos, PointsHead, voc_segmentation
+from transfer.stages.segmentation import voc_segmentation
 from transfer.training.early_stopping import KeepScores, best_step, parted
 
 CLASSES = ("stripes", "plain")
