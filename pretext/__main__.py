@@ -21,6 +21,7 @@ COMMANDS: Mapping[str, Command] = MappingProxyType(
         "tracks": Command("pretext.commands.tracks", "find tracks of moving objects in videos"),
         "export": Command("pretext.commands.exports", "write a backbone as other libraries read it"),
         "import": Command("pretext.commands.imports", "make a backbone file of weights from elsewhere"),
+        "gray": Command("pretext.commands.gray", "make a backbone that sees RGB see lightness alone"),
         "serve": Command("pretext.commands.serve", "colour photos on a page in the browser"),
     }
 )

@@ -61,6 +61,8 @@ _SPELLINGS = (
 )
 #: What pretraining started from while configs did not say it.
 FIRST_INIT = "he"
+#: What segmentation did while configs did not say it.
+FIRST_SEGMENTATION: Mapping[str, Any] = {"gray": False, "early_stopping": None}
 _ADDRESSES = {name: address for address, name in NAMES.items()}
 #: Keys by which a config is known: of which stage it is, or of pretraining.
 _KEYS: Mapping[str, frozenset[str]] = {
@@ -135,6 +137,8 @@ def _new_form(config: dict[str, Any]) -> dict[str, Any]:
             config["schedule"] = _new_schedule(schedule, config.get("steps"))
     if _KEYS["pretraining"] <= config.keys():
         config.setdefault("init", FIRST_INIT)
+    if _KEYS["segmentation"] <= config.keys():
+        config |= {key: value for key, value in FIRST_SEGMENTATION.items() if key not in config}
     return config
 
 
@@ -184,6 +188,8 @@ def _old_form(config: dict[str, Any]) -> dict[str, Any]:
         )
     elif config["mixed_precision"] in (None, "bfloat16"):
         config["mixed_precision"] = config["mixed_precision"] is not None
+    if kind == "segmentation":
+        config = {k: v for k, v in config.items() if v != FIRST_SEGMENTATION.get(k, ...)}
     if kind == "classification" and config["crops"] == 1:
         config["crops"] = None
     schedule = config.get("schedule")

@@ -114,6 +114,7 @@ def wrong_words():
     yield ("pretext", "toyworld"), ["out"]
     yield ("pretext", "permutations", "--count", "many", "--out", "a.json"), ["--count", "many"]
     yield ("pretext", "export", "gone.safetensors", "--out", "a.pth"), ["gone.safetensors", "alexnet"]
+    yield ("pretext", "gray", "gone.safetensors", "--out", "a.safetensors"), ["gone.safetensors", "alexnet"]
     yield ("pretext", "export", "random:resnet", "--out", "a.pth"), ["random:resnet", "alexnet"]
     yield ("pretext", "export", "random:alexnet", "--out", "a.pth", "--format", "zip"), ["zip", "onnx"]
     onnx = ("pretext", "export", "random:alexnet", "--format", "onnx")

@@ -73,7 +73,9 @@ CIE = Unit("CIE", "CIE units", "CIE units", "CIE units", 2, 0.0)
 SIMILARITY = Unit("similarity", "of 1", "similarities", "similarities", 3, -1.0, 1.0)
 LEVEL = Unit("levels", "levels", "levels of 255", "levels", 2, 0.0)
 BIT = Unit("bits", "bits", "bits", "bits", 2, 0.0)
+OPPONENT = Unit("alpha-beta", "of R - G", "alpha-beta distances", "alpha-beta distances", 3, 0.0)
 DISTANCE = Unit("distance", "distance", "distances", "distances", 3, 0.0)
+STEP = Unit("steps", "steps", "numbers of steps", "steps", 0, 0.0)
 MEGABYTE = Unit("MB", "MB", "MB", "MB", 1, 0.0)
 MILLISECOND = Unit("ms", "ms", "ms", "ms", 1, 0.0)
 
@@ -207,6 +209,7 @@ _VOC10 = "mAP VOC10 is the area under the interpolated curve."
 _SKLEARN = "mAP sklearn is the area under the raw curve."
 _AUC = "AuC is the area under the share of pixels whose ab error is below t, for t up to 150."
 _REBALANCED = "AuC rebalanced weights pixels by the rarity of their true colour."
+_ALPHABETA = "Alpha is R - G, and beta R + G - 2 B, of R, G and B in 0..1."
 _CF = "CF is colourfulness; that of the true photos is neither the most nor the least."
 _CF_ABS = "CF abs takes absolute values of the opponent channels first."
 _FID = (
@@ -214,6 +217,7 @@ _FID = (
 )
 _LPIPS = "LPIPS is over AlexNet."
 _OWN = "The own classifier was trained by this toolkit on photos in colour; the setting names it."
+_STOPPED = "Stopped at: the step that early stopping chose; neither more nor less is better."
 _DIVERSITY = "Diversity is the mean ab distance between two draws of a photo."
 
 
@@ -289,6 +293,7 @@ STAGES: Mapping[str, Stage] = {
             (
                 Metric("mean_iou", "mean IoU", headline=True, compared=True),
                 Metric("pixel_accuracy", "pixel accuracy"),
+                Metric("stopped_at", "stopped at", STEP, note=_STOPPED),
             ),
         ),
         Stage(
@@ -300,6 +305,10 @@ STAGES: Mapping[str, Stage] = {
                 Metric("auc", "AuC", headline=True, compared=True, note=_AUC),
                 Metric("auc_rebalanced", "AuC rebalanced", headline=True, compared=True, note=_REBALANCED),
                 Metric("rmse_ab", "RMSE ab", CIE, higher_is_better=False, compared=True),
+                Metric(
+                    "rmse_alphabeta", "RMSE alpha-beta", OPPONENT, higher_is_better=False, compared=True,
+                    note=_ALPHABETA,
+                ),
                 Metric("psnr", "PSNR", DECIBEL, headline=True, compared=True),
                 Metric("ssim", "SSIM", SIMILARITY, compared=True),
                 Metric("ciede2000", "CIEDE2000", CIE, higher_is_better=False, compared=True),

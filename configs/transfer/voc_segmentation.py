@@ -15,7 +15,9 @@ geometry = "pretrain"
 rescale = False
 # Whether a backbone that sees lightness alone gets the ab channels, with weights of zero, to learn them.
 color = False
-# head: mmsegmentation's FCNHead on conv5; fcn32s: the papers' network, which has fc6 and fc7.
+# Whether photos lose their colour before the backbone sees them.
+gray = False
+# head: mmsegmentation's FCNHead on conv5; fcn32s: the papers' network, which has fc6 and fc7; hypercolumn: all layers.
 network = "head"
 head = dict(channels=128, num_convs=1, kernel_size=3, concat_input=False, dropout_ratio=0.1)
 
@@ -40,6 +42,8 @@ epochs = None
 steps = 400
 # Shortens either.
 scale = 1.0
+# dict(share=0.1, evaluations=40) holds out a tenth of the training photos to choose after which step to stop.
+early_stopping = None
 # The weights are updated after so many batches.
 accumulate = 1
 optimizer = dict(type="AdamW", lr=3e-4, weight_decay=0.01)

@@ -1,4 +1,4 @@
-"""Backbones from other weight files: torchvision's, and those of "Colorful Image Colorization".
+"""Backbones from other weight files: torchvision's, VGG-16's of Caffe, and those of "Colorful Image Colorization".
 
 The file must have every tensor of the backbone in its shape. Other tensors of the file are left out and listed.
 """
@@ -27,6 +27,8 @@ _TORCHVISION_ALEXNET = {
     "input_space": "rgb", "geometry": "evaluation", "groups": 1, "fully_connected": True, "norm": "none",
     "channels": (64, 192, 384, 256, 256), "conv1_padding": 2,
 }  # fmt: skip
+#: Mean colour, R, G and B, that Simonyan and Zisserman subtract.
+VGG_MEAN = (123.68, 116.779, 103.939)
 _TORCHVISION_VGG16 = {"input_space": "rgb", "geometry": "evaluation", "fully_connected": True, "norm": "none"}
 
 
@@ -198,6 +200,21 @@ def _torchvision(
     return load
 
 
+def _vgg16_caffe(source: Source) -> Backbone:
+    # Caffe's photos are BGR from 0 to 255, less the mean colour.
+    statistics = {"input_mean": [mean / 255 for mean in VGG_MEAN], "input_std": [1 / 255] * 3}
+    backbone = build("vgg16", _TORCHVISION_VGG16 | statistics)
+    names = {}
+    for key in backbone.state_dict():
+        block, _, kind = key.split(".")
+        names[key] = f"{block}.{('weight', 'bias').index(kind)}"
+    loaded = _load(backbone, source, names)
+    with torch.no_grad():
+        first = loaded.get_parameter("conv1_1.conv.weight")
+        first.copy_(first.flip(1))
+    return loaded
+
+
 def _zhang_alexnet_caffe(source: Source) -> Backbone:
     # The file holds the scale and shift of lightness, since the authors' rescaling has changed them.
     scale = float(source.take("data_l.0", torch.Size((1, 1, 1, 1)), "the input"))
@@ -245,7 +262,8 @@ def _zhang_colornet_caffe(source: Source) -> Backbone:
     return loaded
 
 
-#: The kinds of files that can be imported: torchvision's two networks; AlexNet without batch norm of Zhang et al.
+#: The kinds of files that can be imported: torchvision's two networks; VGG-16 of Simonyan and Zisserman (2015),
+#: ``VGG_ILSVRC_16_layers.caffemodel``; AlexNet without batch norm of Zhang et al.
 #: (2016), ``alexnet_release_450000_nobn_rs.caffemodel``, with fc6 and fc7 as convolutions or as inner products; and
 #: their colorization net, from PyTorch (``colorization_release_v2-9b330a0b.pth``) or from Caffe
 #: (``colorization_release_v2.caffemodel``).
@@ -256,6 +274,7 @@ KINDS: Mapping[str, Callable[[Source], Backbone]] = {
     "torchvision-vgg16": _torchvision(
         "vgg16", _TORCHVISION_VGG16, {"fc6": "classifier.0", "fc7": "classifier.3"}
     ),
+    "vgg16-caffe": _vgg16_caffe,
     "zhang2016-alexnet-caffe": _zhang_alexnet_caffe,
     "zhang2016-colornet": _zhang_colornet,
     "zhang2016-colornet-caffe": _zhang_colornet_caffe,

@@ -1,11 +1,11 @@
-"""Changed copies of a backbone: batch norm absorbed, colour channels added, the top dropped."""
+"""Changed copies of a backbone: batch norm absorbed, colour channels added or summed up, the top dropped."""
 
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from pretext.backbones.base import Backbone, ConvBlock
+from pretext.backbones.base import INPUT_STATISTICS, Backbone, ConvBlock
 from pretext.backbones.checkpoint import build
 from pretext.errors import InputError
 
@@ -43,6 +43,55 @@ def add_color_channels(backbone: Backbone) -> Backbone:
     zeros = torch.zeros_like(weights[first])
     weights[first] = torch.cat([weights[first], zeros, zeros], dim=1)
     return _rebuilt(backbone, {"input_space": "lab"} | statistics, weights)
+
+
+@torch.no_grad()
+def make_gray(backbone: Backbone, mean: float | None = None, std: float | None = None) -> Backbone:
+    """Return a new backbone that takes lightness instead of RGB and computes the same features of gray photos.
+
+    The filters of the first convolution are summed over colour: those that Larsson et al. (ECCV 2016) average of a
+    classifier, in the scale in which the other layers know their outputs. Each colour's filter is first divided by its
+    ``input_std``; what the means differ by goes into the bias, or into the statistics of the batch norm behind a
+    convolution without one.
+
+    The features are equal for a photo of gray values g in [0, 1] that is seen as lightness 100 g; CIE's lightness is up
+    to 3.4 units above that, at g = 0.5, and 1.6 below it, at g = 0.07. A padded first convolution sees the mean colour
+    beyond the border, now lightness ``mean``, and its outputs there differ.
+
+    Args:
+        backbone: Takes RGB.
+        mean: ``input_mean`` of the new one, in units of lightness; None for that of INPUT_STATISTICS.
+        std: Its ``input_std``.
+
+    Raises:
+        InputError: The backbone takes another input space than RGB.
+    """
+    if backbone.input_space != "rgb":
+        raise InputError(
+            "only a backbone that sees RGB can be made gray: wrong input_space",
+            received=backbone.input_space,
+            allowed=("rgb",),
+        )
+    (usual_mean,), (usual_std,) = INPUT_STATISTICS["lightness"]
+    mean, std = usual_mean if mean is None else mean, usual_std if std is None else std
+    weights = backbone.state_dict()
+    first = next(name for name, value in weights.items() if value.ndim == 4)
+    means, stds = (
+        torch.tensor(backbone.arguments[name], dtype=torch.float64).view(-1, 1, 1)
+        for name in ("input_mean", "input_std")
+    )
+    filters = weights[first].cpu().double() / stds
+    weights[first] = (filters.sum(1, keepdim=True) * std / 100).float()
+    shift = (filters * (mean / 100 - means)).sum((1, 2, 3)).float()
+    bias = first.removesuffix("weight") + "bias"
+    if bias in weights:
+        weights[bias] = weights[bias] + shift.to(weights[bias])
+    else:
+        seen = first.removesuffix("conv.weight") + "norm.running_mean"
+        weights[seen] = weights[seen] - shift.to(weights[seen])
+    return _rebuilt(
+        backbone, {"input_space": "lightness", "input_mean": (mean,), "input_std": (std,)}, weights
+    )
 
 
 @torch.no_grad()

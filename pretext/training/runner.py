@@ -37,11 +37,14 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
     Args:
         work_dir: Folder of the run.
         steps: Steps of the whole run.
-        schedule: Schedule of the learning rate.
+        schedule: Schedule of the learning rate, over ``steps``.
         checkpoint_interval: Steps between two checkpoints, rounded up to a multiple of ``accumulate``: a checkpoint
             holds no gradients, so it is written only after an update of the weights.
         accumulate: Steps between two updates of the weights.
         seed: Seed of the random numbers that are not drawn step by step.
+        until: Steps after which the run ends nevertheless; None for all of them.
+        validate_every: Steps between two validations, if there are ``val_*`` among the further arguments; there is one
+            after the last step, too.
         optim_wrapper: The optimizer, whose groups have their base rates.
         custom_hooks: Hooks besides that of the schedule.
         **kwargs: Further arguments of mmengine's Runner.
@@ -61,6 +64,8 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
         seed: int,
         optim_wrapper: OptimWrapper,
         custom_hooks: Sequence[Hook],
+        until: int | None = None,
+        validate_every: int = 1,
         **kwargs: Any,
     ):
         # Were each process to look for itself, they might go on from different steps.
@@ -71,7 +76,11 @@ class WholeCheckpointRunner(Runner):  # type: ignore[misc]  # mmengine is not ty
             work_dir=str(work_dir),
             # Two runs of one process would share their logs if they shared a name.
             experiment_name=f"{work_dir.name}-{uuid.uuid4().hex[:8]}",
-            train_cfg={"type": IterBasedTrainLoop, "max_iters": steps},
+            train_cfg={
+                "type": IterBasedTrainLoop,
+                "max_iters": steps if until is None else until,
+                "val_interval": validate_every,
+            },
             # The hook below moves the rates.
             param_scheduler=[],
             optim_wrapper=optim_wrapper,

@@ -8,15 +8,20 @@ from torch import Tensor
 from pretext.backbones.base import Backbone
 from pretext.backbones.checkpoint import Provenance, load_backbone
 from pretext.backbones.data_dependent import initialize_from_data, initialized_layers
+from pretext.backbones.surgery import drop_fully_connected, make_gray
+from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.methods.base import Method
-from pretext.progress import ProgressDisplay
+from pretext.progress import ProgressDisplay, say
 from pretext.training.settings import PretrainingSettings
 
 #: Photos that filters are made from.
 PHOTOS = 128
 #: What tables call a start, by a setting or by the method of a backbone file; others have their own names.
 LABELS = {"kmeans": "k-means"}
+
+#: What tables call a backbone that was made gray, by what they call the one that saw RGB.
+MADE_GRAY = "{} made gray"
 
 
 @dataclass(frozen=True)
@@ -37,6 +42,9 @@ class Start:
 def start_from(backbone: Backbone, settings: PretrainingSettings) -> Start:
     """Find what a run starts from, and give the backbone its weights if it is a file.
 
+    A file's backbone that sees RGB is made gray for one that sees lightness, see `make_gray`; its fc6 and fc7 are left
+    out for one that has none. A line says so.
+
     Raises:
         InputError: The file is not a backbone file, or damaged; or its architecture or arguments, such as the colours
             that it sees, are not those of the backbone. How it is padded may differ.
@@ -44,9 +52,16 @@ def start_from(backbone: Backbone, settings: PretrainingSettings) -> Start:
     if settings.init_file is None:
         return Start(None if settings.init == "he" else LABELS.get(settings.init, settings.init))
     loaded = load_backbone(settings.init_file)
-    wanted, found = (
-        {"architecture": each.architecture} | each.arguments for each in (backbone, loaded.backbone)
-    )
+    given, method = loaded.backbone, loaded.provenance.method
+    changes = []
+    gray = (given.input_space, backbone.input_space) == ("rgb", "lightness")
+    if gray:
+        given = make_gray(given, *backbone.arguments["input_mean"], *backbone.arguments["input_std"])
+        changes.append("its first filters are summed over colour, to see lightness")
+    if given.arguments.get("fully_connected") and not backbone.arguments.get("fully_connected", True):
+        given = drop_fully_connected(given)
+        changes.append("fc6 and fc7 are left out")
+    wanted, found = ({"architecture": each.architecture} | each.arguments for each in (backbone, given))
     differing = [
         key
         for key in sorted(wanted.keys() | found.keys())
@@ -60,9 +75,11 @@ def start_from(backbone: Backbone, settings: PretrainingSettings) -> Start:
             received=", ".join(f"{key}={found.get(key)}" for key in differing),
             allowed=", ".join(f"{key}={wanted.get(key)}" for key in differing),
         )
-    backbone.load_state_dict(loaded.backbone.state_dict())
-    method = loaded.provenance.method
-    return Start(LABELS.get(method, method), loaded.sha256, loaded.provenance)
+    backbone.load_state_dict(given.state_dict())
+    if changes and rank_and_world_size()[0] == 0:
+        say(f"{settings.init_file}: {'; '.join(changes)}")
+    label = LABELS.get(method, method)
+    return Start(MADE_GRAY.format(label) if gray else label, loaded.sha256, loaded.provenance)
 
 
 def fit_filters(method: Method, photos: UInt8[Tensor, "n 3 h w"], kind: str, seed: int) -> dict[str, Tensor]:

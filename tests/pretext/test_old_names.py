@@ -10,7 +10,14 @@ from refusals import refused
 from pretext.config import build, config_folder, config_names, find_config, load_config, plain, read_config
 from pretext.data.crops import VIEWS
 from pretext.methods import METHODS
-from pretext.old_names import MENDED, NAMES, new_spelling, renamed, spelled_for_hash
+from pretext.old_names import (
+    FIRST_SEGMENTATION,
+    MENDED,
+    NAMES,
+    new_spelling,
+    renamed,
+    spelled_for_hash,
+)
 from pretext.training.optimizers import OPTIMIZERS
 from pretext.training.schedules import SCHEDULES, Poly, make_schedule
 from pretext.training.settings import PretrainingSettings
@@ -290,3 +297,24 @@ def test_a_milestone_at_the_end_of_the_warm_up_could_not_be_said_before(warmup, 
     schedule = {"type": "Step", "warmup": warmup, "milestones": (milestone, 0.5), "factors": (0.5, 0.1)}
     config = load_stage_config("voc-classification", overrides=[f"schedule={schedule}"]).config()
     assert spelled_for_hash(config)["schedule"] == config["schedule"]
+
+
+class TestSegmentation:
+    """Keys that configs of segmentation did not have at first."""
+
+    def test_what_older_ones_did_is_added_and_left_out_of_hashes(self):
+        config = load_stage_config("voc-segmentation").config()
+        older = {key: value for key, value in config.items() if key not in FIRST_SEGMENTATION}
+        assert len(older) == len(config) - 2
+        assert renamed(older) == config
+        assert spelled_for_hash(config) == spelled_for_hash(older)
+
+    @pytest.mark.parametrize("change", [{"gray": True}, {"early_stopping": {"share": 0.1, "evaluations": 4}}])
+    def test_what_they_could_not_do_is_in_hashes(self, change):
+        config = load_stage_config("voc-segmentation").config()
+        assert spelled_for_hash(config | change) == spelled_for_hash(config) | change
+        assert renamed(config | change) == config | change
+
+    def test_other_stages_have_none_of_it(self):
+        config = load_stage_config("voc-classification").config()
+        assert not FIRST_SEGMENTATION.keys() & renamed(config).keys()

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import UInt8
+from jaxtyping import Int, UInt8
 from mmengine.structures import PixelData
 from mmseg.structures import SegDataSample
 from PIL import Image
@@ -89,6 +89,11 @@ class MaskedPhotos(Dataset[dict[str, Any]]):
 
     def __len__(self) -> int:
         return len(self.entries)
+
+    def chosen(self, numbers: Int[np.ndarray, " k"]) -> "MaskedPhotos":
+        """Return some of the photos, in the order of their numbers here."""
+        entries = [self.entries[number] for number in numbers]
+        return MaskedPhotos(entries, self.metainfo["classes"], self.view, self.seed)
 
     def names(self) -> list[str]:
         """Return the names of the photos, in order."""

@@ -137,7 +137,7 @@ def initialize_new_(module: nn.Module, settings: FineTuningSettings, seed: int, 
         prefix: Prefix of the layers' names.
     """
     for name, layer in module.named_modules(prefix=prefix):
-        if isinstance(layer, (nn.Conv2d, nn.Linear)):
+        if isinstance(layer, (nn.Conv1d, nn.Conv2d, nn.Linear)):
             std = settings.new_std
             if std is None:
                 std = math.sqrt(2 / layer.weight[0].numel())

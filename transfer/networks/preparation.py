@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import torch
+from jaxtyping import UInt8
+from torch import Tensor
 
 from pretext.backbones.checkpoint import LoadedBackbone
 from pretext.backbones.data_dependent import rescale_between_layers
@@ -39,10 +41,14 @@ def prepare_backbone(job: Job[FineTuningSettings], photos: Sequence[Path]) -> Lo
     if settings.reinit_from == "fc6":
         loaded = dataclasses.replace(loaded, backbone=drop_fully_connected(loaded.backbone))
     if settings.rescale:
-        # Spread over the list, which may be sorted.
-        chosen = photos[:: max(1, len(photos) // PHOTOS)][:PHOTOS]
-        views = torch.stack([center_crop(read_image(path), SIDE, SIDE) for path in chosen])
-        rescale_between_layers(loaded.backbone, views.to(job.device), job.seed)
+        rescale_between_layers(loaded.backbone, sample_photos(photos).to(job.device), job.seed)
     if settings.color:
         loaded = dataclasses.replace(loaded, backbone=add_color_channels(loaded.backbone))
     return loaded
+
+
+def sample_photos(photos: Sequence[Path]) -> UInt8[Tensor, "n 3 h w"]:
+    """Return the central squares of some photos, by their paths: on them layers are measured."""
+    # Spread over the list, which may be sorted.
+    chosen = photos[:: max(1, len(photos) // PHOTOS)][:PHOTOS]
+    return torch.stack([center_crop(read_image(path), SIDE, SIDE) for path in chosen])

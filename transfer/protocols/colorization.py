@@ -61,7 +61,8 @@ COLORIZATIONS = (
         "larsson2016_ctest10k",
         "psnr",
         "Larsson et al., Learning Representations for Automatic Colorization, ECCV 2016: the same 10,000 photos; PSNR"
-        " in RGB, averaged over photos. Their RMSE in alpha-beta has no formula in paper or code, and is not measured",
+        " in RGB, averaged over photos. Their RMSE in alpha-beta has no formula in paper or code: rmse_alphabeta has"
+        " the nearest of those that were tried (docs/colorization.md)",
         replace(COLORS, fit="own", size=None),
     ),
     _protocol(

@@ -1,7 +1,7 @@
 """The settings of each stage, which a config must spell out and a protocol fixes. Nothing heavy is imported here."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -336,7 +336,8 @@ class SegmentationSettings(FineTuningSettings):
     """Settings of VOC segmentation.
 
     Attributes:
-        network: ``head``: mmsegmentation's FCNHead on conv5; ``fcn32s``: the papers' network, which has fc6 and fc7.
+        network: ``head``: mmsegmentation's FCNHead on conv5; ``fcn32s``: the papers' network, which has fc6 and fc7;
+            ``hypercolumn``: see `transfer.networks.hypercolumn`.
         head: Arguments of the head; None for fcn32s.
         scales: Photos are scaled by a factor drawn from this range.
         crop: Then they are cropped to this side, in pixels; None takes them whole.
@@ -344,6 +345,9 @@ class SegmentationSettings(FineTuningSettings):
         check_counts: Whether lists that are computed (sbd_train, seg11valid, train_aug) must be as long as the papers'.
         accumulate: Steps between two updates of the weights, whose gradients are added up.
         head_lr_factor: Rate of the head, relative to that of the backbone.
+        gray: Whether photos lose their colour, and keep their lightness, before the backbone sees them.
+        early_stopping: How the number of steps is chosen, see `transfer.training.early_stopping`: which ``share`` of
+            the training photos is held out for it, and the number of ``evaluations``. None takes all steps.
     """
 
     TRAINED = ("all", "head")
@@ -356,17 +360,61 @@ class SegmentationSettings(FineTuningSettings):
     check_counts: bool
     accumulate: int
     head_lr_factor: float
+    gray: bool = False
+    early_stopping: Spec | None = None
+
+    #: By the kind of network, the numbers of its head and the least that each may be.
+    HEADS: ClassVar[Mapping[str, Mapping[str, int]]] = {
+        "head": {"channels": 1, "num_convs": 0, "kernel_size": 1},
+        "fcn32s": {},
+        "hypercolumn": {"channels": 1, "points": 1, "edge": 0, "stride": 1},
+    }
 
     def check(self) -> None:
         """Raise InputError where a value is out of range."""
         super().check()
-        check_choice("network", self.network, ("head", "fcn32s"))
+        check_choice("network", self.network, tuple(self.HEADS))
         check_at_least("head_lr_factor", self.head_lr_factor, 0.0)
         check_at_least("accumulate", self.accumulate, 1)
-        if self.network == "head":
-            head = Spec() if self.head is None else self.head
-            for key, least in (("channels", 1), ("num_convs", 0), ("kernel_size", 1)):
-                check_at_least(f"head.{key}", head.get(key), least)
+        head = Spec() if self.head is None else self.head
+        for key, least in self.HEADS[self.network].items():
+            check_at_least(f"head.{key}", head.get(key), least)
+        if self.network == "hypercolumn":
+            self._check_hypercolumn(head)
+        if self.gray and self.color:
+            raise InputError(
+                "in gray photos there is no colour to learn",
+                received="gray=True and color=True",
+                allowed="set one of them to False",
+            )
+        if self.early_stopping is not None:
+            self._check_early_stopping(self.early_stopping)
+
+    def _check_hypercolumn(self, head: Spec) -> None:
+        keys = {*self.HEADS["hypercolumn"], "dropout"}
+        if head.keys() != keys:
+            raise InputError(
+                "head of network=hypercolumn has other keys",
+                received=", ".join(sorted(head)),
+                allowed=", ".join(sorted(keys)),
+            )
+        check_share("head.dropout", head["dropout"], below_one=True)
+        if self.crop is None or self.crop <= 2 * head["edge"]:
+            raise InputError(
+                "network=hypercolumn draws points of crops, away from their edges",
+                received=f"crop={self.crop}, head.edge={head['edge']}",
+                allowed="a crop of more than twice the edge",
+            )
+
+    def _check_early_stopping(self, stopping: Spec) -> None:
+        if stopping.keys() != {"share", "evaluations"}:
+            raise InputError(
+                "early_stopping has other keys",
+                received=", ".join(sorted(stopping)),
+                allowed="share and evaluations, or early_stopping=None",
+            )
+        check_share("early_stopping.share", stopping["share"], above_zero=True, below_one=True)
+        check_at_least("early_stopping.evaluations", stopping["evaluations"], 1)
 
 
 @dataclass(frozen=True, kw_only=True)

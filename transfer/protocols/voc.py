@@ -259,6 +259,38 @@ SEGMENTATION = SegmentationSettings(
     workers=8,
 )
 
+#: Hypercolumns of all layers, trained on 128 pixels of each photo.
+HYPERCOLUMN = replace(
+    SEGMENTATION,
+    year=2012,
+    train_split="train_aug",
+    test_split="val",
+    geometry="pretrain",
+    rescale=False,
+    network="hypercolumn",
+    head=Spec(channels=1024, dropout=0.5, points=128, edge=32, stride=4),
+    new_std=None,
+    new_bias=0.0,
+    crop=448,
+    flip=True,
+    batch_size=10,
+    accumulate=1,
+    steps=40_000,
+    optimizer=Spec(type="SGD", lr=1e-3, momentum=0.9, weight_decay=5e-4),
+    bias_lr_factor=1.0,
+    # The rate falls by 10 after 22,500 and 30,000 steps.
+    schedule=Step(milestones=(22_500 / 40_000, 30_000 / 40_000), factors=(0.1, 0.1 * 0.1)),
+    checkpoint_interval=1000,
+    early_stopping=Spec(share=0.1, evaluations=40),
+)
+
+_LARSSON = (
+    "Larsson et al., Learning Representations for Automatic Colorization, ECCV 2016, table 6: VOC2012's train with"
+    " added photos, val, early stopping by cross-validation. The numbers of network and training are those of"
+    " selfsup/evaluate/voc_segmentation.py of gustavla/self-supervision (Larsson et al., CVPR 2017), which also holds"
+    " a tenth of the training photos out"
+)
+
 SEGMENTATIONS = (
     Protocol(
         "fcn32s_zhang2016",
@@ -301,5 +333,16 @@ SEGMENTATIONS = (
             checkpoint_interval=1000,
         ),
         _CHOICES,
+    ),
+    *(
+        Protocol(
+            f"larsson2016_{kind}",
+            "voc-segmentation",
+            "mean_iou",
+            f"{_LARSSON}. Photos are in {what}",
+            replace(HYPERCOLUMN, protocol=f"larsson2016_{kind}", gray=kind == "gray"),
+            _CHOICES,
+        )
+        for kind, what in (("gray", "gray"), ("color", "colour"))
     ),
 )

@@ -31,7 +31,9 @@ from transfer.stage import scored_stages
 #: Rows without training: without any colour; and without any error, which curves of errors leave out.
 GRAY_ROW, TRUTH = "gray", "truth"
 #: Metrics of photos whose distribution is plotted.
-DISTRIBUTIONS = ("psnr", "rmse_ab")
+DISTRIBUTIONS = ("psnr", "rmse_ab", "rmse_alphabeta")
+#: Share of photos that a histogram shows one by one; the best of all are in its last bin.
+_SHOWN = 0.99
 #: Curves of errors end where all have reached this share of pixels, in percent.
 _NEARLY_ALL = 99.5
 _LINES = ("-", "--", ":")
@@ -56,7 +58,9 @@ def color_plots(results: Results, work_dirs: Sequence[Path]) -> dict[Benchmark, 
     """Plot each benchmark of colours.
 
     - The share of a photo's pixels by the error in ab, whose area is the raw accuracy (Zhang et al., ECCV 2016, section
-      3.1), and the share of photos by PSNR and RMSE, as cumulative curves like those of Larsson et al. (ECCV 2016).
+      3.1).
+    - The share of photos by PSNR and RMSE, as cumulative curves, and by PSNR as a histogram (Larsson et al., ECCV 2016,
+      figures 6 and 7).
     - Metrics over the temperature, of rows with a sweep.
     - The prior over the ab plane and the weights of equation 4, as in figure 3 of Zhang et al.
 
@@ -71,6 +75,7 @@ def color_plots(results: Results, work_dirs: Sequence[Path]) -> dict[Benchmark, 
         single = {column.metric: column for column in columns if column.swept is None}
         found = [_error_plot(results, single["auc"], folders)] if "auc" in single else []
         found += [_photos_plot(results, single[name], folders) for name in DISTRIBUTIONS if name in single]
+        found += [_histogram_plot(results, single["psnr"], folders)] if "psnr" in single else []
         for metric in dict.fromkeys(column.metric for column in columns if column.swept is not None):
             found.append(_sweep_plot(results, [column for column in columns if column.metric == metric]))
         found.append(_prior_plot(results.configs[benchmark.config_id]))
@@ -156,13 +161,55 @@ def _by_photo(outcomes: Outcomes) -> Float[np.ndarray, " n"]:
     return outcomes.values
 
 
-def _photos_plot(results: Results, column: Column, folders: Mapping[str, Path]) -> Picture | None:
-    """Plot the share of photos that are at least as good as each value of a metric."""
-    values = {
+def _values(
+    results: Results, column: Column, folders: Mapping[str, Path]
+) -> dict[Row, Float[np.ndarray, " n"]]:
+    """Return by row a metric of each photo, in all runs."""
+    return {
         row: np.concatenate([_by_photo(each) for each in runs])
         for row, runs in outcomes_in(results, column, folders).items()
         if row.method != TRUTH
     }
+
+
+def _histogram_plot(results: Results, column: Column, folders: Mapping[str, Path]) -> Picture | None:
+    """Plot the share of photos in each bin of a metric, a whole unit wide."""
+    values = _values(results, column, folders)
+    if not values:
+        return None
+    every = np.concatenate(list(values.values()))
+    end = math.floor(np.quantile(every, _SHOWN)) + 1
+    edges = np.arange(math.floor(every.min()), end + 1)
+    shares = {
+        row: 100 * np.histogram(numbers.clip(max=end), edges)[0] / len(numbers)
+        for row, numbers in values.items()
+    }
+    metric = column.measures
+    names, styles = _legend_names(results, column), _styles(results, column.benchmark)
+    with drawing(f"histogram {column}"):
+        figure, axes = _axes(
+            f"{metric.title} of a photo ({metric.unit.symbol})", "photos in a bin (%)", len(values)
+        )
+        for row, heights in shares.items():
+            axes.stairs(heights, edges, baseline=None, label=names[row], linewidth=1.5, **styles[row])
+        axes.set_ylim(bottom=0)
+        legend_below(figure)
+        svg = svg_of(figure)
+    beyond = f" The last bin also holds what is above {end}." if every.max() > end else ""
+    title = (
+        f"Histogram of photos by {metric.title}, in bins of 1 {metric.unit.symbol}. Beside the names: {metric.title} of"
+        f" all photos.{beyond}"
+    )
+    words = "; ".join(
+        f"{names[row]}, most in the bin from {edges[heights.argmax()]}: {heights.max():.1f} %"
+        for row, heights in shares.items()
+    )
+    return Picture(title, f"{metric.title} in bins. {words}", svg)
+
+
+def _photos_plot(results: Results, column: Column, folders: Mapping[str, Path]) -> Picture | None:
+    """Plot the share of photos that are at least as good as each value of a metric."""
+    values = _values(results, column, folders)
     if not values:
         return None
     metric = column.measures

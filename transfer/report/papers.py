@@ -1,7 +1,8 @@
 """The papers' own tables, with published and measured lines under the same headings.
 
 Figure 7 of "Colorful Image Colorization" (Zhang et al., ECCV 2016) as a table, linear classification by layer, its
-table 2: PASCAL VOC classification (fc8, fc6-8, all), detection and segmentation, and its table 1: colours.
+table 2: PASCAL VOC classification (fc8, fc6-8, all), detection and segmentation, and its table 1: colours. Table 6 of
+"Learning Representations for Automatic Colorization" (Larsson et al., ECCV 2016): segmentation of gray photos.
 """
 
 import csv
@@ -32,6 +33,7 @@ class PaperColumn:
         accepts: Function that returns whether runs of the protocol with the given id belong in the column.
         published: Metric of the published numbers, in a table that has a column for each; None for those of the
             setting.
+        backbone: Architecture of the published numbers of the setting.
     """
 
     heading: str
@@ -41,6 +43,7 @@ class PaperColumn:
     metric: Callable[[Mapping[str, object]], str]
     accepts: Callable[[str], bool] = lambda protocol: True
     published: str | None = None
+    backbone: str = "AlexNet"
 
 
 @dataclass(frozen=True)
@@ -83,6 +86,7 @@ def _probe_metric(config: Mapping[str, object]) -> str:
 _CLASSIFICATION, _DETECTION = "VOC07 classification", "VOC07 detection (Fast R-CNN)"
 _SEGMENTATION = "VOC12 segmentation (FCN-AlexNet, seg11valid)"
 _FAST_RCNN, _FCN = "fastrcnn_krahenbuhl2016", "fcn32s_zhang2016"
+_GRAY, _COLOR = "larsson2016_gray", "larsson2016_color"
 
 _PASCAL = (
     *(
@@ -108,8 +112,31 @@ _PASCAL = (
         "other detection", None, "voc-detection", "all", _fixed("mean_ap_voc07"), lambda p: p != _FAST_RCNN
     ),
     PaperColumn(
-        "other segmentation", None, "voc-segmentation", "all", _fixed("mean_iou"), lambda p: p != _FCN
+        "other segmentation",
+        None,
+        "voc-segmentation",
+        "all",
+        _fixed("mean_iou"),
+        lambda p: p not in (_FCN, _GRAY, _COLOR),
     ),
+)
+
+
+def _segmentation(
+    heading: str, task: str | None, accepts: Callable[[str], bool], backbone: str = "AlexNet"
+) -> PaperColumn:
+    return PaperColumn(
+        heading, task, "voc-segmentation", "all", _fixed("mean_iou"), accepts, backbone=backbone
+    )
+
+
+_GRAYSCALE = (
+    _segmentation(
+        "gray (published: VGG-16)", "VOC12 segmentation val (grayscale)", lambda p: p == _GRAY, "VGG-16"
+    ),
+    _segmentation("colour", None, lambda p: p == _COLOR),
+    # The paper has them from others, who trained other networks.
+    _segmentation("colour, FCN-AlexNet", "VOC12 segmentation val (color)", lambda p: False),
 )
 
 
@@ -144,6 +171,9 @@ _COLORS = (
     # Another classifier than the paper's never shares a column with it.
     _colors("VGG-16 top-1", "top1_classifier", "VGG-16 top-1 %", lambda protocol: False),
     _colors("EfficientNet-Lite0 top-1", "top1_efficientnet_lite0", None),
+    # Nor does another alpha-beta than Larsson's, whose formula is not known.
+    _colors("RMSE (Larsson's alpha-beta)", "rmse_alphabeta", "RMSE (alpha-beta)", lambda protocol: False),
+    _colors("RMSE (alpha-beta)", "rmse_alphabeta", None),
     _colors("PSNR (dB)", "psnr", "PSNR dB"),
 )
 
@@ -166,7 +196,7 @@ def _colors_of(data: str) -> tuple[str, Sequence[PaperColumn]]:
 
 
 def paper_tables(results: Results) -> list[PaperTable]:
-    """Return figure 7 for each data set that was probed, and tables 2 and 1 if any of them was measured."""
+    """Return figure 7 for each data set that was probed, and the other tables of which anything was measured."""
     tables = []
     for data in sorted({b.data for b in results.benchmarks if b.stage == _PROBE}):
         columns = [
@@ -174,13 +204,23 @@ def paper_tables(results: Results) -> list[PaperTable]:
         ]
         title = f"Linear classification on {data}, top-1 (figure 7 of Zhang et al. 2016)"
         tables.append(_table(results, title, columns, data))
-    if any(b.stage in {column.stage for column in _PASCAL} for b in results.benchmarks):
-        title = "PASCAL VOC: mAP, mAP and mean IoU (table 2 of Zhang et al. 2016)"
-        tables.append(_table(results, title, _PASCAL, None))
+    of_pascal = {
+        "PASCAL VOC: mAP, mAP and mean IoU (table 2 of Zhang et al. 2016)": _PASCAL,
+        "VOC2012 segmentation in gray: mean IoU (table 6 of Larsson et al. 2016)": _GRAYSCALE,
+    }
+    for title, of_paper in of_pascal.items():
+        if any(_belongs(results, benchmark, of_paper) for benchmark in results.benchmarks):
+            tables.append(_table(results, title, of_paper, None))
     for data in sorted({b.data for b in results.benchmarks if b.stage == _COLORIZATION}):
         title, colors = _colors_of(data)
         tables.append(_table(results, title, colors, data))
     return tables
+
+
+def _belongs(results: Results, benchmark: Benchmark, columns: Sequence[PaperColumn]) -> bool:
+    """Return whether a benchmark has a column."""
+    protocol = str(results.configs[benchmark.config_id].get("protocol"))
+    return any(c.stage == benchmark.stage and c.accepts(protocol) for c in columns)
 
 
 def _table(results: Results, title: str, columns: Sequence[PaperColumn], data: str | None) -> PaperTable:
@@ -200,7 +240,7 @@ def _table(results: Results, title: str, columns: Sequence[PaperColumn], data: s
 
 def _published(columns: Sequence[PaperColumn]) -> tuple[PaperLine, ...]:
     tables: dict[str, dict[str, dict[str, Published]]] = {
-        column.task: published_table(column.task)
+        column.task: published_table(column.task, column.backbone)
         if column.published is None
         else published_metrics(column.task)
         for column in columns

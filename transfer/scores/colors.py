@@ -77,6 +77,23 @@ def mean_squared_ab_error(errors: Float[Tensor, "n h w"]) -> PerPhoto:
     return errors.double().square().mean((1, 2)) / 2
 
 
+def alphabeta(rgb: Photos) -> Float[Tensor, "n 2 h w"]:
+    """Return the opponent colours alpha = R - G and beta = R + G - 2 B of sRGB in [0, 1], which are 0 for gray.
+
+    Larsson et al. (ECCV 2016) measure their RMSE in an alpha-beta whose formula they do not give. These axes, which are
+    those of Swain and Ballard (Color Indexing, IJCV 1991) up to a sign, give what the paper prints for photos without
+    colour: see `benchmarks/alphabeta.py`.
+    """
+    red, green, blue = rgb.unbind(1)
+    return torch.stack([red - green, red + green - 2 * blue], dim=1)
+
+
+def mean_squared_alphabeta_error(rgb: Photos, truth: Photos) -> PerPhoto:
+    """Return the mean over pixels of the squared distance in `alphabeta`; the RMSE of many photos is as that of ab."""
+    apart = alphabeta(rgb.double()) - alphabeta(truth.double())
+    return apart.square().sum(1).mean((1, 2))
+
+
 def psnr(rgb: Photos, truth: Photos) -> PerPhoto:
     """Return the peak signal-to-noise ratio in dB, at most `PSNR_LIMIT`."""
     squared = (rgb.double() - truth.double()).square().mean((1, 2, 3))

@@ -126,6 +126,7 @@ class _Judge:
         found = {
             "auc": plain[0] / plain[1],
             "squares": colors.mean_squared_ab_error(errors),
+            "alphabeta": colors.mean_squared_alphabeta_error(shown, shown_truth),
             "psnr": colors.psnr(shown, shown_truth),
             "ssim": colors.ssim(shown, shown_truth),
             "ciede2000": colors.ciede2000(lab, true_lab).mean((1, 2)),
@@ -146,6 +147,7 @@ class _Judge:
             "auc": Share(each["auc"], np.ones_like(each["auc"]), np.stack(self._curves)),
             "auc_rebalanced": Share(each["parts"], each["wholes"], np.zeros((len(each["parts"]), 0))),
             "rmse_ab": RootMean(each["squares"]),
+            "rmse_alphabeta": RootMean(each["alphabeta"]),
         }
         for suffix in ("", "_abs"):
             change = np.abs(each[f"colorfulness{suffix}"] - each[f"true{suffix}"])

@@ -6,13 +6,15 @@ import torch
 from refusals import refused
 from safetensors import safe_open
 from safetensors.torch import load_file, save_file
+from small_alexnet import small_alexnet as with_few_channels
 from torch import nn
 from trained import photos, trained
 
+from pretext.__main__ import main
 from pretext.backbones import VGG16, AlexNet, ColorNet
 from pretext.backbones.checkpoint import Provenance, load_backbone, save_backbone
 from pretext.backbones.header import layers_of, read_header
-from pretext.backbones.surgery import absorb_batch_norm, add_color_channels, drop_fully_connected
+from pretext.backbones.surgery import absorb_batch_norm, add_color_channels, drop_fully_connected, make_gray
 from pretext.color.lab import rgb_to_lab
 
 
@@ -78,10 +80,18 @@ def test_dropping_fc6_and_fc7_keeps_the_features_below_them(name, geometry, narr
     assert torch.equal(dropped.features(photos(), "pool5"), backbone.features(photos(), "pool5"))
 
 
-@pytest.mark.parametrize("change", [absorb_batch_norm, add_color_channels, drop_fully_connected])
+@pytest.mark.parametrize(
+    ("change", "space"),
+    [
+        (absorb_batch_norm, "lightness"),
+        (add_color_channels, "lightness"),
+        (drop_fully_connected, "lightness"),
+        (make_gray, "rgb"),
+    ],
+)
 @pytest.mark.parametrize("arguments", [{}, {"norm": "none"}])
-def test_surgery_returns_a_new_backbone_in_the_same_mode_and_leaves_the_old_one(change, arguments):
-    backbone = trained(AlexNet(**arguments)).train()
+def test_surgery_returns_a_new_backbone_in_the_same_mode_and_leaves_the_old_one(change, space, arguments):
+    backbone = trained(AlexNet(space, **arguments)).train()
     before, layers = {k: v.clone() for k, v in backbone.state_dict().items()}, backbone.layers
     changed = change(backbone)
     assert changed.training
@@ -226,3 +236,76 @@ def test_arguments_that_build_nothing_are_an_error(saved):
 def test_what_a_newer_version_adds_to_the_provenance_is_left_out(saved):
     change_header(saved[1], lambda header: header["provenance"].update(hours=3))
     assert load_backbone(saved[1]).provenance.seed == 7
+
+
+def gray_values():
+    """Gray values in [0, 1] of two photos, (2, 1, 96, 96)."""
+    return torch.rand(2, 1, 96, 96, generator=torch.Generator().manual_seed(3), dtype=torch.double)
+
+
+@pytest.mark.parametrize("statistics", [{}, {"input_mean": [0.3, 0.5, 0.6], "input_std": [0.2, 0.3, 0.1]}])
+@pytest.mark.parametrize("norm", ["batch", "batch_no_affine", "none"])
+@torch.no_grad()
+def test_made_gray_it_sees_in_gray_photos_what_it_saw(norm, statistics):
+    # Nothing is padded here, and so the features are equal everywhere.
+    backbone = trained(with_few_channels("rgb", geometry="evaluation", norm=norm, **statistics)).double()
+    gray = make_gray(backbone, 40.0, 30.0).double()
+    assert (gray.input_space, gray.arguments["input_mean"], gray.arguments["input_std"]) == (
+        "lightness",
+        (40.0,),
+        (30.0,),
+    )
+    values = gray_values()
+    before = backbone.extract(backbone.normalize(values.expand(-1, 3, -1, -1)), ["conv5"])["conv5"]
+    after = gray.extract(gray.normalize(100 * values), ["conv5"])["conv5"]
+    assert before.std() > 1e-3
+    torch.testing.assert_close(after, before, rtol=1e-5, atol=1e-5)
+
+
+@pytest.mark.parametrize("make", [VGG16, ColorNet])
+@torch.no_grad()
+def test_made_gray_a_padded_network_differs_at_the_border_alone(make, narrow):
+    backbone = trained(narrow[make.architecture](input_space="rgb")).double()
+    gray = make_gray(backbone).double()
+    first = next(module for module in (backbone.modules()) if isinstance(module, torch.nn.Conv2d))
+    second = next(module for module in (gray.modules()) if isinstance(module, torch.nn.Conv2d))
+    values = gray_values()
+    before = first(backbone.normalize(values.expand(-1, 3, -1, -1)))
+    after = second(gray.normalize(100 * values))
+    if first.bias is None:
+        # The batch norm takes what the means differ by.
+        before = before - backbone.conv1_1.norm.running_mean.view(1, -1, 1, 1)
+        after = after - gray.conv1_1.norm.running_mean.view(1, -1, 1, 1)
+    inner = (slice(None), slice(None), slice(1, -1), slice(1, -1))
+    torch.testing.assert_close(after[inner], before[inner], rtol=1e-5, atol=1e-5)
+    assert not torch.allclose(after, before, atol=1e-3)
+
+
+def test_lightness_has_units_near_those_of_gray_values():
+    levels = torch.arange(256, dtype=torch.uint8).view(1, 1, 1, 256).expand(1, 3, 1, 256)
+    apart = rgb_to_lab(levels)[0, 0, 0] - 100 * torch.arange(256) / 255
+    assert (round(float(apart.max()), 1), round(float(apart.min()), 1)) == (3.4, -1.6)
+    assert (int(apart.argmax()), int(apart.argmin())) == (128, 17)
+
+
+@pytest.mark.parametrize("space", ["lightness", "lab"])
+def test_only_rgb_is_made_gray(space):
+    with refused("input_space", received=space, allowed=("rgb",)):
+        make_gray(with_few_channels(space))
+
+
+def test_the_command_gray_writes_what_it_was_made_of(tmp_path, capsys):
+    source, out = tmp_path / "rgb.safetensors", tmp_path / "gray.safetensors"
+    backbone = trained(with_few_channels("rgb"))
+    sha256 = save_backbone(backbone, source, Provenance("supervised", seed=4, config={"steps": 3}))
+    assert main(["gray", str(source), "--out", str(out)]) == 0
+    assert capsys.readouterr().out == f"{out}\n"
+    made = load_backbone(out)
+    assert made.backbone.input_space == "lightness"
+    assert made.provenance.method == "supervised made gray"
+    assert (made.provenance.seed, made.provenance.init_sha256) == (4, sha256)
+    assert made.provenance.init["config"] == {"steps": 3}
+    assert main(["gray", str(out), "--out", str(tmp_path / "again.safetensors")]) == 2
+    error = capsys.readouterr().err
+    assert all(word in error for word in ("gray.safetensors", "lightness", "rgb"))
+    assert not (tmp_path / "again.safetensors").exists()

@@ -56,6 +56,29 @@ def test_torchvisions_networks_compute_the_same_here(name, narrow, tmp_path):
     assert imported.left_out == ("classifier.6.weight", "classifier.6.bias")
 
 
+@torch.no_grad()
+def test_vgg16_from_caffe_computes_the_same_here(narrow, tmp_path):
+    theirs = randomize(narrow_torchvision("vgg16"))
+    names = [
+        f"conv{block}_{k}" for block, depth in enumerate((2, 2, 3, 3, 3), 1) for k in range(1, depth + 1)
+    ]
+    convs = [layer for layer in theirs.features if isinstance(layer, nn.Conv2d)]
+    linears = [layer for layer in theirs.classifier if isinstance(layer, nn.Linear)]
+    layers = dict(zip((*names, "fc6", "fc7", "fc8"), (*convs, *linears), strict=True))
+    arrays = {name: [layer.weight.numpy(), layer.bias.numpy()] for name, layer in layers.items()}
+    write_caffemodel(tmp_path / "net.caffemodel", arrays)
+    imported = import_backbone(tmp_path / "net.caffemodel", "vgg16-caffe")
+    images = photos(224)
+    # Blue, green and red from 0 to 255, less the mean colour.
+    bgr = images.flip(1) - torch.tensor([103.939, 116.779, 123.68]).view(1, 3, 1, 1)
+    maps = theirs.features(bgr)
+    ours = imported.backbone(images, ["pool5", "fc7"])
+    torch.testing.assert_close(ours["pool5"], maps, atol=1e-3, rtol=1e-3)
+    fc7 = theirs.classifier[:-1](maps.flatten(1))
+    torch.testing.assert_close(ours["fc7"].flatten(1), fc7, atol=1e-3, rtol=1e-3)
+    assert imported.left_out == ("fc8.0", "fc8.1")
+
+
 @pytest.mark.parametrize(
     ("file", "checkpoint"),
     [

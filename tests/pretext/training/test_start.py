@@ -16,6 +16,7 @@ from pretext.backbones.checkpoint import load_backbone
 from pretext.backbones.data_dependent import initialize_from_data
 from pretext.backbones.header import read_header
 from pretext.backbones.initializers import he_normal_
+from pretext.backbones.surgery import make_gray
 from pretext.colorize.header import read_colorizer_header
 from pretext.config import config_names, load_config
 from pretext.data.crops import center_crop
@@ -159,6 +160,45 @@ def test_a_run_may_start_from_a_backbone_file(start, tiny_config, photo_folder, 
         start("he", method="l_to_ab", name="second")
 
 
+def test_a_backbone_that_saw_rgb_is_made_gray_for_one_that_sees_lightness(start, capsys):
+    colorful = start("he", method="rotation")
+    capsys.readouterr()
+    made = start(str(colorful), method="colorization", name="gray")
+    assert str(colorful) in capsys.readouterr().err
+    before, after = (load_backbone(path) for path in (colorful, made))
+    expected = make_gray(before.backbone)
+    assert after.backbone.arguments == expected.arguments
+    assert equal(convolutions(made), {k: v for k, v in expected.state_dict().items() if "conv.weight" in k})
+    assert after.provenance.method == "colorization, from rotation made gray"
+    assert after.provenance.init_sha256 == before.sha256
+    assert after.provenance.init["method"] == "rotation"
+
+
+def test_fully_connected_layers_are_left_out_where_the_run_has_none(start, capsys, monkeypatch):
+    monkeypatch.setattr("pretext.backbones.alexnet.FC_CHANNELS", 8)
+    whole = start("he", "backbone.fully_connected=True")
+    capsys.readouterr()
+    made = start(str(whole), name="without")
+    assert "fc6 and fc7" in capsys.readouterr().err
+    kept = {name: weight for name, weight in convolutions(whole).items() if not name.startswith("fc")}
+    assert equal(kept, convolutions(made))
+    assert kept.keys() == convolutions(made).keys()
+    with refused(made, received="fully_connected=False", allowed="fully_connected=True"):
+        start(str(made), "backbone.fully_connected=True", name="with")
+
+
+def test_what_else_differs_is_told_of_a_backbone_that_sees_rgb(start):
+    colorful = start("he", "backbone.groups=1", method="rotation")
+    with refused(colorful, received="groups=1", allowed="groups=2"):
+        start(str(colorful), method="colorization", name="gray")
+
+
+def test_lightness_is_not_enough_for_a_backbone_that_sees_rgb(start):
+    gray = start("he")
+    with refused(gray, "input_space=lightness"):
+        start(str(gray), method="rotation", name="rgb")
+
+
 def test_a_run_from_random_filters_may_not_say_so(start, monkeypatch):
     backbone = start("he")
     record = backbone.parent / "config.json"
@@ -180,7 +220,7 @@ def files(start, tmp_path):
     (tmp_path / "damaged.safetensors").write_bytes(damaged)
     (tmp_path / "junk.safetensors").write_bytes(b"junk" * 100)
     return {
-        "colours": start("he", method="rotation"),
+        "colours": start("he", method="split_brain"),
         "channels": start("he", "backbone.groups=1", name="ungrouped"),
         "damaged": tmp_path / "damaged.safetensors",
         "junk": tmp_path / "junk.safetensors",
@@ -191,8 +231,8 @@ def files(start, tmp_path):
 @pytest.mark.parametrize(
     ("wrong", "fields"),
     [
-        ("colours", {"received": "input_mean=(0.485, 0.456, 0.406), input_space=rgb, input_std=(0.229, 0.224, 0.225)",
-                     "allowed": "input_space=lightness"}),
+        ("colours", {"received": "input_mean=(50.0, 0.0, 0.0), input_space=lab, input_std=(25.0, 20.0, 20.0)",
+                     "allowed": "input_mean=(50.0,), input_space=lightness, input_std=(25.0,)"}),
         ("channels", {"received": "groups=1", "allowed": "groups=2"}),
         ("damaged", {}),
         ("junk", {}),

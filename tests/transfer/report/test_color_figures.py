@@ -10,6 +10,7 @@ import pytest
 import scored
 import torch
 from colorizers import colorizer_file
+from matplotlib.axes import Axes
 from PIL import Image
 from refusals import refused
 from scored import Page
@@ -138,6 +139,29 @@ class TestPlots:
         assert "PSNR is at least" in psnr.title
         assert "RMSE ab is at most" in rmse.title
 
+    def test_photos_are_counted_in_bins_of_one_db(self, tmp_path):
+        # 200 photos a run: 100 at 20.2, 60 at 21.9, 39 at 23, and one that would be far away.
+        values = np.repeat([20.2, 21.9, 23.0, 58.0], [100, 60, 39, 1])
+        picture = self.made_by_hand(tmp_path, psnr=[Mean(values)] * 2)["PSNR in bins"]
+        assert "full: 21.45, most in the bin from 20: 50.0 %" in picture.description
+        assert "also holds what is above 24" in picture.title
+        for text in ("PSNR of a photo (dB)", "photos in a bin (%)"):
+            assert f">{text}<" in picture.content
+
+    def test_the_bins_of_a_histogram_hold_all_photos(self, tmp_path, monkeypatch):
+        drawn = []
+        monkeypatch.setattr(
+            Axes, "stairs", lambda self, heights, edges, **style: drawn.append((heights, edges))
+        )
+        monkeypatch.setattr("transfer.report.color_plots.legend_below", lambda figure: None)
+        values = [np.array([-0.5, 19.0, 20.0, 20.99, 58.9]), np.array([19.5, 19.6, 30.0, 31.0, 32.0])]
+        self.made_by_hand(tmp_path, psnr=[Mean(each) for each in values])
+        ((heights, edges),) = drawn
+        counts = [sum(low <= v < low + 1 for each in values for v in each) for low in edges[:-1]]
+        assert (edges[0], edges[-1]) == (-1, 57)
+        assert heights[:-1].tolist() == [10 * count for count in counts[:-1]]
+        assert heights.sum() == pytest.approx(100)
+
     def test_a_sweep_is_in_the_order_of_its_temperatures_and_only_plotted(self, judged, made, plots):
         results = collect_results(collect_scores(judged))
         swept = [c.setting for c in results.columns if c.metric == "auc"]
@@ -232,7 +256,7 @@ class TestReport:
     def test_the_page_holds_them_and_files_stand_beside_it(self, made):
         folder = made.html.parent
         names = {path.name for path in folder.glob("plot-*")} | {path.name for path in folder.glob("sheet-*")}
-        assert names == {*(f"plot-{n}.svg" for n in range(1, 8)), *(f"sheet-{n}.png" for n in range(1, 5))}
+        assert names == {*(f"plot-{n}.svg" for n in range(1, 10)), *(f"sheet-{n}.png" for n in range(1, 5))}
         page = Page(made.html.read_text())
         images = [attributes for tag, attributes in page.tags if tag == "img"]
         for number, image in enumerate(images, 1):
@@ -242,7 +266,7 @@ class TestReport:
             )
             assert "Photos: " in image["alt"]
         assert len(images) == 4
-        assert made.html.read_text().count("<svg") == 7
+        assert made.html.read_text().count("<svg") == 9
         assert all(f"]({name})" in made.markdown.read_text() for name in names)
 
     @pytest.mark.slow

@@ -141,6 +141,32 @@ def test_table_2_has_all_pascal_columns_and_other_tests_in_their_own():
     assert published == ("76.8", "78.9", "79.9", "56.8", "48.0", "—", "—")
 
 
+def test_table_6_has_segmentation_of_gray_photos_alone():
+    voc = {"data": "VOC", "stage": "voc-segmentation", "metric": "mean_iou", "setting": "all"}
+    scores = [
+        score(name, value=value, config={"protocol": protocol}, protocol=protocol, **voc)
+        for name, value, protocol in (
+            ("colorization", 41.0, "larsson2016_gray"),
+            ("supervised", 55.0, "larsson2016_gray"),
+            ("supervised", 57.0, "larsson2016_color"),
+        )
+    ]
+    (table,) = paper_tables(collect_results(scores))
+    assert "table 6 of Larsson" in table.title
+    assert lines(table, "measured") == {
+        "colorization (alexnet), larsson2016_gray, VOC [2]": ("41.0", "—", "—"),
+        "supervised (alexnet), larsson2016_gray, VOC [2]": ("55.0", "—", "—"),
+        "supervised (alexnet), larsson2016_color, VOC [1]": ("—", "57.0", "—"),
+    }
+    published = lines(table, "published")
+    assert published["Colorizer (Larsson 2016)"] == ("50.2", "—", "—")
+    assert published["Classifier (ImageNet labels)"] == ("64.0", "—", "48.0?")
+    other = score(value=49.0, config={"protocol": "voc12_modern"}, protocol="voc12_modern", **voc)
+    second, third = paper_tables(collect_results([*scores, other]))
+    assert [line.cells[-1] for line in second.measured] == ["49.0"]
+    assert third.measured == table.measured
+
+
 def test_latex_is_a_table_that_no_sign_breaks():
     scores = [score(method=r"50%_a&b{c}$x\y^~#<é>", value=1.0), *three_seeds()]
     text = latex_tables(paper_tables(collect_results(scores)))

@@ -151,3 +151,24 @@ class TestFrechetDistance:
     def test_one_photo_is_refused(self):
         with refused(received=1):
             colors.frechet_distance(torch.zeros(1, 4), torch.zeros(3, 4))
+
+
+class TestAlphaBeta:
+    def test_the_error_is_a_naive_sum(self, pairs):
+        found = colors.mean_squared_alphabeta_error(*pairs)
+        for photo, truth, value in zip(*pairs, found.tolist(), strict=True):
+            total = 0.0
+            for pixel, true in zip(photo.flatten(1).T.tolist(), truth.flatten(1).T.tolist(), strict=True):
+                (r, g, b), (r2, g2, b2) = pixel, true
+                total += ((r - g) - (r2 - g2)) ** 2 + ((r + g - 2 * b) - (r2 + g2 - 2 * b2)) ** 2
+            assert value == pytest.approx(total / (24 * 20), rel=1e-12)
+
+    def test_it_is_blind_to_lightness(self, pairs):
+        truth = pairs[1] / 2
+        assert colors.mean_squared_alphabeta_error(truth + 0.25, truth).max() < 1e-28
+
+    def test_pure_colours_by_hand(self):
+        pure = torch.eye(3, dtype=torch.double).view(3, 3, 1, 1)
+        assert colors.alphabeta(pure).flatten(1).tolist() == [[1, 1], [-1, 1], [0, -2]]
+        found = colors.mean_squared_alphabeta_error(pure, torch.full_like(pure, 0.5))
+        assert found.tolist() == [2, 2, 4]

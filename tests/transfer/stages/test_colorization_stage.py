@@ -70,7 +70,13 @@ def test_the_truth_has_no_error(measure):
     assert found["auc"] == found["auc_rebalanced"] == 100
     assert found["psnr"] == pytest.approx(PSNR_LIMIT)
     assert found["ssim"] == pytest.approx(1)
-    for metric in ("rmse_ab", "ciede2000", "delta_colorfulness", "delta_mean_colorfulness_abs"):
+    for metric in (
+        "rmse_ab",
+        "rmse_alphabeta",
+        "ciede2000",
+        "delta_colorfulness",
+        "delta_mean_colorfulness_abs",
+    ):
         assert found[metric] == 0
 
 
@@ -86,6 +92,9 @@ def test_gray_lacks_the_mean_chroma(measure, photo_folder):
     assert found["rmse_ab"].value == pytest.approx(
         np.sqrt(np.mean([lab[..., 1:] ** 2 for lab in labs])), abs=0.02
     )
+    rgb = [np.array(Image.open(path)) / 255 for path in chosen]
+    alphabeta = [np.square(each @ [[1, 1], [-1, 1], [0, -2]]).sum(-1).mean() for each in rgb]
+    assert found["rmse_alphabeta"].value == pytest.approx(np.sqrt(np.mean(alphabeta)), abs=2e-3)
     assert {each.method for each in found.values()} == {"gray"}
     assert {each.data for each in found.values()} == {photo_folder.name}
     assert {each.split for each in found.values()} == {photo_folder.name}

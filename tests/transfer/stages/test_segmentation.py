@@ -5,19 +5,30 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from mmengine.runner import ValLoop
+from mmengine.structures import PixelData
 from mmseg.evaluation import IoUMetric
+from mmseg.structures import SegDataSample
 from PIL import Image
 from refusals import refused
+from small_alexnet import small_alexnet as with_few_channels
 
+from pretext.backbones import AlexNet
+from pretext.backbones.checkpoint import Provenance, save_backbone
+from pretext.backbones.initializers import he_normal_
+from pretext.color.lab import rgb_to_lab
 from pretext.data.sampling import Draw
 from pretext.errors import TrainingDivergedError
 from pretext.training.hooks import ShowProgress
 from pretext.training.runner import WholeCheckpointRunner
 from transfer.data.masks import MaskedPhotos, ScaledCrop, read_masks
 from transfer.job import Job
+from transfer.networks.hypercolumn import PointLogits
+from transfer.networks.segmentor import CrossEntropyLoss, GrayPhotos, PointsHead
 from transfer.protocols.table import load_stage_config
 from transfer.run import recorded
 from transfer.stages.segmentation import voc_segmentation
+from transfer.training.early_stopping import KeepScores, best_step, parted
 
 CLASSES = ("stripes", "plain")
 SMALL = [
@@ -29,6 +40,9 @@ SMALL = [
     "head.channels=32",
     "mixed_precision=None",
 ]
+#: A small hypercolumn.
+HYPERCOLUMN = "network=hypercolumn head={'channels':32,'points':48,'edge':2,'stride':4,'dropout':0.5}"
+STOPPING = "early_stopping={'share':0.3,'evaluations':4}"
 #: Colours of background and objects: none is gray, so that swapped channels show.
 COLORS = ((40, 70, 100), (230, 200, 30), (200, 240, 250))
 
@@ -286,6 +300,184 @@ def test_only_the_policy_train_changes_batch_norm(job):
         assert not torch.equal(before["conv5.conv.weight"], after["conv5.conv.weight"])
 
 
+class TestHypercolumn:
+    def test_it_learns(self, job):
+        given = job(*HYPERCOLUMN.split(), "epochs=14", "optimizer.lr=0.003", "scales=(0.8,1.2)")
+        by_metric = {entry.metric: entry.value for entry in voc_segmentation(given)}
+        # All background is a mean IoU of 24 over three classes.
+        assert by_metric["mean_iou"] > 40
+        assert by_metric.keys() == {"mean_iou", "pixel_accuracy"}
+
+    def test_a_frozen_backbone_stays_as_it_is(self, job):
+        given = job(*HYPERCOLUMN.split(), "train=head")
+        before = given.load_backbone("pretrain", "absorb").backbone.state_dict()
+        voc_segmentation(given)
+        assert_equal(before, weights(given))
+
+    def test_the_loss_is_that_of_points_that_are_not_void(self):
+        head = PointsHead(
+            in_channels=3,
+            channels=3,
+            num_classes=3,
+            out_channels=3,
+            ignore_index=255,
+            loss_decode={"type": CrossEntropyLoss, "avg_non_ignore": True},
+            init_cfg=None,
+        )
+        generator = torch.Generator().manual_seed(0)
+        masks = torch.randint(0, 3, (2, 1, 8, 9), generator=generator)
+        masks[0, 0, :, 4:] = 255
+        points = torch.stack([torch.randint(0, side, (2, 20), generator=generator) for side in (8, 9)], dim=2)
+        logits = torch.randn(2, 3, 20, generator=generator)
+        samples = [SegDataSample(gt_sem_seg=PixelData(data=mask)) for mask in masks]
+        found = head.loss((PointLogits(logits, points),), samples, None)["loss_ce"]
+        naive = [
+            float(torch.logsumexp(logits[n, :, p], 0) - logits[n, label, p])
+            for n in range(2)
+            for p, (row, column) in enumerate(points[n].tolist())
+            if (label := int(masks[n, 0, row, column])) != 255
+        ]
+        assert 20 < len(naive) < 40
+        assert float(found) == pytest.approx(np.mean(naive), rel=1e-5)
+        void = [SegDataSample(gt_sem_seg=PixelData(data=torch.full_like(mask, 255))) for mask in masks]
+        assert head.loss((PointLogits(logits, points),), void, None)["loss_ce"] == 0
+
+
+class TestGray:
+    def test_photos_keep_their_lightness_alone(self):
+        photos = torch.randint(0, 256, (2, 3, 9, 7), dtype=torch.uint8)
+        samples = [SegDataSample(gt_sem_seg=PixelData(data=torch.zeros(1, 9, 7))) for _ in photos]
+        given = {"inputs": list(photos), "data_samples": samples}
+        gray = GrayPhotos(size=(9, 7))(given, training=True)["inputs"]
+        assert torch.equal(gray[:, 0], gray[:, 1])
+        assert torch.equal(gray[:, 0], gray[:, 2])
+        lab = rgb_to_lab(gray / 255)
+        torch.testing.assert_close(lab[:, 0], rgb_to_lab(photos)[:, 0], atol=0.01, rtol=0)
+        assert lab[:, 1:].abs().max() < 0.02
+
+    def test_what_sees_rgb_sees_gray_photos_where_asked(self, tree, tmp_path, monkeypatch):
+        backbone, seen = with_few_channels("rgb"), []
+        he_normal_(backbone, 0)
+        save_backbone(backbone, tmp_path / "rgb.safetensors", Provenance("supervised"))
+
+        def watch(self, photos, layers, forward=AlexNet.forward):
+            seen.append(photos)
+            return forward(self, photos, layers)
+
+        monkeypatch.setattr(AlexNet, "forward", watch)
+        for gray in (False, True):
+            settings = load_stage_config("voc-segmentation", None, [*SMALL, "epochs=1", f"gray={gray}"])
+            seen.clear()
+            voc_segmentation(
+                Job(settings, str(tmp_path / "rgb.safetensors"), tree, 0, tmp_path, torch.device("cpu"))
+            )
+            assert all(torch.equal(photos[:, 0], photos[:, 2]) for photos in seen) == gray
+
+    def test_lightness_is_all_the_same_to_what_sees_it(self, job):
+        color, gray = (voc_segmentation(job(f"gray={gray}", work_dir=str(gray))) for gray in (False, True))
+        assert [each.value for each in gray] == pytest.approx([each.value for each in color], abs=1.5)
+
+
+class TestEarlyStopping:
+    @pytest.fixture
+    def held_out(self, monkeypatch):
+        """Gives what is held out these scores, in turn; says how often it was asked."""
+        asked = []
+
+        def make(*values):
+            def after(self, runner, metrics=None, write=KeepScores.after_val_epoch):
+                asked.append(runner.iter)
+                write(self, runner, {"voc/mIoU": values[runner.iter // self.every - 1]})
+
+            monkeypatch.setattr(KeepScores, "after_val_epoch", after)
+            return asked
+
+        return make
+
+    def test_it_trains_anew_on_all_photos_up_to_the_best_step(self, job, held_out, capsys):
+        asked = held_out(10.0, 40.0, 40.0, 20.0)
+        steps = ("epochs=None", "steps=8")
+        given = job(STOPPING, *steps, work_dir="stopped")
+        measured = voc_segmentation(given)
+        assert asked == [2, 4, 6, 8]
+        assert {each.metric: each.value for each in measured}["stopped_at"] == 4
+        assert "early stopping after step 4 of 8: mean IoU 40.00 on 4 photos" in capsys.readouterr().err
+        assert not list(given.work_dir.iterdir())
+        # The same steps of the whole schedule, on the same photos.
+        ends = []
+        monkeypatch = pytest.MonkeyPatch()
+        make = WholeCheckpointRunner.__init__
+        monkeypatch.setattr(
+            WholeCheckpointRunner,
+            "__init__",
+            lambda self, *args, until=None, **kwargs: (
+                ends.append(until) or make(self, *args, until=4, **kwargs)
+            ),
+        )
+        whole = job(*steps, work_dir="whole")
+        assert voc_segmentation(whole) == measured[:2]
+        monkeypatch.undo()
+        assert ends == [8]
+        assert_equal(weights(whole), weights(given))
+
+    # While the steps are chosen, and while they are trained.
+    @pytest.mark.parametrize(("at", "done"), [(5, 15), (12, 16)])
+    def test_an_interrupted_run_goes_on_and_ends_alike(self, job, held_out, monkeypatch, at, done):
+        held_out(10.0, 20.0, 40.0, 30.0)
+        words = [STOPPING, "epochs=None", "steps=8", "checkpoint_interval=2"]
+        whole = job(*words, work_dir="whole")
+        measured = voc_segmentation(whole)
+        steps, step = [], ShowProgress.after_train_iter
+
+        def counting(self, runner, batch_idx, data_batch=None, outputs=None):
+            steps.append(batch_idx)
+            if len(steps) == at:
+                raise KeyboardInterrupt
+            step(self, runner, batch_idx, data_batch, outputs)
+
+        monkeypatch.setattr(ShowProgress, "after_train_iter", counting)
+        with pytest.raises(KeyboardInterrupt):
+            voc_segmentation(job(*words, work_dir="broken"))
+        resumed = job(*words, work_dir="broken")
+        assert voc_segmentation(resumed) == measured
+        assert_equal(weights(whole), weights(resumed))
+        # 8 to choose among, then 6; that which was interrupted is done again.
+        assert (measured[-1].value, len(steps)) == (6, done)
+
+    def test_what_was_not_validated_before_an_interruption_is_validated(self, job, held_out, monkeypatch):
+        asked, words = (
+            held_out(10.0, 20.0, 40.0, 30.0),
+            [STOPPING, "epochs=None", "steps=8", "checkpoint_interval=2"],
+        )
+        run = ValLoop.run
+
+        def interrupted(self):
+            if self.runner.iter == 6:
+                raise KeyboardInterrupt
+            return run(self)
+
+        with monkeypatch.context() as patched:
+            patched.setattr(ValLoop, "run", interrupted)
+            with pytest.raises(KeyboardInterrupt):
+                voc_segmentation(job(*words, work_dir="broken"))
+        measured = voc_segmentation(job(*words, work_dir="broken"))
+        assert measured[-1].value == 6
+        assert asked == [2, 4, 6, 8]
+
+
+def test_photos_are_parted_at_random_by_the_seed():
+    kept, held = parted(20, 0.25, seed=1)
+    assert (len(kept), len(held)) == (15, 5)
+    assert sorted([*kept, *held]) == list(range(20))
+    assert held.tolist() != list(range(5))
+    assert not np.array_equal(held, parted(20, 0.25, seed=2)[1])
+    assert len(parted(20, 0.001, seed=1)[1]) == 1
+
+
+def test_of_equal_scores_the_earliest_counts():
+    assert best_step({20: 5.0, 10: 5.0, 30: 4.0}) == 10
+
+
 def damage_list(folder):
     (folder / "ImageSets" / "Segmentation" / "train.txt").unlink()
 
@@ -339,7 +531,20 @@ def test_a_damaged_tree_is_told_before_training(job, tmp_path, damage, named):
             ["batch_norm"],
             {"received": "none", "allowed": ("absorb", "frozen", "train")},
         ),
-        ("network=unet", ["network"], {"received": "unet", "allowed": ("head", "fcn32s")}),
+        (
+            "network=unet",
+            ["network"],
+            {"received": "unet", "allowed": ("head", "fcn32s", "hypercolumn")},
+        ),
+        ("gray=True color=True", ["gray", "color"], {"received": "gray=True and color=True"}),
+        ("early_stopping.share=1.0", ["early_stopping.share"], {"received": 1.0}),
+        ("early_stopping.evaluations=0", ["early_stopping.evaluations"], {"received": 0}),
+        ("early_stopping={'share':0.5}", ["early_stopping"], {"received": "share"}),
+        ("early_stopping.share=0.8", [4, 2], {}),
+        (f"{HYPERCOLUMN} head.points=0", ["head.points"], {"received": 0}),
+        (f"{HYPERCOLUMN} head.dropout=1.0", ["head.dropout"], {"received": 1.0}),
+        (f"{HYPERCOLUMN} head.edge=16", ["hypercolumn"], {"received": "crop=32, head.edge=16"}),
+        ("network=hypercolumn head.points=4 head.edge=2 head.stride=4", ["head.points"], {}),
         ("steps=3", ["steps", "epochs", 3, 2], {}),
         ("schedule.power=-1.0", ["schedule.power"], {"received": -1.0}),
         ("head.channels=0", ["head.channels"], {"received": 0}),
@@ -350,8 +555,9 @@ def test_a_damaged_tree_is_told_before_training(job, tmp_path, damage, named):
     ],
 )
 def test_a_bad_config_is_told(job, override, names, fields):
+    stopping = ["early_stopping={'share':0.3,'evaluations':2}"] if "early_stopping." in override else []
     with refused(*names, **fields):
-        voc_segmentation(job(override))
+        voc_segmentation(job(*stopping, *override.split()))
 
 
 @pytest.mark.parametrize(
@@ -381,7 +587,7 @@ def score_share(rank, jobs, folder):
     """One of two processes; the first writes the scores and the pixels of each photo."""
     torch.distributed.init_process_group("gloo", f"file://{folder}/store", rank=rank, world_size=2)
     for name, job in jobs.items():
-        iou, accuracy = voc_segmentation(job)
+        iou, accuracy, *_ = voc_segmentation(job)
         if rank == 0:
             torch.save([iou.value, accuracy.value, torch.from_numpy(iou.outcomes.union)], folder / name)
     torch.distributed.destroy_process_group()
@@ -392,11 +598,12 @@ def test_two_processes_compute_what_one_does(job, tmp_path):
     # Batch norm absorbed, and trained over both processes.
     def jobs(batch_size):
         words = [f"batch_size={batch_size}", "head.dropout_ratio=0.0"]
-        return {name: job(*words, f"batch_norm={name}", work_dir="run") for name in ("absorb", "train")}
+        given = {name: job(*words, f"batch_norm={name}", work_dir="run") for name in ("absorb", "train")}
+        return given | {"stopped": job(*words, STOPPING, work_dir="run")}
 
     torch.multiprocessing.spawn(score_share, (jobs(2), tmp_path), nprocs=2)
     for name, given in jobs(4).items():
-        iou, accuracy = voc_segmentation(given)
+        iou, accuracy, *_ = voc_segmentation(given)
         *two, union = torch.load(tmp_path / name)
         assert two == pytest.approx([iou.value, accuracy.value], abs=0.05)
         # Seven photos are scored: with two processes one of them is scored twice, and must count once.
