@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from pretext.backbones.base import Backbone, Layer
+from pretext.backbones.hypercolumn import sample, sample_grid
 from pretext.precision import mixed_precision
 from transfer.networks.parts import Part, initialize_new_
 from transfer.protocols.settings import SegmentationSettings
@@ -33,27 +34,6 @@ class PointLogits:
 
     logits: Float[Tensor, "n c p"]
     points: Int[Tensor, "n p 2"]
-
-
-def read_maps(
-    maps: Float[Tensor, "n c h w"], layer: Layer, points: Shaped[Tensor, "n p 2"]
-) -> Float[Tensor, "n c p"]:
-    """Return a layer's features at pixels of the photo, bilinearly between its positions.
-
-    Beyond the outermost positions their features are continued.
-
-    Args:
-        maps: Features of the layer.
-        layer: Says where its positions lie.
-        points: Row and column of each pixel, counted from 0; they may lie between two.
-    """
-    sides = torch.tensor(maps.shape[-2:], device=points.device)
-    places = (points.to(maps.dtype) - layer.offset) / layer.stride
-    # From -1 at the first position to 1 at the last; a single position is everywhere.
-    scaled = 2 * places / (sides - 1).clamp(min=1) - 1
-    grid = scaled.flip(-1).unsqueeze(2)
-    read = F.grid_sample(maps, grid, mode="bilinear", padding_mode="border", align_corners=True)
-    return read.squeeze(3)
 
 
 class HypercolumnClassifier(Part):
@@ -113,9 +93,8 @@ class HypercolumnClassifier(Part):
         points = torch.cartesian_prod(rows, columns).view(-1, 2).expand(len(photos), -1, -1)
         parts = [self._classify(maps, part) for part in torch.split(points, AT_ONCE, dim=1)]
         logits = torch.cat(parts, 2).view(len(photos), -1, len(rows), len(columns))
-        every = torch.cartesian_prod(*(torch.arange(side, device=photos.device) for side in (height, width)))
-        full = read_maps(logits, Layer("logits", 1, self.stride), every.expand(len(photos), -1, -1))
-        return (full.view(len(photos), -1, height, width),)
+        down, across = (torch.arange(side, device=photos.device) for side in (height, width))
+        return (sample_grid(logits, Layer("logits", 1, self.stride), down, across),)
 
     def _maps(self, photos: Shaped[Tensor, "n 3 h w"]) -> Sequence[Tensor]:
         with mixed_precision(photos.device, self.mixed_precision):
@@ -130,4 +109,4 @@ class HypercolumnClassifier(Part):
 
     def _column(self, maps: Sequence[Tensor], points: Tensor) -> Iterator[Tensor]:
         for scale, layer, each in zip(self.scales, self.layers, maps, strict=True):
-            yield scale * read_maps(each, layer, points)
+            yield scale * sample(each, layer, *points.unbind(2)).squeeze(3)
