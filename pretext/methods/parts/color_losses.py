@@ -8,11 +8,9 @@ from typing import Any
 import torch
 from jaxtyping import Float, UInt8
 from torch import Tensor
-from torch.nn import functional as F
 
 from pretext.checks import check_choice, check_share
 from pretext.color.bins import BIN_RULES, ab_bins
-from pretext.color.lab import lab_to_rgb, rgb_to_lightness
 from pretext.color.prior import FROM_DATA, ColorPrior, imagenet_prior
 from pretext.color.spaces import (
     AbBins,
@@ -25,6 +23,7 @@ from pretext.color.spaces import (
     ab_regression,
 )
 from pretext.colorize.colorizer import Colorizer
+from pretext.colorize.painting import lightness_of, paint, predict
 from pretext.data.photos import Photos
 from pretext.errors import InputError
 from pretext.methods.parts.photo_prior import prior_of_photos
@@ -136,15 +135,15 @@ class ColorLoss:
             )
 
 
-@torch.no_grad()
 def colors_beside(colorizer: Colorizer, image: UInt8[Tensor, "n 3 h w"]) -> UInt8[Tensor, "n 3 h w3"]:
     """Draw each photo's lightness, the photo and its predicted colours side by side."""
-    lightness = rgb_to_lightness(image)
-    ab = F.interpolate(colorizer(lightness).ab, size=image.shape[-2:], mode="bilinear")
-    gray = lab_to_rgb(torch.cat([lightness, torch.zeros_like(ab)], 1))
-    colored = lab_to_rgb(torch.cat([lightness, ab], 1))
-    columns = [gray, image / 255, colored]
-    return (torch.cat(columns, 3) * 255).round().to(torch.uint8)
+    rows = []
+    for photo in image:
+        lightness = lightness_of(photo)
+        ab = predict(colorizer, lightness, min(photo.shape[1:])).ab[0]
+        gray, colored = (paint(lightness, each).to(photo.device) for each in (torch.zeros_like(ab), ab))
+        rows.append(torch.cat([gray, photo, colored], 2))
+    return torch.stack(rows)
 
 
 def _named_prior(name: str) -> ColorPrior:

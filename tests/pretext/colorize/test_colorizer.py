@@ -11,13 +11,12 @@ from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 from small_alexnet import small_alexnet
 from torch import nn
-from torch.nn import functional as F
 
 from pretext.backbones.checkpoint import Provenance, load_backbone, save_backbone
 from pretext.backbones.initializers import he_normal_
 from pretext.color.bins import ab_bins
 from pretext.color.decode import annealed_mean
-from pretext.color.lab import lab_to_rgb, rgb_to_lab, rgb_to_lightness
+from pretext.color.lab import rgb_to_lab, rgb_to_lightness
 from pretext.color.spaces import AbBins, LightnessBins, RebalancedAbBins, ab_regression
 from pretext.colorize.colorizer import (
     ColorHead,
@@ -29,6 +28,7 @@ from pretext.colorize.colorizer import (
 )
 from pretext.colorize.header import read_colorizer_header
 from pretext.colorize.heads import Grid
+from pretext.colorize.painting import lightness_of, paint, predict
 from pretext.data.sources import open_photos
 from pretext.methods import Autoencoder, Colorization, SplitBrain
 from pretext.training.engine import pretrain
@@ -103,9 +103,9 @@ def test_a_loaded_colorizer_paints_what_previews_show(method, image, lightness, 
     save_colorizer(method.colorizer(), tmp_path / "colorizer.safetensors", PROVENANCE)
     loaded = load_colorizer(tmp_path / "colorizer.safetensors")
     assert torch.equal(loaded.predict(lightness), method.predict(lightness))
-    ab = F.interpolate(loaded(lightness).ab, size=(64, 64), mode="bilinear")
-    painted = (lab_to_rgb(torch.cat([lightness, ab], 1)) * 255).round().to(torch.uint8)
-    assert torch.equal(painted, method.preview(image)[..., -64:])
+    for photo, preview in zip(image, method.preview(image), strict=True):
+        painted = paint(lightness_of(photo), predict(loaded, photo, 64).ab[0])
+        assert torch.equal(torch.cat([photo, painted], 2), preview[..., 64:])
 
 
 @torch.no_grad()
