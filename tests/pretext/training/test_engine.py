@@ -174,7 +174,7 @@ LEAST = "allowed are whole numbers from {} up"
         (
             "method.loss=l3",
             ["loss"],
-            {"received": "l3", "allowed": ("rebalanced", "classification", "l2", "l2_sigmoid")},
+            {"received": "l3", "allowed": "lab_marginals"},
         ),
         ("method.layer=conv9", ["layer", "alexnet"], {"received": "conv9", "allowed": "conv1"}),
         ("backbone.architecture=resnet", ["architecture"], {"received": "resnet", "allowed": "alexnet"}),
