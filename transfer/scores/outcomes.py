@@ -230,8 +230,8 @@ class DetectionPrecision(Outcomes):
         precisions = []
         for label in range(1, self.positives.shape[1] + 1):
             counted = (self.label == label) & (self.hit >= 0)
-            counts = _running_counts(by_image[self.image[counted]], self.hit[counted] == 1)
-            precisions.append(_area(area, *(each.T for each in counts), positives[:, label - 1]))
+            true, false = _running_counts(by_image[self.image[counted]], self.hit[counted] == 1)
+            precisions.append(_area(area, true.T, false.T, positives[:, label - 1]))
         return precisions
 
 
