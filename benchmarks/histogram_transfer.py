@@ -206,6 +206,7 @@ def compared(
     return found
 
 
+@torch.no_grad()
 def main() -> int:
     """Measure, print, and return the exit code."""
     parser = argparse.ArgumentParser(description="histogram transfer with the true photo's histogram")
@@ -214,7 +215,6 @@ def main() -> int:
     parser.add_argument("--count", type=int, default=100, help="photos, evenly chosen")
     parser.add_argument("--out", type=Path, help="where the errors of each photo are written as JSON")
     arguments = parser.parse_args()
-    torch.set_grad_enabled(False)
     photos = photos_of(arguments.photos, arguments.count) if arguments.photos else noise()
     made = of_colorizer(arguments.colorizer) if arguments.colorizer else synthetic(photos)
     found = [compared(*made, photo) for photo in photos]
