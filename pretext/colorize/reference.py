@@ -8,7 +8,7 @@ from pathlib import Path
 from pretext.errors import InputError
 
 #: Most pixels of a reference that are looked at, evenly chosen; its histograms need no more.
-MAX_LOOKED_AT = 1 << 16
+MAX_LOOKED_AT = 1 << 14
 #: In a gray photo no pixel's channels differ by more than this, of 255: JPEG leaves a little colour in one.
 GRAY = 8
 
