@@ -35,7 +35,7 @@ def histogram(values: Weights, edges: Float[Tensor, " edges"], weights: Weights 
     Returns:
         (N, K); 1 / K everywhere for a photo whose weights are all 0.
     """
-    bins = torch.bucketize(values, edges[1:-1].contiguous(), right=True).flatten(1)
+    bins = torch.bucketize(values.contiguous(), edges[1:-1].contiguous(), right=True).flatten(1)
     each = torch.ones_like(values) if weights is None else weights
     counts = torch.zeros(len(values), len(edges) - 1, dtype=torch.float64, device=values.device)
     counts.scatter_add_(1, bins, each.flatten(1).double())

@@ -20,10 +20,13 @@ from pretext.color.decode import (
     quantile_sample,
     tempered,
 )
+from pretext.color.energy import match_hue_and_chroma
+from pretext.color.histograms import Histograms, hue_and_chroma_histograms
 from pretext.color.lab import lab_to_rgb
 from pretext.color.losses import histogram_cross_entropy
 from pretext.color.output_space import (
     AB,
+    Lab,
     LabChannels,
     Lightness,
     OutputSpace,
@@ -76,6 +79,7 @@ class HueChroma(OutputSpace):
     name = "hue_chroma"
     rules = ("annealed", "mean", "median", "mode", "sample", "coherent")
     lab_channels = AB
+    hue = 0
     centers: Tensor
 
     def __init__(
@@ -124,6 +128,20 @@ class HueChroma(OutputSpace):
         chroma_bins = (chroma * self.count).long().clamp_max(self.count - 1)
         of_hue = histogram_cross_entropy(hue_scores, hue_bins, hue_weights)
         return of_hue + histogram_cross_entropy(chroma_scores, chroma_bins, chroma_weights)
+
+    def histograms_of(self, photos: Lab) -> tuple[Histograms, ...]:
+        """See `OutputSpace.histograms_of`. Hue is weighted by chroma: that of a gray pixel means nothing."""
+        hue, chroma, _ = _bicone_of(photos)
+        return hue_and_chroma_histograms((hue + _HUE_SLACK / self.count).remainder(1), chroma, self.count)
+
+    def biases(
+        self, prediction: Prediction, targets: tuple[Float[Tensor, "m _"], ...]
+    ) -> tuple[Histograms, ...]:
+        """See `OutputSpace.biases`. A position's hue counts by the chroma that is then expected of it."""
+        hue_scores, chroma_scores = self.parts(prediction)
+        hue_target, chroma_target = targets
+        matches = match_hue_and_chroma(hue_scores, chroma_scores, hue_target, chroma_target)
+        return tuple(match.bias for match in matches)
 
     def decode(
         self,

@@ -13,10 +13,12 @@ from torch import Tensor
 
 from pretext.checks import check_at_least
 from pretext.color.decode import annealed_mean, choose, median_position, quantile_sample, tempered
+from pretext.color.histograms import Histograms, histogram
 from pretext.color.losses import histogram_cross_entropy
 from pretext.color.output_space import (
     AB,
     Classification,
+    Lab,
     LabChannels,
     Lightness,
     OutputSpace,
@@ -100,6 +102,12 @@ class LabMarginals(OutputSpace):
         scores = self.parts(prediction)
         of_a, of_b = (histogram_cross_entropy(*pair, weights) for pair in zip(scores, channels, strict=True))
         return of_a + of_b
+
+    def histograms_of(self, photos: Lab) -> tuple[Histograms, ...]:
+        """See `OutputSpace.histograms_of`."""
+        outer = torch.full_like(self.edges[:1], torch.inf)
+        edges = torch.cat([-outer, self.edges, outer]).to(photos)
+        return tuple(histogram(values, edges) for values in photos[:, AB].unbind(1))
 
     def decode(
         self,

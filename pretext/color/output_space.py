@@ -8,7 +8,10 @@ from torch import Tensor, nn
 
 from pretext.checks import check_choice
 from pretext.color.decode import annealed_mean, choose, coherent_sample, tempered
+from pretext.color.energy import minimize_energy
+from pretext.color.histograms import Histograms
 from pretext.color.losses import soft_cross_entropy
+from pretext.errors import InputError
 
 #: Channels of Lab.
 LIGHTNESS, AB = slice(0, 1), slice(1, 3)
@@ -30,11 +33,13 @@ class OutputSpace(nn.Module):
         channels: C of a prediction.
         lab_channels: The channels of Lab that it predicts.
         rules: The rules by which colours are chosen from its distribution; none if it predicts values.
+        hue: Which of the `histograms` is of hue, in bins of equal width that cover the circle; None if none is.
         temperature: T of its own decoding, if that is an annealed mean, else None.
     """
 
     name: ClassVar[str]
     rules: ClassVar[tuple[str, ...]] = ()
+    hue: ClassVar[int | None] = None
     channels: int
     lab_channels: slice
     temperature: float | None = None
@@ -93,6 +98,33 @@ class OutputSpace(nn.Module):
         """Return the scores of each of the `histograms`, as views."""
         return tuple(torch.split(prediction, list(self.histograms), 1))
 
+    def histograms_of(self, photos: Lab) -> tuple[Histograms, ...]:
+        """Return how the colours of photos are distributed over the classes, one for each of the `histograms`.
+
+        Args:
+            photos: CIE Lab, (N, 3, H, W).
+
+        Raises:
+            InputError: The space predicts values.
+        """
+        raise InputError(
+            f"{self.name} predicts one colour and no distribution", allowed="use a space that has one"
+        )
+
+    def biases(
+        self, prediction: Prediction, targets: tuple[Float[Tensor, "m _"], ...]
+    ) -> tuple[Histograms, ...]:
+        """Return the bias of each of the `histograms` that brings photos near targets.
+
+        Equation 5 of Larsson et al. is minimised for each: see `pretext.color.energy`.
+
+        Args:
+            prediction: Scores of classes, as of `decode`.
+            targets: What `histograms_of` returned, of one photo or of as many.
+        """
+        pairs = zip(self.parts(prediction), targets, strict=True)
+        return tuple(minimize_energy(scores, target).bias for scores, target in pairs)
+
     def check_rule(self, rule: str) -> None:
         """Raise InputError unless colours can be chosen by a rule."""
         check_choice(f"rule of decoding {self.name}", rule, self.rules)
@@ -147,6 +179,13 @@ class Classification(OutputSpace):
         # Logits that were cut to size share memory with what was cut off, and must stay.
         inplace = not prediction._is_view()
         return soft_cross_entropy(prediction, indices, weights, pixel_weights, inplace)
+
+    def histograms_of(self, photos: Lab) -> tuple[Histograms, ...]:
+        """See `OutputSpace.histograms_of`. Colours count for the bins by which they are encoded."""
+        indices, weights = (each.flatten(1) for each in self.encode(photos[:, self.lab_channels]))
+        counts = torch.zeros(len(photos), self.channels, dtype=torch.float64, device=photos.device)
+        counts.scatter_add_(1, indices, weights.double())
+        return ((counts / counts.sum(1, keepdim=True)).to(photos.dtype),)
 
     def decode(
         self,

@@ -47,18 +47,42 @@ def match_photo(
 
     Differences from the paper: it mentions no weights; ``by_lightness=False`` has none.
     """
-    _check_count(len(references), len(photos))
-    lightness, relative = _relative(photos)
-    reference_lightness, wanted = _relative(references)
-    weights, wanted, reference_weights = (
-        each.expand(len(photos), 3, -1, -1).flatten(0, 1) for each in (lightness, wanted, reference_lightness)
-    )
-    if by_lightness:
-        matched = match_quantiles(relative.flatten(0, 1), wanted, weights, reference_weights)
-    else:
-        matched = match_quantiles(relative.flatten(0, 1), wanted)
-    matched = matched.view(photos.shape) * lightness
-    return matched + (lightness - matched.mean(1, keepdim=True))
+    return PhotoMatch(photos, references, by_lightness)(photos)
+
+
+class PhotoMatch:
+    """What `match_photo` does with some photos, to be done with others: with parts of large ones, one by one.
+
+    Args:
+        photos: Coloured photos, sRGB in [0, 1], that tell which value is at which quantile.
+        references: A reference of each, or one for all, of any size.
+        by_lightness: Weigh each pixel by its lightness, see `match_photo`.
+
+    Raises:
+        InputError: There is neither one reference nor one for each photo.
+    """
+
+    def __init__(
+        self, photos: Photos, references: Float[Tensor, "m 3 height width"], by_lightness: bool = True
+    ):
+        _check_count(len(references), len(photos))
+        lightness, relative = _relative(photos)
+        reference_lightness, wanted = (
+            each.to(photos.dtype).expand(len(photos), -1, -1, -1) for each in _relative(references)
+        )
+        weights = [
+            each.expand(-1, 3, -1, -1).flatten(0, 1) if by_lightness else None
+            for each in (lightness, reference_lightness)
+        ]
+        self._source = _Ranked(relative.flatten(0, 1), weights[0])
+        self._points = _Ranked(wanted.flatten(0, 1), weights[1]).points()
+
+    def __call__(self, photos: Photos) -> Photos:
+        """Give photos, or parts of them, the colours of the references; see `match_photo`."""
+        lightness, relative = _relative(photos)
+        levels = self._source.levels(relative.flatten(2).flatten(0, 1))
+        matched = _interpolated(levels, *self._points).view(photos.shape) * lightness
+        return matched + (lightness - matched.mean(1, keepdim=True))
 
 
 def match_quantiles(

@@ -22,6 +22,7 @@ from pretext.colorize.painting import (
 )
 from pretext.colorize.photo_files import CannotWriteError, encode_entropy, encode_photo
 from pretext.colorize.settings import PaintingSettings
+from pretext.colorize.steering import check_steering, recolor, steer
 from pretext.data.decoding import UnreadablePhotoError, decode_stored
 from pretext.errors import InputError
 from pretext.files import write_whole
@@ -62,6 +63,7 @@ def colorize_photos(
             disk is full or fails. What is finished stays.
     """
     check_decoding(colorizer, settings.decoding, settings.decode_at)
+    check_steering(colorizer, settings.steering)
     if settings.uncertainty and not colorizer.space.histograms:
         raise InputError(
             "only a distribution is uncertain",
@@ -118,14 +120,14 @@ def _painted(colorizer: Colorizer, data: bytes, job: Job, settings: PaintingSett
     pixels = torch.from_numpy(np.array(photo.rgb)).permute(2, 0, 1)
     lightness = lightness_of(pixels)
     del pixels
-    colors = predict(colorizer, lightness, settings.size)
+    colors = steer(colorizer, predict(colorizer, lightness, settings.size), settings.steering)
     files = {}
     for number, name in enumerate(job.results):
         decoding = replace(settings.decoding, seed=settings.decoding.seed + number)
         painted = paint_decoded(
             colorizer, lightness, colors, decoding, settings.upsampling, settings.decode_at
         )
-        files[name] = encode_photo(painted, photo, job.kind)
+        files[name] = encode_photo(recolor(painted, lightness, settings.steering), photo, job.kind)
     if job.maps and colors.distribution is not None:
         bits = entropy(colors.distribution)[0].cpu()
         buffer = io.BytesIO()

@@ -20,7 +20,7 @@ RECORD_NAME = "colorized.jsonl"
 LOCK_NAME = "colorized.lock"
 FORMAT_VERSION = 1
 #: Settings that records of earlier versions lack, and what was done then.
-_BEFORE = {"decode_at": "map"}
+_BEFORE = {"decode_at": "map", "reference": None, "transfer": None, "bias": 0.0}
 JPEG_SUFFIXES = (".jpg", ".jpeg")
 
 

@@ -64,8 +64,8 @@ def own_size(colorizer: Colorizer) -> int:
 def lightness_of(photo: UInt8[Tensor, "3 height width"]) -> Lightness:
     """Return the CIE lightness of an RGB photo, 0..100, band by band."""
     height, width = photo.shape[1:]
-    bands = [rgb_to_lightness(photo[None, :, rows])[0] for rows in _bands(height, width, BAND_PIXELS)]
-    return torch.cat(bands, 1)
+    parts = [rgb_to_lightness(photo[None, :, rows])[0] for rows in bands(height, width)]
+    return torch.cat(parts, 1)
 
 
 @torch.no_grad()
@@ -274,17 +274,22 @@ def _painted(
         else lightness
     )
     painted = torch.empty(3, height, width, dtype=torch.uint8)
-    pixels = BAND_PIXELS if len(small) == 2 else max(1, BAND_PROBABILITIES // len(small))
-    for rows in _bands(height, width, pixels):
+    pixels = None if len(small) == 2 else max(1, BAND_PROBABILITIES // len(small))
+    for rows in bands(height, width, pixels):
         band = lightness[:, rows]
         ab = decode_band(enlarge(small, cells, band, rows, height), band, rows)
-        rgb = lab_to_rgb(reduce_chroma(torch.cat([band, ab])[None]))[0]
-        painted[:, rows] = rgb.mul_(255).round_().to(torch.uint8)
+        painted[:, rows] = joined(band, ab)
     return painted
 
 
-def _bands(height: int, width: int, pixels: int) -> Iterator[slice]:
-    """Yield slices of rows that cover the photo, each of about so many pixels."""
-    rows = max(1, pixels // width)
+def joined(lightness: Lightness, ab: Float[Tensor, "2 height width"]) -> UInt8[Tensor, "3 height width"]:
+    """Return the sRGB of pixels of a lightness and a colour; colours that sRGB does not have lose chroma."""
+    rgb = lab_to_rgb(reduce_chroma(torch.cat([lightness, ab])[None]))[0]
+    return rgb.mul_(255).round_().to(torch.uint8)
+
+
+def bands(height: int, width: int, pixels: int | None = None) -> Iterator[slice]:
+    """Yield slices of rows that cover a photo, each of about so many pixels, `BAND_PIXELS` for None."""
+    rows = max(1, (BAND_PIXELS if pixels is None else pixels) // width)
     for first in range(0, height, rows):
         yield slice(first, min(first + rows, height))

@@ -1,9 +1,10 @@
 """What can be chosen when photos are coloured. torch is not imported here."""
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, fields
 from typing import Any
 
 from pretext.checks import check_at_least, check_choice, check_seed
+from pretext.colorize.reference import Reference
 from pretext.errors import InputError
 
 #: How one colour is chosen from a distribution, see `Decoding`.
@@ -14,6 +15,10 @@ DRAWN = ("sample", "coherent")
 UPSAMPLINGS = ("bilinear", "bilateral")
 #: Where colours are chosen: at the positions of the map, or at the photo's pixels from the enlarged distribution.
 DECODE_AT = ("map", "photo")
+#: How a photo is given a reference's colours, see `Steering`.
+TRANSFERS = ("energy", "quantile")
+#: The largest angle by which hues are turned, to either side, in degrees.
+MAX_BIAS = 180.0
 #: Formats of coloured photos.
 FORMATS = ("png", "jpeg")
 
@@ -57,6 +62,49 @@ class Decoding:
 
 
 @dataclass(frozen=True)
+class Steering:
+    """Where colours are led: to those of a reference, and around the circle of hues (Larsson et al., ECCV 2016).
+
+    Attributes:
+        reference: The photo whose colours are taken; None for none.
+        transfer: How. ``energy``: the predicted distributions are brought near its histograms, before colours are
+            chosen from them. ``quantile``: the colours of the painted photo are matched to its own. None without a
+            reference.
+        bias: Degrees by which hues are turned, from -180 to 180; a positive angle leads from red to yellow. Without a
+            reference the predicted hues are turned; with ``energy`` the bias that was found for them; with
+            ``quantile`` the reference's hues.
+
+    Raises:
+        InputError: A value is not allowed, or there is a reference or a transfer without the other.
+    """
+
+    reference: Reference | None = None
+    transfer: str | None = None
+    bias: float = 0.0
+
+    def __post_init__(self) -> None:
+        if self.transfer is not None:
+            check_choice("transfer", self.transfer, TRANSFERS)
+        if (self.reference is None) != (self.transfer is None):
+            raise InputError(
+                "a reference and a transfer need each other",
+                received=f"transfer {self.transfer}" if self.transfer else "a reference alone",
+                allowed="give both, or neither",
+            )
+        if not -MAX_BIAS <= self.bias <= MAX_BIAS:
+            raise InputError(
+                "bias is out of range",
+                received=self.bias,
+                allowed=f"allowed are degrees from {-MAX_BIAS:g} to {MAX_BIAS:g}",
+            )
+
+    def as_json(self) -> dict[str, Any]:
+        """Return all values by their names; the reference is the hash of its file."""
+        reference = self.reference and self.reference.sha256
+        return {"reference": reference, "transfer": self.transfer, "bias": self.bias}
+
+
+@dataclass(frozen=True)
 class PaintingSettings:
     """How photos are coloured and written.
 
@@ -70,6 +118,7 @@ class PaintingSettings:
         samples: How many results a photo gets; above 1 the rule must draw.
         uncertainty: Whether the entropy of the predicted distribution is written, too.
         format: ``png`` or ``jpeg``; None writes a JPEG of a photo named .jpg or .jpeg, and a PNG of any other.
+        steering: Where the colours are led.
 
     Raises:
         InputError: A value is not allowed.
@@ -82,6 +131,7 @@ class PaintingSettings:
     uncertainty: bool = False
     format: str | None = None
     decode_at: str = DECODE_AT[0]
+    steering: Steering = field(default_factory=Steering)
 
     def __post_init__(self) -> None:
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
@@ -99,6 +149,6 @@ class PaintingSettings:
 
     def as_json(self) -> dict[str, Any]:
         """Return all values by their names, on one level."""
-        values = {**asdict(self.decoding), **asdict(self)}
-        del values["decoding"]
-        return values
+        parts = {"decoding": asdict(self.decoding), "steering": self.steering.as_json()}
+        own = {one.name: getattr(self, one.name) for one in fields(self) if one.name not in parts}
+        return {**parts["decoding"], **own, **parts["steering"]}

@@ -6,7 +6,17 @@ from collections.abc import Sequence
 
 from pretext.colorize.header import find_colorizer, read_colorizer_header
 from pretext.colorize.outputs import plan
-from pretext.colorize.settings import DECODE_AT, FORMATS, RULES, UPSAMPLINGS, Decoding, PaintingSettings
+from pretext.colorize.reference import open_reference
+from pretext.colorize.settings import (
+    DECODE_AT,
+    FORMATS,
+    RULES,
+    TRANSFERS,
+    UPSAMPLINGS,
+    Decoding,
+    PaintingSettings,
+    Steering,
+)
 from pretext.command_line import folder_path, seed_number
 from pretext.data.places import data_path
 from pretext.errors import InputError
@@ -53,6 +63,18 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         help="whether a colour is chosen at each position of the network's small map, and the colours enlarged, or at "
         f"each pixel of the photo, from the enlarged distribution: {', '.join(DECODE_AT)} (default: {DECODE_AT[0]})",
     )
+    parser.add_argument("--reference", metavar="PHOTO", help="a photo in colour whose colours are taken")
+    parser.add_argument(
+        "--transfer",
+        help=f"how the reference's colours are taken: {' or '.join(TRANSFERS)} (default: {TRANSFERS[0]})",
+    )
+    parser.add_argument(
+        "--bias",
+        type=float,
+        default=0.0,
+        metavar="DEGREES",
+        help="turn the hues, from -180 to 180: 60 leads from red to yellow (default: 0)",
+    )
     parser.add_argument(
         "--uncertainty", action="store_true", help="also write the entropy of the colours (.png and .npy)"
     )
@@ -64,6 +86,8 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Colour the photos, print the folder of the results, and name the photos that were not coloured."""
+    reference = None if options.reference is None else open_reference(data_path(options.reference))
+    transfer = options.transfer or (None if reference is None else TRANSFERS[0])
     settings = PaintingSettings(
         Decoding(options.decode, options.temperature, options.seed),
         size=options.size,
@@ -72,6 +96,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         uncertainty=options.uncertainty,
         format=options.format,
         decode_at=options.decode_at,
+        steering=Steering(reference, transfer, options.bias),
     )
     places = [data_path(place) for place in options.photos]
     model = find_colorizer(options.model)

@@ -4,7 +4,7 @@
 
 const $ = (id) => document.getElementById(id);
 const photos = [];
-let model, table, current, wish = 0, chosen = { rule: "annealed" };
+let model, table, current, reference = null, wish = 0, chosen = { rule: "annealed" }, samples = [];
 
 async function ask(path, options) {
   const answer = await fetch(path, options).catch(() => null);
@@ -70,8 +70,8 @@ function paint(canvas, lightness, width, height, ab, across, down) {
   context.putImageData(image, 0, 0);
 }
 
-function paintPhoto(canvas, photo, ab) {
-  paint(canvas, photo.lightness, ...photo.preview, ab, ...photo.colors);
+function paintPhoto(canvas, photo, { ab, size }) {
+  paint(canvas, photo.lightness, ...photo.preview, ab, ...size);
 }
 
 function query(colors) {
@@ -80,7 +80,15 @@ function query(colors) {
 
 async function colorsOf(photo, colors) {
   const answer = await ask(`photos/${photo.key}/colors?${query(colors)}`);
-  return new Float32Array(await answer.arrayBuffer());
+  return { ab: new Float32Array(await answer.arrayBuffer()), size: answer.headers.get("Colors-Size").split(" ").map(Number) };
+}
+
+// Where colours are led, as words of a query; none where they stay as they are.
+function steering() {
+  const words = {}, bias = Number($("bias").value);
+  if (reference) Object.assign(words, { reference: reference.key, transfer: $("transfer").value });
+  if (bias && !$("bias").disabled) words.bias = bias;
+  return words;
 }
 
 async function pixelsOf(url) {
@@ -100,13 +108,13 @@ async function show(colors) {
   if (asking) { waiting = colors; return; }
   asking = true;
   try {
-    const photo = current, began = performance.now();
-    const ab = await colorsOf(photo, colors);
+    const photo = current, began = performance.now(), wished = { ...colors, ...steering() };
+    const found = await colorsOf(photo, wished);
     if (photo === current) {
-      paintPhoto($("after"), photo, ab);
+      paintPhoto($("after"), photo, found);
       $("after").dataset.milliseconds = (performance.now() - began).toFixed(1);
-      $("after").dataset.colors = query(colors);
-      $("download").href = `photos/${photo.key}/painted?${query(colors)}`;
+      $("after").dataset.colors = query(wished);
+      $("download").href = `photos/${photo.key}/painted?${query(wished)}`;
       $("download").download = `${photo.name.replace(/\.[^.]*$/, "")}-colorized.png`;
     }
   } catch (error) {
@@ -129,18 +137,79 @@ function split() {
   $("split").setAttribute("aria-valuetext", `${share} % in black and white`);
 }
 
+async function showUncertainty(isOld) {
+  if (!model.chooses) return;
+  const answer = await ask(`photos/${current.key}/uncertainty?${query(steering())}`);
+  const [low, high] = answer.headers.get("Entropy").split(" ").map(Number), picture = await answer.blob();
+  if (isOld()) return;
+  URL.revokeObjectURL($("uncertainty").src);
+  $("uncertainty").src = URL.createObjectURL(picture);
+  $("uncertainty-hint").textContent = `White where they are least certain: from ${low.toFixed(1)} to ${high.toFixed(1)} bits.`;
+}
+
 async function select(photo) {
   current = photo;
   $("shown").hidden = false;
-  paintPhoto($("before"), photo, new Float32Array(2 * photo.colors[0] * photo.colors[1]));
-  $("uncertainty").src = !model.chooses ? "" : `photos/${photo.key}/uncertainty`;
-  $("uncertainty-hint").textContent = photo.entropy
-    ? `White where they are least certain: from ${photo.entropy[0].toFixed(1)} to ${photo.entropy[1].toFixed(1)} bits.` : "";
+  paintPhoto($("before"), photo, { ab: new Float32Array(2 * photo.colors[0] * photo.colors[1]), size: photo.colors });
   $("samples").hidden = true;
   $("samples").replaceChildren();
+  samples = [];
   $("mean").disabled = true;
   split();
-  await show(byTemperature());
+  await Promise.all([show(byTemperature()), steerTheRest()]);
+}
+
+// What is not the photo itself waits until a slider is let go.
+let round = 0;
+async function steerTheRest() {
+  const photo = current, own = ++round, isOld = () => own !== round;
+  try {
+    await showUncertainty(isOld);
+    for (const { colors, canvas } of samples) {
+      const found = await colorsOf(photo, { ...colors, ...steering() });
+      if (isOld()) return;
+      paintPhoto(canvas, photo, found);
+    }
+  } catch (error) {
+    complain(error.message);
+  }
+}
+
+function steeringChanged() {
+  $("reference-shown").hidden = $("no-reference").hidden = !reference;
+  $("transfer").disabled = !reference;
+  const turns = model.hue || (reference && $("transfer").value === "quantile");
+  $("bias").disabled = !turns;
+  $("bias-hint").textContent = turns
+    ? "To the right from red to yellow, green and blue; to the left the other way."
+    : "This model predicts no hues; those of a reference can be turned, if its colours are taken by quantiles.";
+  sayBias();
+  if (!current) return;
+  show(chosen);
+  steerTheRest();
+}
+
+function sayBias() {
+  const degrees = $("bias").disabled ? 0 : Number($("bias").value);
+  $("bias-value").textContent = $("bias").disabled ? "–" : `${degrees}°`;
+  $("bias").setAttribute("aria-valuetext", `${degrees} degrees`);
+}
+
+async function refer(file) {
+  $("errors").replaceChildren();
+  $("status").textContent = `Reading ${file.name}…`;
+  try {
+    const headers = { "Content-Type": "application/octet-stream", "X-Name": encodeURIComponent(file.name) };
+    reference = await (await ask("references", { method: "POST", body: file, headers })).json();
+    URL.revokeObjectURL($("reference-shown").src);
+    $("reference-shown").src = URL.createObjectURL(file);
+    $("reference-shown").alt = `The reference, ${file.name}`;
+    $("status").textContent = `Colours are taken from ${file.name}.`;
+    steeringChanged();
+  } catch (error) {
+    $("status").textContent = "";
+    complain(`${file.name}: ${error.message}`);
+  }
 }
 
 async function drawOthers() {
@@ -149,15 +218,17 @@ async function drawOthers() {
   try {
     const options = await Promise.all([0, 1, 2, 3].map(async (number) => {
       const colors = { rule: "coherent", seed: base + number };
-      return [colors, await colorsOf(photo, colors)];
+      return [colors, await colorsOf(photo, { ...colors, ...steering() })];
     }));
     if (photo !== current) return;
-    $("samples").replaceChildren(...options.map(([colors, ab], number) => {
+    samples = [];
+    $("samples").replaceChildren(...options.map(([colors, found], number) => {
       const label = document.createElement("label"), input = document.createElement("input"), canvas = document.createElement("canvas");
       Object.assign(input, { type: "radio", name: "sample" });
       input.setAttribute("aria-label", `Colouring ${number + 1}`);
       input.addEventListener("change", () => { $("mean").disabled = false; show(colors); });
-      paintPhoto(canvas, photo, ab);
+      paintPhoto(canvas, photo, found);
+      samples.push({ colors, canvas });
       label.append(input, canvas);
       return label;
     }));
@@ -225,6 +296,15 @@ async function begin() {
       split();
     });
   }
+  const predicts = $("transfer").querySelector("[value=energy]");
+  predicts.disabled = !model.chooses;
+  if (!model.chooses) $("transfer").value = "quantile";
+  steeringChanged();
+  $("bias").addEventListener("input", () => { sayBias(); show(chosen); });
+  $("bias").addEventListener("change", steerTheRest);
+  $("transfer").addEventListener("change", steeringChanged);
+  $("reference").addEventListener("change", (event) => { const [file] = event.target.files; event.target.value = ""; if (file) refer(file); });
+  $("no-reference").addEventListener("click", () => { reference = null; steeringChanged(); $("reference").focus(); });
   $("show-uncertainty").addEventListener("change", (event) => { $("uncertainty").hidden = !event.target.checked; });
   $("draw").addEventListener("click", drawOthers);
   $("mean").addEventListener("click", () => {
@@ -236,8 +316,11 @@ async function begin() {
   for (const kind of ["dragover", "dragleave", "drop"]) {
     document.addEventListener(kind, (event) => {
       event.preventDefault();
-      $("drop").classList.toggle("over", kind === "dragover");
-      if (kind === "drop" && event.dataTransfer.files.length) add([...event.dataTransfer.files]);
+      const files = [...event.dataTransfer.files], onReference = $("steering").contains(event.target);
+      $("drop").classList.toggle("over", kind === "dragover" && !onReference);
+      $("steering").classList.toggle("over", kind === "dragover" && onReference);
+      if (kind !== "drop" || !files.length) return;
+      if (onReference) refer(files[0]); else add(files);
     });
   }
   document.body.dataset.ready = "yes";

@@ -1,9 +1,12 @@
-"""The photos that the page shows: coloured once by the network, kept in bounded memory, decoded again at each wish."""
+"""The photos that the page shows: coloured once by the network, kept in bounded memory, decoded again at each wish.
+
+Beside them the photos whose colours they are given.
+"""
 
 import io
 import secrets
 from collections import OrderedDict
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from threading import Lock
 
 import numpy as np
@@ -14,9 +17,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretext.color.gamut import reduce_chroma
-from pretext.color.lab import lab_to_rgb
+from pretext.color.lab import lab_to_rgb, rgb_to_lab
 from pretext.colorize.colorizer import Colorizer, Colors
 from pretext.colorize.painting import Decoding, decode, entropy, lightness_of, paint, predict
+from pretext.colorize.reference import Reference, read_reference
+from pretext.colorize.settings import Steering
+from pretext.colorize.steering import Biases, find_biases, recolor, steer
 from pretext.data.decoding import UnreadablePhotoError, decode_rgb, size_of
 from pretext.errors import InputError
 
@@ -24,8 +30,12 @@ from pretext.errors import InputError
 MAX_PIXELS = 50_000_000
 #: Most bytes of all photos that are kept; the one that was used longest ago goes first.
 MAX_KEPT = 512 << 20
+#: Most references that are kept.
+MAX_REFERENCES = 16
 #: Most pixels of a preview.
 PREVIEW_PIXELS = 1 << 20
+#: About as many pixels of a preview are matched to a reference by quantiles; the page interpolates between them.
+MATCHED_PIXELS = 1 << 14
 #: Points of the table of colours in L, 0..100, and in a and b, -`TABLE_REACH` to `TABLE_REACH`.
 TABLE_POINTS = (41, 57, 57)
 TABLE_REACH = 112.0
@@ -42,12 +52,14 @@ class KeptPhoto:
         rgb: The photo, (3, H, W) uint8.
         preview: Lightness of the photo at the preview's size, (1, h, w), in CIE L.
         colors: What the network predicts.
+        biases: What brings them near references, by the hash of each.
     """
 
     name: str
     rgb: UInt8[Tensor, "3 height width"]
     preview: Float[Tensor, "1 h w"]
     colors: Colors
+    biases: dict[str, Biases] = field(default_factory=dict)
 
     @property
     def bytes(self) -> int:
@@ -57,7 +69,7 @@ class KeptPhoto:
 
 
 class KeptPhotos:
-    """Photos by their keys, which nobody can guess.
+    """Photos and references by their keys, which nobody can guess.
 
     Args:
         colorizer: In eval mode.
@@ -68,6 +80,7 @@ class KeptPhotos:
         self.colorizer = colorizer
         self._size = size
         self._photos: OrderedDict[str, KeptPhoto] = OrderedDict()
+        self._references: OrderedDict[str, Reference] = OrderedDict()
         # Of the photos; and of the network and the painting, which take all cores.
         self._lock, self._work = Lock(), Lock()
 
@@ -84,21 +97,15 @@ class KeptPhotos:
         Raises:
             InputError: It cannot be read, or has too many pixels.
         """
+        _check_size(data, name)
         try:
-            width, height = size_of(data)
-            if width * height > MAX_PIXELS:
-                raise InputError(
-                    f"{name} is too large for the page",
-                    received=f"{width}x{height} pixels",
-                    allowed=f"at most {MAX_PIXELS // 10**6} million; tools/colorize.sh takes more",
-                )
             with self._work:
                 rgb = torch.from_numpy(np.array(decode_rgb(data))).permute(2, 0, 1).contiguous()
                 lightness = lightness_of(rgb)
                 colors = predict(self.colorizer, lightness, self._size)
         except UnreadablePhotoError as error:
             raise InputError(f"cannot read {name}: {error}") from error
-        photo = KeptPhoto(name, rgb, _preview(lightness), colors)
+        photo = KeptPhoto(name, rgb, _reduced(lightness, PREVIEW_PIXELS), colors)
         key = secrets.token_urlsafe(12)
         with self._lock:
             self._photos[key] = photo
@@ -116,18 +123,76 @@ class KeptPhotos:
             self._photos.move_to_end(key)
             return self._photos[key]
 
-    def ab(self, photo: KeptPhoto, decoding: Decoding) -> Float[Tensor, "2 h w"]:
-        """Decode the photo's colours.
+    def add_reference(self, data: bytes, name: str) -> str:
+        """Keep a photo whose colours others are given; return its key.
+
+        Args:
+            data: The photo's file.
+            name: What it is called.
 
         Raises:
-            InputError: The colorizer leaves no choice.
+            InputError: It cannot be read, has too many pixels, or is gray.
         """
-        return decode(self.colorizer, photo.colors, decoding)[0].float().cpu()
-
-    def painted(self, photo: KeptPhoto, decoding: Decoding, upsampling: str) -> bytes:
-        """Paint the photo at its full size, as a PNG file."""
+        _check_size(data, name)
         with self._work:
-            painted = paint(lightness_of(photo.rgb), self.ab(photo, decoding), upsampling)
+            reference = read_reference(data, name)
+        key = secrets.token_urlsafe(12)
+        with self._lock:
+            self._references[key] = reference
+            while len(self._references) > MAX_REFERENCES:
+                self._references.popitem(last=False)
+        return key
+
+    def reference(self, key: str) -> Reference:
+        """Return a reference.
+
+        Raises:
+            KeyError: It is not kept, or no longer.
+        """
+        with self._lock:
+            self._references.move_to_end(key)
+            return self._references[key]
+
+    def colors(self, photo: KeptPhoto, steering: Steering) -> Colors:
+        """Return the photo's colours after steering; what takes long is done once for each reference.
+
+        Raises:
+            InputError: They cannot be steered so.
+        """
+        biases = None
+        if steering.reference is not None and steering.transfer == "energy":
+            biases = photo.biases.get(steering.reference.sha256)
+            if biases is None:
+                with self._work:
+                    biases = find_biases(self.colorizer, photo.colors, steering.reference)
+                if len(photo.biases) >= MAX_REFERENCES:
+                    photo.biases.clear()
+                photo.biases[steering.reference.sha256] = biases
+        return steer(self.colorizer, photo.colors, steering, biases)
+
+    def ab(self, photo: KeptPhoto, decoding: Decoding, steering: Steering) -> Float[Tensor, "2 h w"]:
+        """Decode the photo's colours for its preview, at the positions of the map or, matched by quantiles, at more.
+
+        Raises:
+            InputError: The colorizer leaves no choice, or its colours cannot be steered so.
+        """
+        ab = decode(self.colorizer, self.colors(photo, steering), decoding)[0].float().cpu()
+        if steering.transfer != "quantile":
+            return ab
+        lightness = _reduced(photo.preview, MATCHED_PIXELS)
+        matched = recolor(paint(lightness, ab), lightness, steering)
+        return rgb_to_lab(matched[None])[0, 1:]
+
+    def painted(self, photo: KeptPhoto, decoding: Decoding, steering: Steering, upsampling: str) -> bytes:
+        """Paint the photo at its full size, as a PNG file.
+
+        Raises:
+            InputError: As for `ab`, or ``upsampling`` is unknown.
+        """
+        ab = decode(self.colorizer, self.colors(photo, steering), decoding)[0]
+        with self._work:
+            lightness = lightness_of(photo.rgb)
+            painted = recolor(paint(lightness, ab, upsampling), lightness, steering)
         return _png(painted.permute(1, 2, 0))
 
 
@@ -136,21 +201,25 @@ def lightness_png(photo: KeptPhoto) -> bytes:
     return _png((photo.preview[0] * 2.55).round().to(torch.uint8))
 
 
-def entropy_range(photo: KeptPhoto) -> tuple[float, float] | None:
+def entropy_range(colors: Colors) -> tuple[float, float] | None:
     """Return the smallest and the largest entropy of the colours, in bits; None if the colorizer tells none."""
-    if photo.colors.distribution is None:
+    if colors.distribution is None:
         return None
-    bits = entropy(photo.colors.distribution)
+    bits = entropy(colors.distribution)
     return bits.min().item(), bits.max().item()
 
 
-def uncertainty_png(photo: KeptPhoto) -> bytes:
+def uncertainty_png(photo: KeptPhoto, colors: Colors) -> bytes:
     """Return where colours are uncertain, as white that is transparent where the entropy is smallest in the photo.
+
+    Args:
+        photo: The photo.
+        colors: Its colours, steered or not.
 
     Raises:
         InputError: The colorizer predicts no distribution.
     """
-    distribution = photo.colors.distribution
+    distribution = colors.distribution
     if distribution is None:
         raise InputError("this colorizer predicts one colour per pixel, and no uncertainty")
     bits = entropy(distribution.cpu())[:, None]
@@ -170,9 +239,22 @@ def color_table() -> UInt8[Tensor, "l a b 3"]:
     return (rgb * 255).round().to(torch.uint8).permute(1, 2, 3, 0).contiguous()
 
 
-def _preview(lightness: Tensor) -> Tensor:
+def _check_size(data: bytes, name: str) -> None:
+    try:
+        width, height = size_of(data)
+    except UnreadablePhotoError as error:
+        raise InputError(f"cannot read {name}: {error}") from error
+    if width * height > MAX_PIXELS:
+        raise InputError(
+            f"{name} is too large for the page",
+            received=f"{width}x{height} pixels",
+            allowed=f"at most {MAX_PIXELS // 10**6} million; tools/colorize.sh takes more",
+        )
+
+
+def _reduced(lightness: Tensor, pixels: int) -> Tensor:
     height, width = lightness.shape[1:]
-    scale = min(1.0, (PREVIEW_PIXELS / (height * width)) ** 0.5)
+    scale = min(1.0, (pixels / (height * width)) ** 0.5)
     if scale == 1:
         return lightness
     size = [max(1, int(side * scale)) for side in (height, width)]

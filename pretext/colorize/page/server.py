@@ -8,7 +8,7 @@ import socket
 from collections.abc import Callable, Mapping
 from functools import partial
 from importlib.resources import files
-from typing import Any
+from typing import Any, TypeVar
 from urllib.parse import quote, unquote
 
 import anyio
@@ -31,6 +31,7 @@ from pretext.colorize.page.photos import (
     uncertainty_png,
 )
 from pretext.colorize.painting import Decoding
+from pretext.colorize.settings import Steering
 from pretext.errors import InputError
 from pretext.guard import LOOPBACK, Guard
 
@@ -48,6 +49,9 @@ PAGE_FILES = {
     "page.js": ("page.js", "text/javascript"),
     "page.css": ("page.css", "text/css"),
 }
+
+
+T = TypeVar("T")
 
 
 class _RefusedError(Exception):
@@ -78,6 +82,7 @@ def make_app(
         Route("/model", page.model),
         Route("/table", page.table),
         Route("/photos", page.add, methods=["POST"]),
+        Route("/references", page.add_reference, methods=["POST"]),
         Route("/photos/{key}/lightness", page.lightness),
         Route("/photos/{key}/colors", page.colors),
         Route("/photos/{key}/uncertainty", page.uncertainty),
@@ -115,6 +120,7 @@ class _Page:
                 "title": self._title,
                 "chooses": bool(space.rules),
                 "temperature": space.temperature,
+                "hue": space.hue is not None,
                 "table": {"points": TABLE_POINTS, "reach": TABLE_REACH},
             }
         )
@@ -123,6 +129,24 @@ class _Page:
         return Response(self._table, media_type="application/octet-stream")
 
     async def add(self, request: Request) -> Response:
+        name, (key, photo) = await self._taken(request, self._photos.add)
+        return JSONResponse(
+            {
+                "key": key,
+                "name": name,
+                "size": list(photo.rgb.shape[:0:-1]),
+                "preview": list(photo.preview.shape[:0:-1]),
+                "colors": list(photo.colors.ab.shape[:1:-1]),
+                "entropy": entropy_range(photo.colors),
+            }
+        )
+
+    async def add_reference(self, request: Request) -> Response:
+        name, key = await self._taken(request, self._photos.add_reference)
+        return JSONResponse({"key": key, "name": name})
+
+    async def _taken(self, request: Request, take: Callable[[bytes, str], T]) -> tuple[str, T]:
+        """Receive a photo; return its name, and what is made of it."""
         name = unquote(request.headers.get("x-name", "photo"))
         try:
             self._places.acquire_nowait()
@@ -131,36 +155,32 @@ class _Page:
                 503, f"{MAX_AT_ONCE} photos are being coloured; try again when one is done"
             ) from None
         try:
-            data = await _body(request)
-            key, photo = await run_in_threadpool(self._photos.add, data, name)
+            return name, await run_in_threadpool(take, await _body(request), name)
         finally:
             self._places.release()
-        return JSONResponse(
-            {
-                "key": key,
-                "name": name,
-                "size": list(photo.rgb.shape[:0:-1]),
-                "preview": list(photo.preview.shape[:0:-1]),
-                "colors": list(photo.colors.ab.shape[:1:-1]),
-                "entropy": entropy_range(photo),
-            }
-        )
 
     async def lightness(self, request: Request) -> Response:
         return Response(await run_in_threadpool(lightness_png, self._photo(request)), media_type="image/png")
 
     async def colors(self, request: Request) -> Response:
-        ab = await run_in_threadpool(self._photos.ab, self._photo(request), _decoding(request))
-        return Response(ab.contiguous().numpy().tobytes(), media_type="application/octet-stream")
+        photo, steering = self._photo(request), self._steering(request)
+        ab = await run_in_threadpool(self._photos.ab, photo, _decoding(request), steering)
+        headers = {"Colors-Size": f"{ab.shape[2]} {ab.shape[1]}"}
+        return Response(
+            ab.contiguous().numpy().tobytes(), media_type="application/octet-stream", headers=headers
+        )
 
     async def uncertainty(self, request: Request) -> Response:
-        return Response(
-            await run_in_threadpool(uncertainty_png, self._photo(request)), media_type="image/png"
-        )
+        photo = self._photo(request)
+        colors = await run_in_threadpool(self._photos.colors, photo, self._steering(request))
+        png = await run_in_threadpool(uncertainty_png, photo, colors)
+        low, high = entropy_range(colors) or (0, 0)
+        return Response(png, media_type="image/png", headers={"Entropy": f"{low:.3f} {high:.3f}"})
 
     async def painted(self, request: Request) -> Response:
         photo, upsampling = self._photo(request), request.query_params.get("upsampling", "bilinear")
-        png = await run_in_threadpool(self._photos.painted, photo, _decoding(request), upsampling)
+        steering = self._steering(request)
+        png = await run_in_threadpool(self._photos.painted, photo, _decoding(request), steering, upsampling)
         name = quote(
             f"{photo.name.rpartition('.')[0] or photo.name}-colorized.png", safe="", errors="replace"
         )
@@ -169,6 +189,11 @@ class _Page:
 
     def _photo(self, request: Request) -> KeptPhoto:
         return self._photos.get(request.path_params["key"])
+
+    def _steering(self, request: Request) -> Steering:
+        query = request.query_params
+        reference = self._photos.reference(query["reference"]) if "reference" in query else None
+        return Steering(reference, query.get("transfer"), _number(query.get("bias", "0")))
 
 
 async def _body(request: Request) -> bytes:
@@ -189,12 +214,19 @@ async def _body(request: Request) -> bytes:
 
 def _decoding(request: Request) -> Decoding:
     query = request.query_params
+    temperature = _number(query["temperature"]) if "temperature" in query else None
     try:
-        temperature = float(query["temperature"]) if "temperature" in query else None
         seed = int(query.get("seed", "0"))
     except ValueError:
-        raise InputError("temperature and seed must be numbers", received=str(query)) from None
+        raise InputError("a seed must be a whole number", received=query["seed"]) from None
     return Decoding(query.get("rule", "annealed"), temperature, seed)
+
+
+def _number(text: str) -> float:
+    try:
+        return float(text)
+    except ValueError:
+        raise InputError("temperature and bias must be numbers", received=text) from None
 
 
 async def _refused(request: Request, error: Exception) -> Response:

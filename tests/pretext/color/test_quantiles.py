@@ -6,6 +6,7 @@ from skimage.exposure import match_histograms
 
 from pretext.color.histograms import histogram
 from pretext.color.quantiles import (
+    PhotoMatch,
     match_histogram,
     match_hue_histogram,
     match_hues,
@@ -222,3 +223,12 @@ class TestPhoto:
     def test_counts_that_do_not_fit_are_refused(self):
         with refused("references", received=2, allowed=(1, 3)):
             match_photo(random(3, 3, 4, 4), random(2, 3, 4, 4))
+
+    def test_parts_of_a_photo_are_matched_as_the_whole(self):
+        photos, references = random(2, 3, 8, 6), random(1, 3, 5, 9, seed=1)
+        match = PhotoMatch(photos, references)
+        parts = [match(photos[:, :, rows]) for rows in (slice(0, 3), slice(3, 8))]
+        assert torch.equal(torch.cat(parts, 2), match_photo(photos, references))
+        other = match(random(2, 3, 2, 2, seed=2))
+        assert other.shape == (2, 3, 2, 2)
+        assert other.isfinite().all()

@@ -1,5 +1,7 @@
+import colorsys
 import json
 import math
+from itertools import pairwise
 
 import naive_histograms
 import numpy as np
@@ -8,7 +10,8 @@ import torch
 from refusals import refused
 
 from pretext.color.bins import ab_bins
-from pretext.color.lab import lab_to_rgb
+from pretext.color.histograms import apply_bias, chi_squared, mean_histogram
+from pretext.color.lab import lab_to_rgb, rgb_to_lab
 from pretext.color.prior import imagenet_prior
 from pretext.color.rebalance import rebalance_weights
 from pretext.color.spaces import (
@@ -386,3 +389,63 @@ def test_a_temperature_that_cannot_be_is_refused():
         AbBins(FEW).decode(prediction_of(AbBins(FEW)), 0.0)
     with refused("temperature", received=0.5, allowed=(None,)):
         ab_regression().decode(prediction_of(ab_regression()), 0.5)
+
+
+class TestHistogramsOfPhotos:
+    @pytest.fixture
+    def rgb(self):
+        """Two photos of 8-bit colours, some of them gray."""
+        photos = np.random.default_rng(0).integers(0, 256, (2, 9, 7, 3))
+        photos[:, :2, :2] = 90
+        return photos
+
+    @pytest.fixture
+    def lab(self, rgb):
+        return rgb_to_lab(torch.from_numpy(rgb).permute(0, 3, 1, 2).to(torch.uint8))
+
+    @pytest.mark.parametrize("name", ["ab_bins", "rebalanced_ab_bins few", "lab_joint few", "lightness_bins"])
+    def test_bins_are_those_that_colours_are_encoded_to(self, name, lab):
+        space = MAKE[name]()
+        (found,) = space.histograms_of(lab)
+        indices, weights = space.encode(lab[:, space.lab_channels])
+        for n in range(2):
+            counts = np.bincount(indices[n].flatten(), weights[n].flatten(), minlength=space.channels)
+            assert found[n].numpy() == pytest.approx(counts / 63, abs=1e-6)
+
+    def test_marginals_are_counted(self, lab):
+        space = LabMarginals(5)
+        edges = np.concatenate([[-np.inf], space.edges, [np.inf]])
+        for channel, found in enumerate(space.histograms_of(lab)):
+            for n in range(2):
+                values = lab[n, 1 + channel].flatten()
+                counts = [((values >= low) & (values < high)).sum() for low, high in pairwise(edges)]
+                assert found[n].numpy() == pytest.approx(np.array(counts) / 63)
+
+    def test_hues_count_by_their_chroma(self, rgb, lab):
+        space = HueChroma(6)
+        of_hue, of_chroma = space.histograms_of(lab)
+        for n in range(2):
+            pixels = [colorsys.rgb_to_hsv(*(pixel / 255)) for pixel in rgb[n].reshape(-1, 3)]
+            hues, chromas = np.array([(hue, saturation * value) for hue, saturation, value in pixels]).T
+            wanted, _ = np.histogram(hues, 6, (0, 1), weights=chromas / chromas.sum())
+            assert of_hue[n].numpy() == pytest.approx(wanted, abs=2e-4)
+            assert of_chroma[n].numpy() == pytest.approx(np.histogram(chromas, 6, (0, 1))[0] / 63, abs=1e-6)
+
+    @pytest.mark.parametrize(
+        "name", ["ab_bins one-hot", "lab_joint few", "lab_marginals few", "hue_chroma few"]
+    )
+    def test_biases_bring_the_mean_near_it(self, name, lab):
+        space = MAKE[name]()
+        scores = 3 * torch.randn(2, space.channels, 5, 4, generator=torch.Generator().manual_seed(0))
+        targets = space.histograms_of(lab)
+        for part, bias, target in zip(
+            space.parts(scores), space.biases(scores, targets), targets, strict=True
+        ):
+            before, after = (
+                chi_squared(mean_histogram(each), target) for each in (part, apply_bias(part, bias))
+            )
+            assert (after < 0.3 * before).all()
+
+    def test_values_have_none(self, lab):
+        with refused("regression"):
+            ab_regression().histograms_of(lab)

@@ -5,7 +5,8 @@ import pytest
 from refusals import refused
 
 from pretext.colorize.outputs import NameTakenError, Record, plan, sole_use
-from pretext.colorize.settings import Decoding, PaintingSettings
+from pretext.colorize.reference import Reference
+from pretext.colorize.settings import Decoding, PaintingSettings, Steering
 
 SETTINGS = PaintingSettings()
 
@@ -123,6 +124,22 @@ def test_a_record_of_before_colours_were_chosen_at_the_photo_goes_on(tmp_path):
     Record(tmp_path, {"seed": 0, "decode_at": "map"})
     with refused(tmp_path, received="decode_at=photo", allowed="decode_at=map"):
         Record(tmp_path, {"seed": 0, "decode_at": "photo"})
+
+
+def test_a_record_of_before_colours_were_steered_goes_on(tmp_path):
+    values = SETTINGS.as_json()
+    steered = PaintingSettings(steering=Steering(Reference("f" * 64, b""), "energy", 30.0)).as_json()
+    before = {key: value for key, value in values.items() if key not in ("reference", "transfer", "bias")}
+    Record(tmp_path, before)
+    Record(tmp_path, values)
+    with refused(
+        tmp_path,
+        "bias=30.0",
+        f"reference={'f' * 64}",
+        "transfer=energy",
+        allowed="there it is reference=None",
+    ):
+        Record(tmp_path, steered)
 
 
 def test_a_line_that_was_cut_short_is_dropped(tmp_path):

@@ -1,8 +1,10 @@
 import io
+import json
 import os
 import shutil
 import zlib
 from functools import cache
+from hashlib import sha256
 from pathlib import Path
 
 import numpy as np
@@ -353,6 +355,84 @@ def test_colours_are_chosen_at_the_photo(album, colorize, tmp_path):
     assert colorize("album", "--uncertainty", model=model)[0] == 0
     assert files()["b.png"] != at_photo["b.png"]
     assert files()["a_entropy.npy"] == at_photo["a_entropy.npy"]
+
+
+@pytest.fixture
+def warm(tmp_path):
+    """A reference of reds, and a gray one."""
+    gradient(40).save(tmp_path / "warm.png")
+    gradient(40).convert("L").save(tmp_path / "gray.png")
+    return tmp_path / "warm.png"
+
+
+def test_a_reference_lends_its_colours(album, colorize, warm):
+    colorize("album/b.png")
+    plain = lab_of(Path("out/b.png"))
+    found = {}
+    for transfer, words in (("energy", ()), ("quantile", ("--transfer", "quantile"))):
+        shutil.rmtree("out")
+        assert colorize("album/b.png", "--reference", warm, *words)[0] == 0
+        found[transfer] = lab_of(Path("out/b.png"))
+        settings = json.loads(Path("out/colorized.jsonl").read_text().splitlines()[0])["settings"]
+        assert settings["reference"] == sha256(warm.read_bytes()).hexdigest()
+        assert (settings["transfer"], settings["bias"]) == (transfer, 0.0)
+        assert (found[transfer][:, 0] - plain[:, 0]).abs().max() < 0.8
+        assert (found[transfer][:, 1:] - plain[:, 1:]).abs().max() > 5
+    assert not torch.equal(found["energy"], found["quantile"])
+
+
+def test_another_reference_in_the_same_folder_is_an_error(album, colorize, warm):
+    assert colorize("album", "--reference", warm)[0] == 0
+    before = files()
+    assert colorize("album", "--reference", warm, "--transfer", "energy")[0] == 0
+    gradient(40).rotate(90).save("other.png")
+    for words in (
+        (),
+        ("--reference", "other.png"),
+        ("--reference", warm, "--transfer", "quantile"),
+    ):
+        code, said = colorize("album", *words)
+        assert code == 2
+        assert "reference=" in said or "transfer=quantile" in said
+    assert files() == before
+
+
+def test_hues_are_turned_with_samples_and_uncertainty(album, colorize, warm, tmp_path):
+    model = save(tmp_path / "histograms.safetensors", HueChroma())
+    words = ("--decode", "coherent", "--samples", "2", "--decode-at", "photo", "--uncertainty")
+    assert colorize("album/b.png", *words, model=model)[0] == 0
+    straight = files()
+    shutil.rmtree("out")
+    assert colorize("album/b.png", *words, "--bias", "-90", model=model)[0] == 0
+    assert files().keys() == straight.keys()
+    for name in ("b_sample0.png", "b_sample1.png"):
+        assert files()[name] != straight[name]
+    shutil.rmtree("out")
+    steered = ("--bias", "40", "--reference", warm)
+    assert colorize("album/b.png", *words, *steered, model=model)[0] == 0
+    assert files()["b_entropy.npy"] != straight["b_entropy.npy"]
+
+
+def test_what_cannot_be_steered_is_told_before_anything_is_written(album, colorize, warm, tmp_path):
+    regression = save(tmp_path / "values.safetensors", ab_regression())
+    for words, named in (
+        (["--reference", "gone.png"], "gone.png"),
+        (["--reference", "gray.png"], "gray.png"),
+        (["--reference", "album"], "album"),
+        (["--transfer", "energy"], "transfer energy"),
+        (["--reference", warm, "--transfer", "both"], "both"),
+        (["--bias", "400"], "400"),
+        (["--bias", "30"], "bias 30"),
+        (["--reference", warm, "--bias", "30"], "bias 30"),
+    ):
+        code, said = colorize("album", *words)
+        assert code == 2
+        assert named in said
+    code, said = colorize("album", "--reference", warm, model=regression)
+    assert code == 2
+    assert "quantile" in said
+    assert not Path("out").exists()
+    assert colorize("album", "--reference", warm, "--transfer", "quantile", model=regression)[0] == 0
 
 
 def test_of_values_there_is_nothing_to_choose(album, colorize, tmp_path):

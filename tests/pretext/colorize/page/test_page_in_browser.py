@@ -9,7 +9,7 @@ import sys
 import numpy as np
 import pytest
 import torch
-from made_photos import encoded
+from made_photos import encoded, gradient
 from PIL import Image
 from playwright.sync_api import sync_playwright
 
@@ -25,12 +25,13 @@ pytestmark = [
     pytest.mark.skipif(CHROMIUM is None, reason="needs chromium: apt-get install chromium"),
 ]
 
-#: Drops files, given as names and base64, as a person does.
-DROP = """files => {
+#: Drops files, given as names and base64, onto an element, as a person does.
+DROP = """([files, selector]) => {
   const transfer = new DataTransfer();
   for (const [name, data] of files)
     transfer.items.add(new File([Uint8Array.from(atob(data), c => c.charCodeAt(0))], name));
-  document.body.dispatchEvent(new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true}));
+  const event = new DragEvent("drop", {dataTransfer: transfer, bubbles: true, cancelable: true});
+  document.querySelector(selector).dispatchEvent(event);
 }"""
 PIXELS = """canvas => {
   const data = canvas.getContext("2d").getImageData(0, 0, canvas.width, canvas.height).data;
@@ -86,9 +87,9 @@ def photo_of(width, height):
     return Image.fromarray(np.stack([gray, gray, gray], 2))
 
 
-def drop(page, **photos):
+def drop(page, *, onto="body", **photos):
     files = [[name, base64.b64encode(data).decode()] for name, data in photos.items()]
-    page.evaluate(DROP, files)
+    page.evaluate(DROP, [files, onto])
 
 
 def pixels(page, selector):
@@ -126,6 +127,34 @@ def test_drop_slide_draw_and_download(page, tmp_path):
     page.click("#mean")
     page.wait_for_selector('#after[data-colors*="temperature=0.02"]')
     np.testing.assert_array_equal(pixels(page, "#after"), cold)
+    # The colours of another photo, dropped on its place.
+    assert page.locator("#bias").is_disabled()
+    drop(page, onto="#steering p", **{"gray.png": encoded(photo, "PNG")})
+    page.wait_for_selector("#errors p")
+    assert "the reference is gray" in page.inner_text("#errors")
+    drop(page, onto="#steering p", **{"warm.png": encoded(gradient(64), "PNG")})
+    page.wait_for_selector('#after[data-colors*="transfer=energy"]')
+    assert page.inner_text("#status") == "Colours are taken from warm.png."
+    assert page.get_by_role("img", name="The reference, warm.png").is_visible()
+    by_energy = pixels(page, "#after")
+    assert np.abs(by_energy - cold).max() > 10
+    page.select_option("#transfer", "quantile")
+    page.wait_for_selector('#after[data-colors*="transfer=quantile"]')
+    assert np.abs(pixels(page, "#after") - by_energy).max() > 10
+    # Its hues, by the keyboard.
+    page.focus("#bias")
+    page.keyboard.press("ArrowRight")
+    page.wait_for_selector('#after[data-colors*="bias=5"]')
+    assert page.inner_text("#bias-value") == "5°"
+    assert page.get_attribute("#bias", "aria-valuetext") == "5 degrees"
+    matched = pixels(page, "#after")
+    with page.expect_download() as download:
+        page.click("#download")
+    exact = np.array(Image.open(io.BytesIO(download.value.path().read_bytes()))).astype(int)
+    assert np.abs(matched - exact).mean() < 4
+    page.click("#no-reference")
+    page.wait_for_selector('#after:not([data-colors*="reference"])')
+    np.testing.assert_array_equal(pixels(page, "#after"), cold)
     # Before and after.
     page.fill("#split", "100")
     assert page.locator("#before").evaluate("e => e.style.clipPath") == "inset(0px 0% 0px 0px)"
@@ -142,7 +171,9 @@ def test_it_fits_a_telephone_and_a_reader_finds_every_control(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for role, name in (
         ("slider", "Temperature"), ("slider", "Before and after"), ("checkbox", "Show where colours are uncertain"),
-        ("button", "Draw other colourings"), ("radio", "a.png"), ("radio", "b.png"), ("link", "Download at full size"),
+        ("slider", "Turn the hues"), ("combobox", "How"), ("group", "Colours of another photo"),
+        ("button", "Choose a reference"), ("button", "Draw other colourings"), ("radio", "a.png"), ("radio", "b.png"),
+        ("link", "Download at full size"),
     ):  # fmt: skip
         assert page.get_by_role(role, name=name).count() == 1, name
     page.get_by_role("radio", name="a.png").check(force=True)

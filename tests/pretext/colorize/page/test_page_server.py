@@ -18,6 +18,9 @@ from pretext.colorize.colorizer import ColorHead, Colorizer
 from pretext.colorize.page import photos, server
 from pretext.colorize.page.server import make_app
 from pretext.colorize.painting import Decoding, decode, lightness_of, paint, predict
+from pretext.colorize.reference import read_reference
+from pretext.colorize.settings import Steering
+from pretext.colorize.steering import find_biases, recolor, steer
 
 BINS = [[0.0, 0.0], [40.0, 30.0], [-35.0, 30.0], [10.0, -45.0]]
 HERE = "127.0.0.1:8313"
@@ -145,6 +148,123 @@ def test_hue_and_chroma_have_no_temperature_of_their_own_but_draws(photo):
             assert client.get(f"/photos/{answer['key']}/{words}").status_code == 200
     with client_of(make_colorizer(AbBins(BINS, neighbors=1))) as client:
         assert client.get("/model").json()["temperature"] == 0.38
+
+
+def referred(client, data, **headers):
+    return client.post(
+        "/references", content=data, headers={"X-Name": "warm.png", "Origin": f"http://{HERE}", **headers}
+    )
+
+
+def colors_of(client, key, words):
+    answer = client.get(f"/photos/{key}/colors?{words}")
+    assert answer.status_code == 200, answer.text
+    width, height = map(int, answer.headers["colors-size"].split())
+    return torch.frombuffer(bytearray(answer.content), dtype=torch.float32).view(2, height, width)
+
+
+def painted_of(client, key, words):
+    png = client.get(f"/photos/{key}/painted?{words}").content
+    return torch.from_numpy(np.array(Image.open(io.BytesIO(png)))).permute(2, 0, 1)
+
+
+@pytest.mark.parametrize(
+    "space", [lambda: AbBins(BINS, neighbors=1), HueChroma], ids=["ab_bins", "hue_chroma"]
+)
+def test_a_reference_lends_its_colours_as_the_command_does(space, photo):
+    colorizer = make_colorizer(space())
+    reference = read_reference(encoded(photo), "warm.png")
+    bias = 40.0 if colorizer.space.hue is not None else 0.0
+    with client_of(colorizer) as client:
+        key = sent(client, encoded(photo)).json()["key"]
+        assert client.get("/model").json()["hue"] == (colorizer.space.hue is not None)
+        answer = referred(client, encoded(photo)).json()
+        assert answer["name"] == "warm.png"
+        rgb = torch.from_numpy(np.array(photo)).permute(2, 0, 1)
+        lightness, colors = lightness_of(rgb), predict(colorizer, rgb, 64)
+        for wish in (
+            Steering(reference, "energy"), Steering(reference, "energy", bias), Steering(bias=bias),
+            Steering(reference, "quantile", 40.0),
+        ):  # fmt: skip
+            words = f"bias={wish.bias:g}" + (
+                f"&transfer={wish.transfer}&reference={answer['key']}" if wish.transfer else ""
+            )
+            ab = decode(colorizer, steer(colorizer, colors, wish), Decoding())[0]
+            expected = recolor(paint(lightness, ab), lightness, wish)
+            difference = (painted_of(client, key, words).int() - expected.int()).abs()
+            assert difference.max() <= 1
+            got = colors_of(client, key, words)
+            if wish.transfer == "quantile":
+                # A preview of at most a few pixels is matched at each of them.
+                shown = paint(lightness, got)
+                assert (shown.int() - expected.int()).abs().float().mean() < 1
+            else:
+                torch.testing.assert_close(got, ab, rtol=0, atol=1e-3)
+
+
+def test_the_energy_of_a_reference_is_lowered_once_for_a_photo(client, photo, monkeypatch):
+    found = []
+
+    def counted(colorizer, colors, reference):
+        found.append(reference.sha256)
+        return find_biases(colorizer, colors, reference)
+
+    monkeypatch.setattr(photos, "find_biases", counted)
+    monkeypatch.setattr(photos, "MAX_REFERENCES", 2)
+    key = sent(client, encoded(photo)).json()["key"]
+    names = [referred(client, encoded(photo.rotate(turn))).json()["key"] for turn in (0, 90)]
+    words = [f"transfer=energy&reference={name}" for name in names]
+    for temperature in (0.2, 0.4, 0.6):
+        assert client.get(f"/photos/{key}/colors?temperature={temperature}&{words[0]}").status_code == 200
+    assert client.get(f"/photos/{key}/uncertainty?{words[0]}").status_code == 200
+    client.get(f"/photos/{key}/colors?{words[1]}")
+    assert len(found) == 2
+    referred(client, encoded(photo.rotate(180)))
+    assert client.get(f"/photos/{key}/colors?{words[0]}").status_code == 404
+    assert client.get(f"/photos/{key}/colors?{words[1]}").status_code == 200
+
+
+def test_uncertainty_is_that_of_the_steered_colours(client, photo):
+    key = sent(client, encoded(photo)).json()["key"]
+    name = referred(client, encoded(photo)).json()["key"]
+    ranges = [
+        client.get(f"/photos/{key}/uncertainty{words}").headers["entropy"]
+        for words in ("", f"?transfer=energy&reference={name}")
+    ]
+    assert len(set(ranges)) == 2
+    assert [float(bits) for bits in ranges[0].split()] == pytest.approx(
+        sent(client, encoded(photo)).json()["entropy"], abs=1e-3
+    )
+
+
+def test_what_cannot_be_a_reference_is_refused(client, photo, monkeypatch):
+    for data in (b"", b"GIF89a", png_of(20_000, 20_000), png_of(10_000, 9_000), encoded(photo.convert("L"))):
+        answer = referred(client, data)
+        assert answer.status_code == 400
+        assert "warm.png" in answer.json()["error"]
+    assert referred(client, encoded(photo), Origin="http://evil.example").status_code == 403
+    monkeypatch.setattr(server, "MAX_UPLOAD", 10)
+    assert referred(client, encoded(photo)).status_code == 413
+
+
+@pytest.mark.parametrize(
+    ("words", "status"),
+    [
+        ("bias=30", 400),
+        ("bias=warm", 400),
+        ("bias=nan", 400),
+        ("bias=999", 400),
+        ("transfer=energy", 400),
+        ("reference=gone&transfer=energy", 404),
+        ("reference=KEY", 400),
+        ("reference=KEY&transfer=both", 400),
+        ("reference=KEY&transfer=energy&bias=30", 400),
+        ("reference=KEY&transfer=quantile&bias=30", 200),
+    ],
+)
+def test_steering_that_cannot_be_is_refused(client, photo, words, status):
+    key, name = (take(client, encoded(photo)).json()["key"] for take in (sent, referred))
+    assert client.get(f"/photos/{key}/colors?{words.replace('KEY', name)}").status_code == status
 
 
 def test_the_page_loads_nothing_from_elsewhere(client):
