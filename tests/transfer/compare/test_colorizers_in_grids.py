@@ -143,6 +143,19 @@ def test_each_kind_of_row_has_the_stages_that_judge_it(grid, data_set, photo_fol
                 *("full", "class", "l2", "l2_finetuned"),
             },
         ),
+        (
+            "larsson2016_table1",
+            {
+                *("gray", "random-photo", "l2", "lab_marginals", "lab_joint"),
+                *("hue_chroma", "hue_chroma_median"),
+            },
+        ),
+        (
+            "larsson2016_table2",
+            {"gray", "hue_chroma", "data_to_conv3", "conv3_to_conv5", "conv4_to_conv5", "conv5"},
+        ),
+        ("larsson2016_table4", {"gray", "hue_chroma", "quantile", "energy"}),
+        ("larsson2016_table5", {"gray", "hue_chroma", "from_classifier"}),
     ],
 )
 @pytest.mark.parametrize("data", [None, "imagenette32"])
@@ -156,6 +169,18 @@ def test_the_grids_of_tables_of_colours_are_ones_on_any_data_set(name, rows, dat
     if data:
         assert all(data in task.words for task in tasks)
         assert all("imagenette128/val" in task.words for task in judged)
+
+
+def test_one_training_serves_the_tables_of_larsson(tmp_path, monkeypatch):
+    for module in ("rows", "grid"):
+        monkeypatch.setattr(f"transfer.compare.{module}.place_of", lambda name: name)
+    grids = [plan(find_config("compare", f"larsson2016_table{number}"), tmp_path) for number in (1, 2, 4, 5)]
+    cells = [by_name(tasks) for tasks in grids]
+    for column in ("backbone", "colors"):
+        assert len({each["hue_chroma", column] for each in cells}) == 1
+    assert cells[2]["energy", "colors"].needs == (cells[0]["hue_chroma", "backbone"],)
+    start = cells[3]["classifier", "backbone"]
+    assert f"init={start.folder}/backbone.safetensors" in cells[3]["from_classifier", "backbone"].words
 
 
 def test_another_data_set_takes_the_place_of_all_that_the_grid_names(grid, photo_folder, tmp_path):
