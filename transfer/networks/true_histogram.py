@@ -62,17 +62,18 @@ def _nearer(
     """Return the distributions that minimise the energy."""
     if isinstance(space, HueChroma):
         hue, chroma, _ = rgb_to_bicone(truth / 255).unbind(1)
-        targets = hue_and_chroma_histograms(hue, chroma, space.count)
-        return torch.cat([m.probabilities for m in match_hue_and_chroma(*space.parts(scores), *targets)], 1)
+        of_hue, of_chroma = hue_and_chroma_histograms(hue, chroma, space.count)
+        matches = match_hue_and_chroma(*scores.split(space.count, 1), of_hue, of_chroma)
+        return torch.cat([match.probabilities for match in matches], 1)
     ab = rgb_to_lab(truth)[:, AB]
     if isinstance(space, LabMarginals):
         edges = torch.nn.functional.pad(space.edges.to(ab), (1, 1), value=torch.inf)
-        targets = tuple(histogram(values, edges) for values in ab.unbind(1))
+        targets = [histogram(values, edges) for values in ab.unbind(1)]
     else:
         assert isinstance(space, Classification)
         indices, weights = (each.flatten(1) for each in space.encode(ab))
         shares = torch.zeros(1, space.channels, dtype=weights.dtype, device=weights.device)
-        targets = (shares.scatter_add_(1, indices, weights / weights.sum()),)
+        targets = [shares.scatter_add_(1, indices, weights / weights.sum())]
     pairs = zip(space.parts(scores), targets, strict=True)
     return torch.cat([minimize_energy(part, target).probabilities for part, target in pairs], 1)
 

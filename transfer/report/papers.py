@@ -2,8 +2,8 @@
 
 Figure 7 of "Colorful Image Colorization" (Zhang et al., ECCV 2016) as a table, linear classification by layer, its
 table 2: PASCAL VOC classification (fc8, fc6-8, all), detection and segmentation, and its table 1: colours. Of
-"Learning Representations for Automatic Colorization" (Larsson et al., ECCV 2016) tables 1 to 5, colours by output space,
-layers, start and true histograms, and table 6: segmentation of gray photos.
+"Learning Representations for Automatic Colorization" (Larsson et al., ECCV 2016) tables 1 to 5 as one, colours by
+output space, layers, start and true histograms, and table 6: segmentation of gray photos.
 """
 
 import csv
@@ -236,7 +236,9 @@ def paper_tables(results: Results) -> list[PaperTable]:
     for data in sorted({b.data for b in results.benchmarks if b.stage == _COLORIZATION}):
         title, colors = _colors_of(data)
         tables.append(_table(results, title, colors, data))
-        if any(column.benchmark.data == data and column.metric == "rmse_alphabeta" for column in results.columns):
+        if any(
+            column.benchmark.data == data and column.metric == "rmse_alphabeta" for column in results.columns
+        ):
             title = (
                 f"RMSE and PSNR of colours on {data}; published: on ImageNet's cval1k (tables 1, 2 and 5 of Larsson et"
                 " al. 2016), and on SUN-6 (tables 3 and 4)"
@@ -254,6 +256,9 @@ def _belongs(results: Results, benchmark: Benchmark, columns: Sequence[PaperColu
 def _table(results: Results, title: str, columns: Sequence[PaperColumn], data: str | None) -> PaperTable:
     measured, used = _measured(results, columns, data)
     notes = [_note(results, benchmark) for benchmark in used]
+    told = {setting.partition("=")[0] for row in results.rows for setting in row.settings}
+    stages = dict.fromkeys(column.stage for column in columns)
+    notes += [note for stage in stages for key, note in STAGES[stage].row_notes if key in told]
     published = _published(columns)
     if any(mark and mark in cell for line in published for cell in line.cells for mark in MARKS.values()):
         notes.append(
