@@ -7,9 +7,10 @@ import pytest
 from refusals import refused
 
 from pretext.__main__ import main as pretext_main
-from pretext.config import find_config
+from pretext.config import find_config, read_config
 from transfer.__main__ import main as transfer_main
 from transfer.compare.grid import plan
+from transfer.report.papers import paper_tables
 from transfer.report.tables import collect_results
 from transfer.report.views import console_table
 from transfer.scores.score import collect_scores
@@ -259,3 +260,36 @@ def test_a_grid_from_photos_to_the_table(grid, tmp_path, monkeypatch):
         "cifar10_classification, from cifar10_classifier",
     }
     assert len(results.benchmarks) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_the_tables_of_larsson_are_made(data_set, tmp_path, monkeypatch):
+    """At 32 pixels and for two steps; the rows that know the truth are the best of their table."""
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "stripes.py"
+    data.write_text(Path(data_set).read_text() + "supervised = dict(method=dict(num_classes=2))\n")
+    short = ["view.size=32", "view.resize=32", *TINY[3:]]
+    for number in (1, 4, 5):
+        values = read_config(find_config("compare", f"larsson2016_table{number}"))
+        for row in (*values.get("backbones", {}).values(), *values["colorizers"].values()):
+            if "train" in row:
+                row["overrides"] = [*row.get("overrides", ()), *short]
+        values["stages"]["colors"]["overrides"] += ["classifier=None", "count=8"]
+        grid = tmp_path / f"table{number}.py"
+        grid.write_text("".join(f"{key} = {value!r}\n" for key, value in values.items()))
+        for task in plan(grid, Path("work"), str(data)):
+            main = pretext_main if task.module == "pretext" else transfer_main
+            assert task.done or main(task.command()[3:]) == 0
+    results = collect_results(collect_scores(Path("work")))
+    found = {row.label: cell.mean for (row, column), cell in results.cells.items() if column.metric == "psnr"}
+    hues = "hypercolumn decode_at=photo"
+    for way in ("quantile", "energy"):
+        assert found.pop(f"{hues} true_histogram={way}") > found[hues]
+    assert found.keys() == {
+        *("gray", "random-photo", "hypercolumn_l2", hues, "hypercolumn decode=median decode_at=photo"),
+        *(f"hypercolumn_{space} decode_at=photo" for space in ("lab_marginals", "lab_joint")),
+        "hypercolumn, from supervised made gray decode_at=photo",
+    }
+    assert len(results.benchmarks) == 1
+    assert ["table 1 of Zhang" in table.title for table in paper_tables(results)] == [True, False]
