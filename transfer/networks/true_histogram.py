@@ -62,8 +62,9 @@ def _nearer(
     """Return the distributions that minimise the energy."""
     if isinstance(space, HueChroma):
         hue, chroma, _ = rgb_to_bicone(truth / 255).unbind(1)
-        of_hue, of_chroma = hue_and_chroma_histograms(hue, chroma, space.count)
-        matches = match_hue_and_chroma(*scores.split(space.count, 1), of_hue, of_chroma)
+        hue_scores, chroma_scores = space.parts(scores)
+        wanted = hue_and_chroma_histograms(hue, chroma, space.count)
+        matches = match_hue_and_chroma(hue_scores, chroma_scores, *wanted)
         return torch.cat([match.probabilities for match in matches], 1)
     ab = rgb_to_lab(truth)[:, AB]
     if isinstance(space, LabMarginals):

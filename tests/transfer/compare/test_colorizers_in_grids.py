@@ -205,7 +205,7 @@ def test_another_data_set_takes_the_place_of_all_that_the_grid_names(grid, photo
         ),
         (
             *('"cifar10_classification", decoding', '"cifar10_classifier", decoding', ["classes"]),
-            {"received": "cifar10_classifier", "allowed": "colorization or split_brain"},
+            {"received": "cifar10_classifier", "allowed": "colorization or hypercolumn or split_brain"},
         ),
         ("{classifier}", "{transfer}", ["transfer"], {"received": "transfer", "allowed": "classifier"}),
         ("{classifier}", "{nobody}", ["nobody"], {"received": "nobody", "allowed": "classes"}),
