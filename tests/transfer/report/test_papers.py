@@ -362,3 +362,6 @@ def test_colours_stand_beside_tables_1_to_5_of_larsson_and_never_in_their_alpha_
         ]
     assert any("hypercolumn decode_at=photo true_histogram=energy" in line.method for line in table.measured)
     assert any("Rows with true_histogram know" in note for note in table.notes)
+    assert any("(E) know" in note for note in table.notes)
+    _, table = paper_tables(collect_results(scores[:6]))
+    assert not any("true_histogram" in note for note in table.notes)
