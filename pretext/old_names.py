@@ -63,6 +63,10 @@ _SPELLINGS = (
 FIRST_INIT = "he"
 #: What segmentation did while configs did not say it.
 FIRST_SEGMENTATION: Mapping[str, Any] = {"gray": False, "early_stopping": None}
+#: How colours were judged while configs did not say it.
+FIRST_COLORS: Mapping[str, Any] = {"decode_at": "map", "true_histogram": None}
+#: By the kind of config, what it did not say at first.
+_FIRST: Mapping[str, Mapping[str, Any]] = {"segmentation": FIRST_SEGMENTATION, "colors": FIRST_COLORS}
 _ADDRESSES = {name: address for address, name in NAMES.items()}
 #: Keys by which a config is known: of which stage it is, or of pretraining.
 _KEYS: Mapping[str, frozenset[str]] = {
@@ -72,6 +76,7 @@ _KEYS: Mapping[str, frozenset[str]] = {
     "segmentation": frozenset({"head_lr_factor", "mixed_precision", "schedule", "steps"}),
     "classification": frozenset({"fc_channels", "crops", "mixed_precision", "schedule", "steps"}),
     "svm": frozenset({"positive_weight", "mixed_precision"}),
+    "colors": frozenset({"network_size", "decode", "temperature", "upsampling"}),
 }
 #: What a cosine schedule of fine-tuning said besides, without a meaning.
 _PARTS: Mapping[str, dict[str, Any]] = {
@@ -137,8 +142,9 @@ def _new_form(config: dict[str, Any]) -> dict[str, Any]:
             config["schedule"] = _new_schedule(schedule, config.get("steps"))
     if _KEYS["pretraining"] <= config.keys():
         config.setdefault("init", FIRST_INIT)
-    if _KEYS["segmentation"] <= config.keys():
-        config |= {key: value for key, value in FIRST_SEGMENTATION.items() if key not in config}
+    for kind, first in _FIRST.items():
+        if _KEYS[kind] <= config.keys():
+            config |= {key: value for key, value in first.items() if key not in config}
     return config
 
 
@@ -186,10 +192,10 @@ def _old_form(config: dict[str, Any]) -> dict[str, Any]:
         config = _with_key(
             config, "max_grad_norm", "clip_grad", limit if limit is None else {"max_norm": limit}
         )
-    elif config["mixed_precision"] in (None, "bfloat16"):
+    elif config.get("mixed_precision", ...) in (None, "bfloat16"):
         config["mixed_precision"] = config["mixed_precision"] is not None
-    if kind == "segmentation":
-        config = {k: v for k, v in config.items() if v != FIRST_SEGMENTATION.get(k, ...)}
+    if kind in _FIRST:
+        config = {k: v for k, v in config.items() if v != _FIRST[kind].get(k, ...)}
     if kind == "classification" and config["crops"] == 1:
         config["crops"] = None
     schedule = config.get("schedule")

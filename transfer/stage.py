@@ -136,6 +136,7 @@ class Stage:
         judges: What the command takes.
         by_row: Settings that say how what is judged is used, with the values that go without saying: other values make
             another row of a table, not another column.
+        row_notes: Sentences for the legend of rows in which a setting of ``by_row`` has another value.
         settings_name: What its config and its section in data sets are called, if not like the stage itself.
         sweep: What settings begin with that are values of a number, such as ``T=0.38``. Reports plot them; summaries
             and differences leave them out.
@@ -153,6 +154,7 @@ class Stage:
     layers: Literal["argument", "override"] | None = None
     judges: Literal["backbone", "colorizer"] = "backbone"
     by_row: tuple[tuple[str, Any], ...] = ()
+    row_notes: tuple[tuple[str, str], ...] = ()
     settings_name: str = ""
     sweep: str = ""
     by_layer: str = ""
@@ -218,6 +220,9 @@ _FID = (
 _LPIPS = "LPIPS is over AlexNet."
 _OWN = "The own classifier was trained by this toolkit on photos in colour; the setting names it."
 _STOPPED = "Stopped at: the step that early stopping chose; neither more nor less is better."
+_TRUE_HISTOGRAM = (
+    "Rows with true_histogram know the colour histograms of each true photo, which the others do not."
+)
 _DIVERSITY = "Diversity is the mean ab distance between two draws of a photo."
 
 
@@ -339,7 +344,9 @@ STAGES: Mapping[str, Stage] = {
             judges="colorizer",
             by_row=(
                 ("network_size", None), ("decode", "annealed"), ("temperature", None), ("upsampling", "bilinear"),
+                ("decode_at", "map"), ("true_histogram", None),
             ),
+            row_notes=(("true_histogram", _TRUE_HISTOGRAM),),
             # A section of this name changes the method.
             settings_name="colors",
             sweep="T=",

@@ -17,6 +17,10 @@ temperature = None
 # Others that are measured as well: temperatures=0.1,0.38,1
 temperatures = ()
 upsampling = "bilinear"
+# Colours are chosen at the positions of the map, and enlarged (map), or at each pixel of the photo (photo).
+decode_at = "map"
+# Each photo is given the histograms of its true photo (quantile, energy): rows that know what others do not.
+true_histogram = None
 # Draws of each photo for the diversity; 0 for none.
 samples = 0
 

@@ -11,6 +11,7 @@ from pretext.config import build, config_folder, config_names, find_config, load
 from pretext.data.crops import VIEWS
 from pretext.methods import METHODS
 from pretext.old_names import (
+    FIRST_COLORS,
     FIRST_SEGMENTATION,
     MENDED,
     NAMES,
@@ -299,22 +300,33 @@ def test_a_milestone_at_the_end_of_the_warm_up_could_not_be_said_before(warmup, 
     assert spelled_for_hash(config)["schedule"] == config["schedule"]
 
 
-class TestSegmentation:
-    """Keys that configs of segmentation did not have at first."""
+class TestFirst:
+    """Keys that configs of a stage did not have at first."""
 
-    def test_what_older_ones_did_is_added_and_left_out_of_hashes(self):
-        config = load_stage_config("voc-segmentation").config()
-        older = {key: value for key, value in config.items() if key not in FIRST_SEGMENTATION}
+    @pytest.mark.parametrize(
+        ("stage", "first"), [("voc-segmentation", FIRST_SEGMENTATION), ("colorization", FIRST_COLORS)]
+    )
+    def test_what_older_ones_did_is_added_and_left_out_of_hashes(self, stage, first):
+        config = load_stage_config(stage).config()
+        older = {key: value for key, value in config.items() if key not in first}
         assert len(older) == len(config) - 2
         assert renamed(older) == config
         assert spelled_for_hash(config) == spelled_for_hash(older)
 
-    @pytest.mark.parametrize("change", [{"gray": True}, {"early_stopping": {"share": 0.1, "evaluations": 4}}])
-    def test_what_they_could_not_do_is_in_hashes(self, change):
-        config = load_stage_config("voc-segmentation").config()
+    @pytest.mark.parametrize(
+        ("stage", "change"),
+        [
+            ("voc-segmentation", {"gray": True}),
+            ("voc-segmentation", {"early_stopping": {"share": 0.1, "evaluations": 4}}),
+            ("colorization", {"decode_at": "photo"}),
+            ("colorization", {"true_histogram": "energy"}),
+        ],
+    )
+    def test_what_they_could_not_do_is_in_hashes(self, stage, change):
+        config = load_stage_config(stage).config()
         assert spelled_for_hash(config | change) == spelled_for_hash(config) | change
         assert renamed(config | change) == config | change
 
     def test_other_stages_have_none_of_it(self):
         config = load_stage_config("voc-classification").config()
-        assert not FIRST_SEGMENTATION.keys() & renamed(config).keys()
+        assert not {*FIRST_SEGMENTATION, *FIRST_COLORS} & renamed(config).keys()

@@ -3,10 +3,10 @@
 from pretext.color.prior import ColorPrior
 from pretext.colorize.colorizer import load_colorizer
 from pretext.errors import InputError
-from transfer.color_sources import LENT, color_source
+from transfer.color_sources import LENT, ColorSource, color_source
 from transfer.data.colored import TruePhotos
 from transfer.job import Job
-from transfer.networks.painters import Model, Painter, baseline, folder
+from transfer.networks.painters import Matched, Model, Painter, baseline, folder
 from transfer.networks.retrieval import lent_colors
 from transfer.protocols.settings import ColorizationSettings
 
@@ -20,19 +20,33 @@ def painter_of(job: Job[ColorizationSettings], photos: TruePhotos, prior: ColorP
         prior: Has the mean colour.
 
     Raises:
-        InputError: There are no such colours, or temperatures are given to what has none.
+        InputError: There are no such colours, or temperatures or an energy are given to what has none.
     """
     source = color_source(job.backbone)
-    if source.kind != "model" and job.settings.temperatures:
+    if source.kind == "model":
+        return Model(load_colorizer(source.name).to(job.device), job.settings, job.seed)
+    if job.settings.temperatures:
         raise InputError(
             "only a colorizer has temperatures",
             received=f"temperatures={job.settings.temperatures} of {source.name}",
             allowed="leave them out",
         )
+    if job.settings.true_histogram == "energy":
+        raise InputError(
+            "only a colorizer predicts distributions, whose energy could be lowered",
+            received=f"true_histogram=energy of {source.name}",
+            allowed="true_histogram=quantile, or leave it out",
+        )
+    painter = _untrained(job, source, photos, prior)
+    return Matched(painter) if job.settings.true_histogram == "quantile" else painter
+
+
+def _untrained(
+    job: Job[ColorizationSettings], source: ColorSource, photos: TruePhotos, prior: ColorPrior
+) -> Painter:
+    """Return the painter of a source of colours that is no colorizer."""
     if source.name in LENT:
         return lent_colors(source, photos, job.settings, job.seed, job.device)
     if source.kind == "baseline":
         return baseline(source, photos, prior, job.seed)
-    if source.kind == "folder":
-        return folder(source, photos)
-    return Model(load_colorizer(source.name).to(job.device), job.settings, job.seed)
+    return folder(source, photos)

@@ -21,11 +21,13 @@ from pretext.colorize.painting import (
     entropy,
     lightness_of,
     paint,
+    paint_decoded,
     predict,
 )
 from pretext.errors import InputError
 from transfer.color_sources import ColorSource
 from transfer.data.colored import ColoredFiles, TruePhotos
+from transfer.networks.true_histogram import check_energy, led_by_energy, matched_by_quantiles
 from transfer.protocols.settings import ColorizationSettings
 from transfer.scores.colors import diversity
 
@@ -66,26 +68,28 @@ class Model:
 
     Args:
         colorizer: In eval mode, on its device.
-        settings: Size, decoding and draws.
+        settings: Size, decoding, draws and histograms.
         seed: Seed of the draws, which also depend on the number of the photo.
 
     Raises:
-        InputError: The decoding, or a sweep over temperatures, needs a distribution, and the colorizer predicts values.
+        InputError: The decoding, a sweep over temperatures or an energy needs a distribution, and the colorizer
+            predicts values.
     """
 
     def __init__(self, colorizer: Colorizer, settings: ColorizationSettings, seed: int):
         self.colorizer, self.settings, self.seed = colorizer, settings, seed
         self._sweep = {t: Decoding("annealed", t) for t in settings.temperatures}
         for decoding in (Decoding(settings.decode, settings.temperature), *self._sweep.values()):
-            check_decoding(colorizer, decoding)
+            check_decoding(colorizer, decoding, settings.decode_at)
+        if settings.true_histogram == "energy":
+            check_energy(colorizer)
 
     def __call__(self, index: int, truth: Photo) -> Painted:
         """See `Painter`."""
         settings, began = self.settings, time.perf_counter()
-        lightness = lightness_of(truth)
-        colors = predict(self.colorizer, lightness, settings.network_size)
+        colors = self._predicted(truth)
         seed = int(np.random.default_rng([self.seed, index]).integers(2**31))
-        rgb = self._decoded(lightness, colors, Decoding(settings.decode, settings.temperature, seed))
+        rgb = self._decoded(truth, colors, Decoding(settings.decode, settings.temperature, seed))
         measured = {"time": 1000 * (time.perf_counter() - began)}
         if colors.distribution is not None:
             measured["entropy"] = float(entropy(colors.distribution).mean())
@@ -93,17 +97,24 @@ class Model:
                 draws = (Decoding("coherent", seed=seed + number + 1) for number in range(settings.samples))
                 samples = [decode(self.colorizer, colors, each)[0] for each in draws]
                 measured["diversity"] = float(diversity(torch.stack(samples)))
-        swept = {t: self._decoded(lightness, colors, decoding) for t, decoding in self._sweep.items()}
+        swept = {t: self._decoded(truth, colors, decoding) for t, decoding in self._sweep.items()}
         return Painted(rgb, measured, swept)
 
     def decoded(self, truth: Photo, decodings: Sequence[Decoding]) -> list[Photo]:
         """Return a photo in the colours of one prediction, decoded in several ways."""
-        lightness = lightness_of(truth)
-        colors = predict(self.colorizer, lightness, self.settings.network_size)
-        return [self._decoded(lightness, colors, decoding) for decoding in decodings]
+        colors = self._predicted(truth)
+        return [self._decoded(truth, colors, decoding) for decoding in decodings]
 
-    def _decoded(self, lightness: Float[Tensor, "1 h w"], colors: Colors, decoding: Decoding) -> Photo:
-        return paint(lightness, decode(self.colorizer, colors, decoding)[0], self.settings.upsampling)
+    def _predicted(self, truth: Photo) -> Colors:
+        colors = predict(self.colorizer, lightness_of(truth), self.settings.network_size)
+        by_energy = self.settings.true_histogram == "energy"
+        return led_by_energy(self.colorizer, colors, truth) if by_energy else colors
+
+    def _decoded(self, truth: Photo, colors: Colors, decoding: Decoding) -> Photo:
+        how = (self.settings.upsampling, self.settings.decode_at)
+        painted = paint_decoded(self.colorizer, lightness_of(truth), colors, decoding, *how)
+        by_quantiles = self.settings.true_histogram == "quantile"
+        return matched_by_quantiles(painted, truth) if by_quantiles else painted
 
     def parameters_mb(self) -> float:
         """Return the size of the weights in single precision, in MB of 10^6 bytes."""
@@ -135,6 +146,17 @@ class Folder:
     def __call__(self, index: int, truth: Photo) -> Painted:
         """See `Painter`."""
         return Painted(self.files[index])
+
+
+class Matched:
+    """What another painter paints, matched to the true photo by quantiles."""
+
+    def __init__(self, painter: Painter):
+        self.painter = painter
+
+    def __call__(self, index: int, truth: Photo) -> Painted:
+        """See `Painter`."""
+        return Painted(matched_by_quantiles(self.painter(index, truth).rgb, truth))
 
 
 class Truth:

@@ -18,6 +18,8 @@ COLORS = ColorizationSettings(
     temperature=None,
     temperatures=(),
     upsampling="bilinear",
+    decode_at="map",
+    true_histogram=None,
     samples=0,
     prior=None,
     classifier="efficientnet_lite0",
@@ -36,6 +38,7 @@ COLORS = ColorizationSettings(
 _CHOICES = frozenset(
     {
         *("data", "network_size", "decode", "temperature", "temperatures", "upsampling", "samples"),
+        *("decode_at", "true_histogram"),
         *("classifier", "classifier_weights", "classes", "batch_size"),
         *("fid_weights", "lpips_weights", "lpips_linear"),
         *("gallery", "retriever", "retriever_layer", "reference"),

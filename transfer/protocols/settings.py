@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from typing import ClassVar
 
 from pretext.checks import check_at_least, check_choice, check_share
-from pretext.colorize.settings import UPSAMPLINGS, Decoding
+from pretext.colorize.settings import DECODE_AT, UPSAMPLINGS, Decoding
 from pretext.errors import InputError
 from pretext.training.fields import Spec
 from pretext.training.schedules import run_length
@@ -448,7 +448,12 @@ class ColorizationSettings(StageSettings):
             `pretext.backbones.checkpoint.load_backbone` takes it.
         retriever_layer: Its layer; None for the last convolution.
         reference: File of the one photo from which ``welsh2002`` takes colours, in place of a gallery.
+        decode_at: One of `pretext.colorize.settings.DECODE_AT`.
+        true_histogram: How each photo's colours are matched to the histograms of the true photo, one of
+            `TRUE_HISTOGRAMS`; None for not at all. See `transfer.networks.true_histogram`.
     """
+
+    TRUE_HISTOGRAMS: ClassVar[Sequence[str | None]] = (None, "quantile", "energy")
 
     photos: str
     count: int | None
@@ -471,6 +476,8 @@ class ColorizationSettings(StageSettings):
     retriever: str
     retriever_layer: str | None
     reference: str | None
+    decode_at: str = DECODE_AT[0]
+    true_histogram: str | None = None
 
     @property
     def classifies_by_own(self) -> bool:
@@ -483,6 +490,8 @@ class ColorizationSettings(StageSettings):
         check_choice("photos", self.photos, ("all", "cval1k", "ctest10k", "val5k"))
         check_choice("fit", self.fit, ("own", "square", "center"))
         check_choice("upsampling", self.upsampling, UPSAMPLINGS)
+        check_choice("decode_at", self.decode_at, DECODE_AT)
+        check_choice("true_histogram", self.true_histogram, self.TRUE_HISTOGRAMS)
         Decoding(self.decode, self.temperature)
         for key, least in (("count", 1), ("size", 11), ("network_size", 1)):
             if getattr(self, key) is not None:

@@ -210,6 +210,9 @@ def legend(results: Results) -> list[str]:
     absent = [stage.title for stage in STAGES.values() if stage.name not in there]
     metrics = list(dict.fromkeys(column.measures for column in results.columns))
     notes = dict.fromkeys(metric.note for metric in metrics if metric.note)
+    told = {setting.partition("=")[0] for row in results.rows for setting in row.settings}
+    judging = [stage for name, stage in scored_stages().items() if name in there]
+    notes |= {note: None for stage in judging for key, note in stage.row_notes if key in told}
     arrow = any(not metric.higher_is_better for metric in metrics)
     return [
         f"{_numbers_are(units_of(results.columns))}: mean over n runs ± sample standard deviation (none for a single"

@@ -7,9 +7,10 @@ import pytest
 from refusals import refused
 
 from pretext.__main__ import main as pretext_main
-from pretext.config import find_config
+from pretext.config import find_config, read_config
 from transfer.__main__ import main as transfer_main
 from transfer.compare.grid import plan
+from transfer.report.papers import paper_tables
 from transfer.report.tables import collect_results
 from transfer.report.views import console_table
 from transfer.scores.score import collect_scores
@@ -143,6 +144,19 @@ def test_each_kind_of_row_has_the_stages_that_judge_it(grid, data_set, photo_fol
                 *("full", "class", "l2", "l2_finetuned"),
             },
         ),
+        (
+            "larsson2016_table1",
+            {
+                *("gray", "random-photo", "l2", "lab_marginals", "lab_joint"),
+                *("hue_chroma", "hue_chroma_median"),
+            },
+        ),
+        (
+            "larsson2016_table2",
+            {"gray", "hue_chroma", "data_to_conv3", "conv3_to_conv5", "conv4_to_conv5", "conv5"},
+        ),
+        ("larsson2016_table4", {"gray", "hue_chroma", "quantile", "energy"}),
+        ("larsson2016_table5", {"gray", "hue_chroma", "from_classifier"}),
     ],
 )
 @pytest.mark.parametrize("data", [None, "imagenette32"])
@@ -156,6 +170,18 @@ def test_the_grids_of_tables_of_colours_are_ones_on_any_data_set(name, rows, dat
     if data:
         assert all(data in task.words for task in tasks)
         assert all("imagenette128/val" in task.words for task in judged)
+
+
+def test_one_training_serves_the_tables_of_larsson(tmp_path, monkeypatch):
+    for module in ("rows", "grid"):
+        monkeypatch.setattr(f"transfer.compare.{module}.place_of", lambda name: name)
+    grids = [plan(find_config("compare", f"larsson2016_table{number}"), tmp_path) for number in (1, 2, 4, 5)]
+    cells = [by_name(tasks) for tasks in grids]
+    for column in ("backbone", "colors"):
+        assert len({each["hue_chroma", column] for each in cells}) == 1
+    assert cells[2]["energy", "colors"].needs == (cells[0]["hue_chroma", "backbone"],)
+    start = cells[3]["classifier", "backbone"]
+    assert f"init={start.folder}/backbone.safetensors" in cells[3]["from_classifier", "backbone"].words
 
 
 def test_another_data_set_takes_the_place_of_all_that_the_grid_names(grid, photo_folder, tmp_path):
@@ -234,3 +260,36 @@ def test_a_grid_from_photos_to_the_table(grid, tmp_path, monkeypatch):
         "cifar10_classification, from cifar10_classifier",
     }
     assert len(results.benchmarks) == 1
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_the_tables_of_larsson_are_made(data_set, tmp_path, monkeypatch):
+    """At 32 pixels and for two steps; the rows that know the truth are the best of their table."""
+    monkeypatch.chdir(tmp_path)
+    data = tmp_path / "stripes.py"
+    data.write_text(Path(data_set).read_text() + "supervised = dict(method=dict(num_classes=2))\n")
+    short = ["view.size=32", "view.resize=32", *TINY[3:]]
+    for number in (1, 4, 5):
+        values = read_config(find_config("compare", f"larsson2016_table{number}"))
+        for row in (*values.get("backbones", {}).values(), *values["colorizers"].values()):
+            if "train" in row:
+                row["overrides"] = [*row.get("overrides", ()), *short]
+        values["stages"]["colors"]["overrides"] += ["classifier=None", "count=8"]
+        grid = tmp_path / f"table{number}.py"
+        grid.write_text("".join(f"{key} = {value!r}\n" for key, value in values.items()))
+        for task in plan(grid, Path("work"), str(data)):
+            main = pretext_main if task.module == "pretext" else transfer_main
+            assert task.done or main(task.command()[3:]) == 0
+    results = collect_results(collect_scores(Path("work")))
+    found = {row.label: cell.mean for (row, column), cell in results.cells.items() if column.metric == "psnr"}
+    hues = "hypercolumn decode_at=photo"
+    for way in ("quantile", "energy"):
+        assert found.pop(f"{hues} true_histogram={way}") > found[hues]
+    assert found.keys() == {
+        *("gray", "random-photo", "hypercolumn_l2", hues, "hypercolumn decode=median decode_at=photo"),
+        *(f"hypercolumn_{space} decode_at=photo" for space in ("lab_marginals", "lab_joint")),
+        "hypercolumn, from supervised made gray decode_at=photo",
+    }
+    assert len(results.benchmarks) == 1
+    assert ["table 1 of Zhang" in table.title for table in paper_tables(results)] == [True, False]

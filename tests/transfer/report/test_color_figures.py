@@ -17,7 +17,10 @@ from scored import Page
 
 from pretext.color import ab_bins
 from pretext.color.spaces import AbBins, ab_regression
+from pretext.colorize.colorizer import load_colorizer
 from transfer.__main__ import main
+from transfer.data.colored import TruePhotos
+from transfer.networks.painters import Model
 from transfer.protocols.table import load_stage_config
 from transfer.report.color_plots import color_plots
 from transfer.report.contact_sheet import Strip, Tile, contact_sheet
@@ -198,6 +201,21 @@ class TestSheets:
         assert ["T = 1, the mean", "T = 0.5", "T = 0.38", "T → 0, the mode"] in headings
         # Best and worst of both, temperatures of that which has some.
         assert [sheet.title.partition(":")[0] for sheet in own] == ["class", "class", "l2"]
+
+    def test_a_row_is_painted_as_its_run_was(self, judged, photo_folder, tmp_path, monkeypatch):
+        settings = replace(SETTINGS, decode_at="photo", true_histogram="energy", decode="mode")
+        colorizer = str(judged / "bins.safetensors")
+        score("colorization", colorizer, settings=settings, data=photo_folder, work_dir=tmp_path)
+        sheets = []
+        monkeypatch.setattr(
+            "transfer.report.sheets.contact_sheet", lambda headings, strips: sheets.append(strips) or ""
+        )
+        assert "class decode=mode decode_at=photo true_histogram=energy" in drawn(tmp_path)[0].title
+        photos = TruePhotos(photo_folder, "all", 6, "own", None)
+        model = Model(load_colorizer(colorizer), settings, 0)
+        # The sheet of all rows is drawn last.
+        for index, strip in zip((0, 2, 5), sheets[-1], strict=True):
+            assert torch.equal(strip.tiles[1].photo, model(index, photos[index]).rgb)
 
     def test_the_best_and_the_worst_are_those_of_the_outcomes(self, judged, headings):
         _, _, sheet, _ = sorted(drawn(judged, 2, "ciede2000"), key=lambda each: each.title)

@@ -328,3 +328,40 @@ def test_colours_stand_beside_table_1(tmp_path):
         *("88.0", "—", "50.0")
     ]
     assert table.units[at["PSNR (dB)"]] == "dB"
+
+
+def test_colours_stand_beside_tables_1_to_5_of_larsson_and_never_in_their_alpha_beta():
+    numbers = (("rmse_alphabeta", 0.36, "alpha-beta"), ("psnr", 23.5, "dB"), ("auc", 88.0, "percent"))
+    usual = {"stage": "colorization", "setting": "photos"}
+    rows = (
+        ("gray", {}),
+        ("hypercolumn", {"decode_at": "photo"}),
+        ("hypercolumn", {"decode_at": "photo", "true_histogram": "energy"}),
+    )
+    scores = [
+        score(method, metric=metric, value=value, unit=unit, config=config, **usual)
+        for method, config in rows
+        for metric, value, unit in numbers
+    ]
+    _, table = paper_tables(collect_results(scores))
+    assert "tables 1, 2 and 5 of Larsson" in table.title
+    theirs, psnr, of_sun6, ours = table.headings[:4]
+    at = {heading: number for number, heading in enumerate(table.headings)}
+    published = {line.method: line.cells for line in table.published}
+    assert [published["Lab, L2"][at[name]] for name in (theirs, psnr, of_sun6, ours)] == [
+        *("0.318", "24.25", "—", "—")
+    ]
+    assert published["Hue/chroma, K=32 + chromatic fading"][at[theirs]] == "0.299"
+    assert published["conv5_1..fc7"][at[psnr]] == "24.38"
+    assert published["Random init"][at[theirs]] == "0.311"
+    assert published["Larsson 2016 (E)"][at[of_sun6]] == "0.165"
+    assert len(table.measured) == 3
+    for line in table.measured:
+        assert [line.cells[at[name]] for name in (theirs, psnr, of_sun6, ours)] == [
+            *("—", "23.50", "—", "0.360")
+        ]
+    assert any("hypercolumn decode_at=photo true_histogram=energy" in line.method for line in table.measured)
+    assert any("Rows with true_histogram know" in note for note in table.notes)
+    assert any("(E) know" in note for note in table.notes)
+    _, table = paper_tables(collect_results(scores[:6]))
+    assert not any("true_histogram" in note for note in table.notes)

@@ -1,4 +1,5 @@
 import hashlib
+import json
 import shutil
 from dataclasses import replace
 
@@ -19,8 +20,9 @@ from pretext.backbones.classifier import PhotoClassifier, save_classifier
 from pretext.backbones.heads import MapHead
 from pretext.backbones.initializers import he_normal_
 from pretext.color import ab_bins, imagenet_prior
-from pretext.color.spaces import AbBins, ab_regression
+from pretext.color.spaces import AbBins, HueChroma, ab_regression
 from pretext.colorize.colorizer import load_colorizer
+from pretext.old_names import FIRST_COLORS
 from transfer.color_sources import color_source
 from transfer.data.colored import TruePhotos, listed_numbers
 from transfer.judged import folder_sha256, identify
@@ -28,10 +30,11 @@ from transfer.networks.painters import baseline
 from transfer.networks.perceptual import InceptionFeatures
 from transfer.protocols.table import load_stage_config
 from transfer.report.tables import Benchmark, collect_results
+from transfer.report.views import legend
 from transfer.run import score
 from transfer.scores.colors import PSNR_LIMIT
 from transfer.scores.outcomes import load_outcomes
-from transfer.scores.score import read_scores
+from transfer.scores.score import latest_scores, read_scores
 from transfer.stage import STAGES
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -138,6 +141,58 @@ def test_a_temperature_changes_the_colours_and_a_value_has_none(measure, model, 
     assert {"entropy", "diversity"}.isdisjoint(measure(regression, samples=2))
     with refused("regression", received="mode"):
         measure(regression, decode="mode")
+
+
+def test_how_a_space_is_decoded_and_what_it_knows_make_rows(measure, tmp_path):
+    """All share their columns, and those that know the truth say so."""
+    colorizer = colorizer_file(tmp_path / "hues.safetensors", HueChroma(), method="hues")
+    ways = [
+        *({}, {"decode": "median"}, {"decode": "median", "decode_at": "photo"}),
+        *({"true_histogram": "quantile"}, {"true_histogram": "energy", "decode_at": "photo"}),
+    ]
+    plain, median, at_photo, quantile, energy = (measure(colorizer, **way, count=3) for way in ways)
+    assert median["colorfulness"].value > plain["colorfulness"].value
+    assert at_photo["rmse_ab"].value != median["rmse_ab"].value
+    assert energy["rmse_ab"].value < plain["rmse_ab"].value
+    assert quantile["delta_colorfulness"].value < plain["delta_colorfulness"].value
+    results = collect_results(read_scores([tmp_path / "results.jsonl"]))
+    assert {row.label for row in results.rows} == {
+        *("hues", "hues decode=median", "hues decode=median decode_at=photo"),
+        *("hues true_histogram=quantile", "hues decode_at=photo true_histogram=energy"),
+    }
+    assert len(results.benchmarks) == 1
+    assert any("Rows with true_histogram know" in line for line in legend(results))
+
+
+def test_scores_of_before_a_row_could_be_otherwise_stay_in_its_row(measure, model, tmp_path):
+    new = measure(model)["auc"]
+    older = {key: value for key, value in new.config.items() if key not in FIRST_COLORS}
+    assert len(older) == len(new.config) - 2
+    path = tmp_path / "results.jsonl"
+    lines = [json.loads(line) for line in path.read_text().splitlines()]
+    path.write_text("".join(json.dumps(line | {"config": older}) + "\n" for line in lines))
+    (old,) = (each for each in read_scores([path]) if each.metric == "auc")
+    assert Benchmark.of(old) == Benchmark.of(new)
+    assert Benchmark.of(replace(new, config=older)) == Benchmark.of(new)
+    assert latest_scores([old, new]) == [new]
+    measure(model)
+    results = collect_results(read_scores([path]))
+    assert [row.label for row in results.rows] == ["colorization"]
+    assert len(results.benchmarks) == 1
+
+
+def test_what_was_coloured_by_others_is_matched_by_quantiles_alone(measure, photo_folder, tmp_path):
+    plain, matched = (values(measure("random-photo", true_histogram=way)) for way in (None, "quantile"))
+    assert matched["rmse_ab"] < plain["rmse_ab"]
+    for name in ("random-photo", str(photo_folder)):
+        with refused("true_histogram=energy", name, allowed="true_histogram=quantile"):
+            measure(name, true_histogram="energy")
+    regression = colorizer_file(tmp_path / "l2.safetensors", ab_regression())
+    measure(regression, true_histogram="quantile")
+    with refused("regression", received="true_histogram=energy", allowed="true_histogram=quantile"):
+        measure(regression, true_histogram="energy")
+    with refused("regression", received="decode_at photo"):
+        measure(regression, decode_at="photo")
 
 
 def test_a_sweep_measures_what_runs_at_those_temperatures_would(measure, model, photo_folder, tmp_path):
@@ -254,6 +309,8 @@ def test_lists_are_of_imagenets_validation_photos(photo_folder, tmp_path):
         (["classifier='a.safetensors'", "classes='b.txt'"], ["a.safetensors", "b.txt"]),
         (["lpips_linear='alex.pth'"], ["LPIPS", "alex.pth"]),
         (["gallery='photos'", "reference='one.jpg'"], ["photos", "one.jpg"]),
+        (["decode_at=pixel"], ["decode_at", "pixel"]),
+        (["true_histogram=mean"], ["true_histogram", "mean"]),
     ],
 )
 def test_settings_that_cannot_be_are_refused(overrides, names):
