@@ -5,16 +5,12 @@ are matched and how well that does.
 """
 
 import torch
-from jaxtyping import Float, UInt8
+from jaxtyping import UInt8
 from torch import Tensor
 
-from pretext.color.bicone import rgb_to_bicone
-from pretext.color.energy import match_hue_and_chroma, minimize_energy
-from pretext.color.histograms import histogram, hue_and_chroma_histograms
 from pretext.color.lab import rgb_to_lab
-from pretext.color.output_space import Classification, OutputSpace
 from pretext.color.quantiles import match_photo
-from pretext.color.spaces import AB, HueChroma, LabMarginals
+from pretext.color.spaces import AB
 from pretext.colorize.colorizer import Colorizer, Colors
 from pretext.colorize.painting import lightness_of, paint
 from pretext.errors import InputError
@@ -49,34 +45,14 @@ def led_by_energy(colorizer: Colorizer, colors: Colors, truth: Photo) -> Colors:
     """
     check_energy(colorizer)
     assert colors.distribution is not None
-    space, truth = colorizer.space, truth.to(colors.distribution.device)
-    distribution = _nearer(space, colors.distribution.log(), truth[None])
+    space, scores = colorizer.space, colors.distribution.log()
+    targets = space.histograms_of(rgb_to_lab(truth[None].to(scores.device)))
+    pairs = zip(space.parts(scores), space.biases(scores, targets), strict=True)
+    parts = [(part + bias.to(part)[:, :, None, None]).softmax(1) for part, bias in pairs]
+    distribution = torch.cat(parts, 1)
     return Colors(
         space.decode(distribution.log(), lightness=colors.lightness), distribution, colors.lightness
     )
-
-
-def _nearer(
-    space: OutputSpace, scores: Float[Tensor, "1 q h w"], truth: UInt8[Tensor, "1 3 height width"]
-) -> Float[Tensor, "1 q h w"]:
-    """Return the distributions that minimise the energy."""
-    if isinstance(space, HueChroma):
-        hue, chroma, _ = rgb_to_bicone(truth / 255).unbind(1)
-        hue_scores, chroma_scores = space.parts(scores)
-        wanted = hue_and_chroma_histograms(hue, chroma, space.count)
-        matches = match_hue_and_chroma(hue_scores, chroma_scores, *wanted)
-        return torch.cat([match.probabilities for match in matches], 1)
-    ab = rgb_to_lab(truth)[:, AB]
-    if isinstance(space, LabMarginals):
-        edges = torch.nn.functional.pad(space.edges.to(ab), (1, 1), value=torch.inf)
-        targets = [histogram(values, edges) for values in ab.unbind(1)]
-    else:
-        assert isinstance(space, Classification)
-        indices, weights = (each.flatten(1) for each in space.encode(ab))
-        shares = torch.zeros(1, space.channels, dtype=weights.dtype, device=weights.device)
-        targets = [shares.scatter_add_(1, indices, weights / weights.sum())]
-    pairs = zip(space.parts(scores), targets, strict=True)
-    return torch.cat([minimize_energy(part, target).probabilities for part, target in pairs], 1)
 
 
 @torch.no_grad()
