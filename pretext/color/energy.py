@@ -119,7 +119,7 @@ def minimize_energy(
         The minimum. It is computed in double precision.
 
     Raises:
-        InputError: An argument is out of its range, ``target`` is no histogram, or there is not one for each photo.
+        InputError: An argument is out of its range, ``target`` is not a histogram, or there is not one for each photo.
     """
     check_at_least("strength", strength, 0.0)
     check_at_least("tolerance", tolerance, 0.0)

@@ -171,7 +171,7 @@ class HypercolumnHead(nn.Module):
             layer: The last of its layers.
 
         Raises:
-            InputError: The backbone lacks a layer, has it with other channels, or another one is the last.
+            InputError: The backbone lacks a layer, has it with another number of channels, or has another layer on top.
         """
         layers = column_layers(backbone, self.layers)
         found = [(each.name, each.channels) for each in layers]

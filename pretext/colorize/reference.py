@@ -30,7 +30,7 @@ def open_reference(path: str) -> Reference:
     """Read a reference photo's file; see `read_reference`.
 
     Raises:
-        InputError: The file cannot be read, or is no photo in colour.
+        InputError: The file cannot be read, or is not a photo in colour.
     """
     try:
         data = Path(path).read_bytes()
