@@ -8,6 +8,7 @@ quantile   `match_photo` as the paper describes it: RGB divided by lightness, ma
 lightness  the same, each pixel weighted by its lightness.
 marginals  `match_hues` and `match_quantiles`: hue and chroma, matched to the true photo's.
 energy     `minimize_energy`: the distributions, brought near the true photo's histograms.
+bins       the same of bins of both a and b, as the command steers them: expectations; `annealed`: annealed means.
 
 A colorizer predicts histograms of hue and of chroma; or ab bins on a grid, of which a and b are the marginals. Without
 one, distributions of hue and chroma are synthetic: the true photo's bins, one-hot, blurred, flattened and mixed with
@@ -23,6 +24,7 @@ import json
 import sys
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -54,6 +56,8 @@ NOISE, SIDE = 8, 64
 Predictor = Callable[[Tensor], tuple[Tensor, Tensor]]
 #: Takes scores, lightness and the true photo; returns ab (1, 2, h, w) by the energy.
 Steer = Callable[[Tensor, Tensor, Tensor], Tensor]
+#: Ways to lower the energy, by their names.
+Steers = dict[str, Steer]
 
 
 def steered_hue_and_chroma(space: HueChroma) -> Steer:
@@ -90,6 +94,16 @@ def steered_a_and_b(space: AbBins) -> Steer:
     return steer
 
 
+def steered_bins(space: AbBins, rule: str) -> Steer:
+    """Return what minimises the energy of bins of both a and b, and then chooses colours by a rule."""
+
+    def steer(scores: Tensor, lightness: Tensor, photo: Tensor) -> Tensor:
+        (bias,) = space.biases(scores, space.histograms_of(rgb_to_lab(photo)))
+        return space.decode(scores + bias.to(scores)[:, :, None, None], rule=rule)
+
+    return steer
+
+
 def noise() -> list[Tensor]:
     """Return smooth noise, sRGB in [0, 1], (1, 3, H, W) each."""
     generator = torch.Generator().manual_seed(SEED)
@@ -105,14 +119,18 @@ def photos_of(folder: str, count: int) -> list[Tensor]:
     return [pil_to_tensor(photos.image(int(index)).convert("RGB"))[None] / 255 for index in chosen]
 
 
-def of_colorizer(path: str) -> tuple[OutputSpace, Steer, Predictor]:
+def of_colorizer(path: str) -> tuple[OutputSpace, Steers, Predictor]:
     """Return the space of a colorizer file, and what predicts and steers with it."""
     colorizer = load_colorizer(find_colorizer(path))
     space = colorizer.space
     if isinstance(space, HueChroma):
-        steer = steered_hue_and_chroma(space)
+        steers = {"energy": steered_hue_and_chroma(space)}
     elif isinstance(space, AbBins):
-        steer = steered_a_and_b(space)
+        steers = {
+            "energy": steered_a_and_b(space),
+            "bins": steered_bins(space, "mean"),
+            "annealed": steered_bins(space, "annealed"),
+        }
     else:
         raise SystemExit(f"{path} predicts {space.name}: no histograms of hue and chroma, and no bins of ab")
 
@@ -122,10 +140,10 @@ def of_colorizer(path: str) -> tuple[OutputSpace, Steer, Predictor]:
         assert colors.lightness is not None
         return colors.distribution.log(), colors.lightness
 
-    return space, steer, predicted
+    return space, steers, predicted
 
 
-def synthetic(photos: list[Tensor]) -> tuple[OutputSpace, Steer, Predictor]:
+def synthetic(photos: list[Tensor]) -> tuple[OutputSpace, Steers, Predictor]:
     """Return a space, what steers it, and what makes distributions of the true colours."""
     space = HueChroma()
 
@@ -155,7 +173,7 @@ def synthetic(photos: list[Tensor]) -> tuple[OutputSpace, Steer, Predictor]:
             parts.append((1 - MIX) * flat / flat.sum(1, keepdim=True) + MIX * mean.view(1, -1, 1, 1))
         return torch.cat(parts, 1).log(), rgb_to_lab(small)[:, :1]
 
-    return space, steered_hue_and_chroma(space), predicted
+    return space, {"energy": steered_hue_and_chroma(space)}, predicted
 
 
 def blurred(maps: Tensor) -> Tensor:
@@ -170,7 +188,7 @@ def blurred(maps: Tensor) -> Tensor:
 
 
 def compared(
-    space: OutputSpace, steer: Steer, predictor: Predictor, photo: Tensor
+    space: OutputSpace, steers: Steers, predictor: Predictor, photo: Tensor
 ) -> dict[str, tuple[float, float]]:
     """Return the mean squared ab error of each way with a photo, and its seconds."""
     truth = rgb_to_lab(photo)
@@ -188,14 +206,17 @@ def compared(
         matched = match_hues(hue, true_hue, chroma, true_chroma), match_quantiles(chroma, true_chroma)
         return bicone_ab(matched[0].unsqueeze(1), matched[1].unsqueeze(1), lightness)
 
+    def by_energy(steer: Steer) -> Tensor:
+        return enlarged(steer(scores, small, photo))
+
     ways: dict[str, Callable[[], Tensor]] = {
         "gray": lambda: torch.zeros_like(truth[:, 1:]),
         "none": lambda: rgb_to_lab(painted)[:, 1:],
         "quantile": lambda: rgb_to_lab(match_photo(painted, photo, by_lightness=False).clamp(0, 1))[:, 1:],
         "lightness": lambda: rgb_to_lab(match_photo(painted, photo).clamp(0, 1))[:, 1:],
         "marginals": by_marginals,
-        "energy": lambda: enlarged(steer(scores, small, photo)),
     }
+    ways |= {name: partial(by_energy, steer) for name, steer in steers.items()}
     found = {}
     for name, way in ways.items():
         start = time.perf_counter()
