@@ -4,6 +4,8 @@
 
 const $ = (id) => document.getElementById(id);
 const photos = [];
+const RULES = { annealed: "the annealed mean", mean: "the mean", median: "the median", mode: "the likeliest colour" };
+const OWN = "the model's own colour";
 let model, table, current, reference = null, wish = 0, chosen = { rule: "annealed" }, samples = [];
 
 async function ask(path, options) {
@@ -125,9 +127,27 @@ async function show(colors) {
   }
 }
 
-function byTemperature() {
-  if (model.temperature === null) return { rule: "annealed" };
-  return { rule: "annealed", temperature: Number($("temperature").value) };
+function byRule() {
+  const rule = $("rule").value;
+  return $("temperature").disabled ? { rule } : { rule, temperature: Number($("temperature").value) };
+}
+
+function showByRule() {
+  for (const input of $("samples").querySelectorAll("input")) input.checked = false;
+  $("undraw").disabled = true;
+  if (current) show(byRule());
+}
+
+// The temperature is that of the annealed mean. A model without one has a rule of its own in its place.
+function ruleChanged() {
+  const own = $("rule").value === "annealed", tempered = own && model.temperature !== null;
+  $("temperature").disabled = !tempered;
+  $("temperature-value").textContent = tempered ? Number($("temperature").value).toFixed(2) : "–";
+  $("temperature-hint").textContent = tempered
+    ? "Low: vivid, the most likely colour. High: muted, the mean of all likely ones."
+    : !model.rules.length ? "This model predicts one colour per pixel, which leaves no choice."
+      : model.temperature === null ? "This model's colours are chosen without a temperature."
+        : "The temperature is that of the annealed mean.";
 }
 
 function split() {
@@ -138,7 +158,7 @@ function split() {
 }
 
 async function showUncertainty(isOld) {
-  if (!model.chooses) return;
+  if (!model.rules.length) return;
   const answer = await ask(`photos/${current.key}/uncertainty?${query(steering())}`);
   const [low, high] = answer.headers.get("Entropy").split(" ").map(Number), picture = await answer.blob();
   if (isOld()) return;
@@ -154,9 +174,9 @@ async function select(photo) {
   $("samples").hidden = true;
   $("samples").replaceChildren();
   samples = [];
-  $("mean").disabled = true;
+  $("undraw").disabled = true;
   split();
-  await Promise.all([show(byTemperature()), steerTheRest()]);
+  await Promise.all([show(byRule()), steerTheRest()]);
 }
 
 // What is not the photo itself waits until a slider is let go.
@@ -226,7 +246,7 @@ async function drawOthers() {
       const label = document.createElement("label"), input = document.createElement("input"), canvas = document.createElement("canvas");
       Object.assign(input, { type: "radio", name: "sample" });
       input.setAttribute("aria-label", `Colouring ${number + 1}`);
-      input.addEventListener("change", () => { $("mean").disabled = false; show(colors); });
+      input.addEventListener("change", () => { $("undraw").disabled = false; show(colors); });
       paintPhoto(canvas, photo, found);
       samples.push({ colors, canvas });
       label.append(input, canvas);
@@ -236,7 +256,7 @@ async function drawOthers() {
   } catch (error) {
     complain(error.message);
   } finally {
-    $("draw").disabled = !model.chooses;
+    $("draw").disabled = !model.rules.length;
   }
 }
 
@@ -272,21 +292,15 @@ async function begin() {
   model = await (await ask("model")).json();
   table = expand(new Uint8Array(await (await ask("table")).arrayBuffer()));
   $("model").textContent = `Model: ${model.title}`;
-  const tempered = model.temperature !== null;
-  for (const id of ["show-uncertainty", "draw"]) $(id).disabled = !model.chooses;
-  $("temperature").disabled = !tempered;
-  if (tempered) $("temperature").value = model.temperature;
-  else $("temperature-hint").textContent = model.chooses
-    ? "This model's colours are chosen without a temperature."
-    : "This model predicts one colour per pixel, which leaves no choice.";
-  const said = () => { $("temperature-value").textContent = tempered ? Number($("temperature").value).toFixed(2) : "–"; };
-  said();
-  $("temperature").addEventListener("input", () => {
-    said();
-    for (const input of $("samples").querySelectorAll("input")) input.checked = false;
-    $("mean").disabled = true;
-    show(byTemperature());
-  });
+  for (const id of ["show-uncertainty", "draw"]) $(id).disabled = !model.rules.length;
+  const rules = model.rules.length ? Object.keys(RULES).filter((rule) => model.rules.includes(rule)) : ["annealed"];
+  const named = (rule) => rule === "annealed" && model.temperature === null ? OWN : RULES[rule];
+  $("rule").append(...rules.map((rule) => new Option(named(rule), rule)));
+  $("rule").disabled = rules.length < 2;
+  if (model.temperature !== null) $("temperature").value = model.temperature;
+  ruleChanged();
+  $("rule").addEventListener("change", () => { ruleChanged(); showByRule(); });
+  $("temperature").addEventListener("input", () => { ruleChanged(); showByRule(); });
   $("split").addEventListener("input", split);
   for (const kind of ["pointerdown", "pointermove"]) {
     $("stage").addEventListener(kind, (event) => {
@@ -297,8 +311,8 @@ async function begin() {
     });
   }
   const predicts = $("transfer").querySelector("[value=energy]");
-  predicts.disabled = !model.chooses;
-  if (!model.chooses) $("transfer").value = "quantile";
+  predicts.disabled = !model.rules.length;
+  if (!model.rules.length) $("transfer").value = "quantile";
   steeringChanged();
   $("bias").addEventListener("input", () => { sayBias(); show(chosen); });
   $("bias").addEventListener("change", steerTheRest);
@@ -307,11 +321,7 @@ async function begin() {
   $("no-reference").addEventListener("click", () => { reference = null; steeringChanged(); $("reference").focus(); });
   $("show-uncertainty").addEventListener("change", (event) => { $("uncertainty").hidden = !event.target.checked; });
   $("draw").addEventListener("click", drawOthers);
-  $("mean").addEventListener("click", () => {
-    for (const input of $("samples").querySelectorAll("input")) input.checked = false;
-    $("mean").disabled = true;
-    show(byTemperature());
-  });
+  $("undraw").addEventListener("click", showByRule);
   $("files").addEventListener("change", (event) => { const files = [...event.target.files]; event.target.value = ""; add(files); });
   for (const kind of ["dragover", "dragleave", "drop"]) {
     document.addEventListener(kind, (event) => {

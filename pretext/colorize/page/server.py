@@ -118,7 +118,7 @@ class _Page:
         return JSONResponse(
             {
                 "title": self._title,
-                "chooses": bool(space.rules),
+                "rules": space.rules,
                 "temperature": space.temperature,
                 "hue": space.hue is not None,
                 "table": {"points": TABLE_POINTS, "reach": TABLE_REACH},

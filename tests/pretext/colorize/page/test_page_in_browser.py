@@ -124,7 +124,14 @@ def test_drop_slide_draw_and_download(page, tmp_path):
     page.locator("#samples label").nth(2).click()
     page.wait_for_selector('#after[data-colors*="coherent"]')
     assert np.abs(pixels(page, "#after") - cold).max() > 10
-    page.click("#mean")
+    page.click("#undraw")
+    page.wait_for_selector('#after[data-colors*="temperature=0.02"]')
+    np.testing.assert_array_equal(pixels(page, "#after"), cold)
+    # By another rule, which has no temperature.
+    page.select_option("#rule", label="the likeliest colour")
+    page.wait_for_selector('#after[data-colors="rule=mode"]')
+    assert page.locator("#temperature").is_disabled()
+    page.select_option("#rule", label="the annealed mean")
     page.wait_for_selector('#after[data-colors*="temperature=0.02"]')
     np.testing.assert_array_equal(pixels(page, "#after"), cold)
     # The colours of another photo, dropped on its place.
@@ -171,7 +178,7 @@ def test_it_fits_a_telephone_and_a_reader_finds_every_control(page):
     assert page.evaluate("document.documentElement.scrollWidth") <= 390
     for role, name in (
         ("slider", "Temperature"), ("slider", "Before and after"), ("checkbox", "Show where colours are uncertain"),
-        ("slider", "Turn the hues"), ("combobox", "How"), ("group", "Colours of another photo"),
+        ("slider", "Turn the hues"), ("combobox", "How"), ("combobox", "Choose"), ("group", "Colours of another photo"),
         ("button", "Choose a reference"), ("button", "Draw other colourings"), ("radio", "a.png"), ("radio", "b.png"),
         ("link", "Download at full size"),
     ):  # fmt: skip

@@ -122,7 +122,7 @@ def test_the_table_of_colours_is_that_of_lab():
 def test_a_regression_has_no_temperature(photo):
     with client_of(make_colorizer(ab_regression())) as client:
         model = client.get("/model").json()
-        assert (model["temperature"], model["chooses"]) == (None, False)
+        assert (model["temperature"], model["rules"]) == (None, [])
         answer = sent(client, encoded(photo, "PNG")).json()
         assert answer["entropy"] is None
         assert client.get(f"/photos/{answer['key']}/colors").status_code == 200
@@ -134,7 +134,7 @@ def test_hue_and_chroma_have_no_temperature_of_their_own_but_draws(photo):
     colorizer = make_colorizer(HueChroma())
     with client_of(colorizer) as client:
         model = client.get("/model").json()
-        assert (model["temperature"], model["chooses"]) == (None, True)
+        assert (model["temperature"], model["rules"]) == (None, list(HueChroma.rules))
         answer = sent(client, encoded(photo, "PNG")).json()
         low, high = answer["entropy"]
         assert 0 <= low <= high <= 10
