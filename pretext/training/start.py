@@ -111,7 +111,7 @@ def fit_filters(method: Method, photos: UInt8[Tensor, "n 3 h w"], kind: str, see
             raise InputError(
                 error.what,
                 received=error.received,
-                allowed=f"{error.allowed}; init={kind} looks at {PHOTOS} photos at most, in the size of the view,"
-                " and init=he at none",
+                allowed=f"{error.allowed}; init={kind} looks at {PHOTOS} photos at most, at the size of the view,"
+                " and init=he needs none",
             ) from error
     return method.backbone.state_dict()
