@@ -73,7 +73,8 @@ def initialize_from_data(
     """
     check_choice("data-dependent initialisation", kind, DATA_KINDS)
     check_at_least("number of photos", len(photos), 2)
-    spread = float(backbone.prepare(photos).std())
+    # Each channel by itself: a single colour has other values in each.
+    spread = float(backbone.prepare(photos).std((0, 2, 3)).max())
     if not spread > 1e-6:
         raise InputError(
             "photos do not vary",
@@ -180,7 +181,7 @@ def _filters(
         raise InputError(
             f"too few patches for {count} filters of {name} by {kind}",
             received=samples,
-            allowed="give more or larger photos, or choose another kind; training starts without photos by init=he",
+            allowed="give more or larger photos, or choose another kind",
         )
     # Imported here because it takes a second, which no other command needs to spend.
     from sklearn.cluster import MiniBatchKMeans

@@ -43,8 +43,8 @@ def read_header(path: Path) -> dict[str, Any]:
         raise InputError(
             "no backbone file",
             received=str(path),
-            allowed="allowed are the path of a backbone.safetensors or random:NAME with NAME one of"
-            f" {', '.join(LAYERS)}",
+            allowed="name the path of a backbone.safetensors; where a backbone is judged, random:NAME with NAME one"
+            f" of {', '.join(LAYERS)} is allowed, too",
         )
     return read_file_header(path, "a backbone file", HEADER_KEY, FORMAT_VERSION, REQUIRED)
 

@@ -47,7 +47,8 @@ def start_from(backbone: Backbone, settings: PretrainingSettings) -> Start:
 
     Raises:
         InputError: The file is not a backbone file, or damaged; or its architecture or arguments, such as the colours
-            that it sees, are not those of the backbone. How it is padded may differ.
+            that it sees, are not those of the backbone; or a weight is not a finite number. How it is padded may
+            differ.
     """
     if settings.init_file is None:
         return Start(None if settings.init == "he" else LABELS.get(settings.init, settings.init))
@@ -75,6 +76,13 @@ def start_from(backbone: Backbone, settings: PretrainingSettings) -> Start:
             received=", ".join(f"{key}={found.get(key)}" for key in differing),
             allowed=", ".join(f"{key}={wanted.get(key)}" for key in differing),
         )
+    not_finite = [name for name, weight in given.state_dict().items() if not bool(weight.isfinite().all())]
+    if not_finite:
+        raise InputError(
+            f"cannot start from {settings.init_file}: not all of its weights are finite numbers",
+            received=", ".join(not_finite),
+            allowed="name another backbone file",
+        )
     backbone.load_state_dict(given.state_dict())
     if changes and rank_and_world_size()[0] == 0:
         say(f"{settings.init_file}: {'; '.join(changes)}")
@@ -87,6 +95,9 @@ def fit_filters(method: Method, photos: UInt8[Tensor, "n 3 h w"], kind: str, see
 
     Returns:
         All that the backbone holds, by name.
+
+    Raises:
+        InputError: As for `initialize_from_data`.
     """
     layers = len(initialized_layers(method.backbone))
     with ProgressDisplay(f"{LABELS.get(kind, kind)} filters", layers) as display:
@@ -94,5 +105,13 @@ def fit_filters(method: Method, photos: UInt8[Tensor, "n 3 h w"], kind: str, see
         def show(name: str) -> None:
             display.step(len(photos))
 
-        initialize_from_data(method.backbone, photos, kind, seed, method.halves, show)
+        try:
+            initialize_from_data(method.backbone, photos, kind, seed, method.halves, show)
+        except InputError as error:
+            raise InputError(
+                error.what,
+                received=error.received,
+                allowed=f"{error.allowed}; init={kind} looks at {PHOTOS} photos at most, at the size of the view,"
+                " and init=he needs none",
+            ) from error
     return method.backbone.state_dict()

@@ -217,8 +217,15 @@ def test_the_same_seed_gives_the_same_filters():
         (AlexNet, natural(2, 0, side=64), "pca", ["conv2", "pca"], {}),
         (AlexNet, natural(1, 0), "kmeans", ["photos"], {"received": 1}),
         (VGG16, torch.full((2, 3, 64, 64), 90, dtype=torch.uint8), "gaussian", ["2 photos"], {}),
+        (
+            lambda: AlexNet("rgb"),
+            torch.full((2, 3, 64, 64), 90, dtype=torch.uint8),
+            "gaussian",
+            ["2 photos"],
+            {},
+        ),
     ],
-    ids=["kind", "patches", "one photo", "one colour"],
+    ids=["kind", "patches", "one photo", "one colour", "one colour in RGB"],
 )
 def test_what_cannot_be_initialised_is_an_error(make, photos, kind, names, fields):
     with refused(*names, **fields):

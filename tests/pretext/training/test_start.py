@@ -1,6 +1,7 @@
 """What pretraining starts from."""
 
 import json
+import math
 import os
 import shutil
 import subprocess
@@ -8,11 +9,12 @@ import subprocess
 import pytest
 import torch
 from made_photos import UnreadPhotos
+from PIL import Image
 from pretraining_runs import SMALL_WORDS, command, losses
 from refusals import refused
 
 from pretext.backbones import AlexNet
-from pretext.backbones.checkpoint import load_backbone
+from pretext.backbones.checkpoint import load_backbone, save_backbone
 from pretext.backbones.data_dependent import initialize_from_data
 from pretext.backbones.header import read_header
 from pretext.backbones.initializers import he_normal_
@@ -219,12 +221,16 @@ def files(start, tmp_path):
     damaged[-3] ^= 1
     (tmp_path / "damaged.safetensors").write_bytes(damaged)
     (tmp_path / "junk.safetensors").write_bytes(b"junk" * 100)
+    diverged = load_backbone(good)
+    torch.nn.init.constant_(diverged.backbone.get_parameter("conv2.conv.weight")[0], math.nan)
+    save_backbone(diverged.backbone, tmp_path / "diverged.safetensors", diverged.provenance)
     return {
         "colours": start("he", method="split_brain"),
         "channels": start("he", "backbone.groups=1", name="ungrouped"),
         "damaged": tmp_path / "damaged.safetensors",
         "junk": tmp_path / "junk.safetensors",
         "missing": tmp_path / "missing.safetensors",
+        "diverged": tmp_path / "diverged.safetensors",
     }
 
 
@@ -237,6 +243,7 @@ def files(start, tmp_path):
         ("damaged", {}),
         ("junk", {}),
         ("missing", {}),
+        ("diverged", {"received": "conv2.conv.weight"}),
     ],
 )  # fmt: skip
 def test_a_file_that_does_not_fit_is_refused_before_any_photo_is_read(
@@ -261,6 +268,17 @@ def test_an_unknown_start_is_refused(tiny_config, photo_folder, tmp_path):
     with refused("init", received="pca", allowed="he, gaussian, kmeans"):
         pretrain(tiny_config("colorization", "init=pca"), work_dir=tmp_path / "run", data=str(photo_folder))
     assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("kind", ["gaussian", "kmeans"])
+def test_what_cannot_be_fitted_is_told_with_a_start_that_can(kind, tiny_config, tmp_path):
+    Image.new("RGB", (40, 40), (200, 100, 50)).save(tmp_path / "photo.png")
+    (tmp_path / "list.txt").write_text("photo.png\n" * 12)
+    config = tiny_config("rotation", f"init={kind}")
+    with refused("photos", allowed="init=he") as told:
+        pretrain(config, work_dir=tmp_path / "run", data=str(tmp_path / "list.txt"))
+    assert "128" in told.value.allowed
+    assert not (tmp_path / "run" / "config.json").exists()
 
 
 def test_the_halves_of_a_split_brain_have_filters_of_their_own_channels(start):
