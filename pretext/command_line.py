@@ -170,16 +170,23 @@ def seed_number(text: str) -> int:
 
 
 def split_overrides(words: Sequence[str], most: int, expected: str) -> tuple[list[str], list[str]]:
-    """Part positional words into names and ``key=value`` overrides; the path of a file is a name.
+    """Part positional words into names and ``key=value`` overrides; the path of a file or of a folder is a name.
+
+    A folder in the current one whose name has an equals sign is written with ``./``.
 
     Raises:
         InputError: More than ``most`` words are names.
     """
-    names = [word for word in words if "=" not in word or is_file(word.removeprefix("random:"))]
+    names = [word for word in words if "=" not in word or _is_path(word)]
     overrides = [word for word in words if word not in names]
     if len(names) > most:
         raise InputError("too many words", received=" ".join(names), allowed=f"allowed are {expected}")
     return names, overrides
+
+
+def _is_path(word: str) -> bool:
+    # No key has a slash.
+    return is_file(word.removeprefix("random:")) or ("/" in word.partition("=")[0] and Path(word).is_dir())
 
 
 def take_data(names: list[str], paths: bool) -> str | None:

@@ -345,6 +345,13 @@ def test_a_file_is_a_name_even_with_an_equals_sign():
     )
 
 
+def test_a_folder_is_a_name_even_with_an_equals_sign(tmp_path):
+    for name in ("coloured/T=0.5", "lr=1"):
+        Path(name).mkdir(parents=True)
+    words = ["coloured/T=0.5", "./lr=1", str(tmp_path / "lr=1"), "lr=1", "coloured/T=0.4"]
+    assert split_overrides(words, 3, "folders") == (words[:3], words[3:])
+
+
 @pytest.mark.parametrize("stage", ["voc-classification", "voc-detection", "voc-segmentation"])
 def test_a_voc_tree_without_lists_scores_nothing(stage, tmp_path, capsys):
     for year in (2007, 2012):

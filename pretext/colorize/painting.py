@@ -88,7 +88,7 @@ def predict(
         positions, on the colorizer's device.
 
     Raises:
-        InputError: ``size`` is below 1.
+        InputError: ``size`` is below 1, or the colorizer gives colours that are not finite numbers.
     """
     size = own_size(colorizer) if size is None else size
     check_at_least("size", size, 1)
@@ -104,6 +104,7 @@ def predict(
     after = skipped * stride - before
     mirrored = F.pad(small, (before, after, before, after), mode="reflect")
     colors = colorizer(mirrored)
+    _check_finite(colors.ab)
     rows, columns = (slice(skipped, skipped + side // stride) for side in (height, width))
     distribution, seen = (
         None if each is None else each[..., rows, columns] for each in (colors.distribution, colors.lightness)
@@ -283,9 +284,22 @@ def _painted(
 
 
 def joined(lightness: Lightness, ab: Float[Tensor, "2 height width"]) -> UInt8[Tensor, "3 height width"]:
-    """Return the sRGB of pixels of a lightness and a colour; colours that sRGB does not have lose chroma."""
+    """Return the sRGB of pixels of a lightness and a colour; colours that sRGB does not have lose chroma.
+
+    Raises:
+        InputError: A colour is NaN or infinite, which would become black.
+    """
+    _check_finite(ab)
     rgb = lab_to_rgb(reduce_chroma(torch.cat([lightness, ab])[None]))[0]
     return rgb.mul_(255).round_().to(torch.uint8)
+
+
+def _check_finite(ab: Tensor) -> None:
+    if not bool(torch.isfinite(ab).all()):
+        raise InputError(
+            "the colorizer gives colours that are not finite numbers",
+            allowed="use another colorizer, or a higher temperature if a very low one is given",
+        )
 
 
 def bands(height: int, width: int, pixels: int | None = None) -> Iterator[slice]:

@@ -8,6 +8,9 @@ from pretext.command_line import folder_path, seed_number, split_overrides
 from pretext.errors import InputError
 from pretext.files import WORK_DIRS, file_name
 
+#: Photos of a sheet, at most: a picture has less than 2^16 pixels a side.
+MAX_PHOTOS = 100
+
 
 def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     """Add the command's options."""
@@ -27,7 +30,8 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
         type=_photos,
         default=0,
         metavar="N",
-        help="also draw sheets of N photos, painted anew by all colorizers that were judged (default: none)",
+        help=f"also draw sheets of N photos, at most {MAX_PHOTOS}, painted anew by all colorizers that were judged"
+        " (default: none)",
     )
     parser.add_argument(
         "--photo-metric",
@@ -69,6 +73,8 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
 
 
 def _photos(text: str) -> int:
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"received {text!r}, allowed are whole numbers from 0")
+    if not text.isdecimal() or int(text) > MAX_PHOTOS:
+        raise argparse.ArgumentTypeError(
+            f"received {text!r}, allowed are whole numbers from 0 to {MAX_PHOTOS}"
+        )
     return int(text)

@@ -38,6 +38,8 @@ LISTS = {"overrides": "['epochs=2']", "decoding": "['temperature=0.89']"}
 
 #: Methods of the project that do not learn to colour.
 _COLORLESS = frozenset(name for name, each in METHODS.items() if each.colorizer is Method.colorizer)
+#: An override that names photos which lend their colours.
+_GALLERY = "gallery="
 #: What stands for the folder of a row.
 _ROW = re.compile(r"\{([\w-]+)\}")
 
@@ -94,16 +96,26 @@ def rows_of(grid: Mapping[str, Any], data: str | None) -> list[Row]:
 
 
 def elsewhere(entry: Any, data: str | None) -> Any:
-    """Return an entry with another data set in the place of all that it names; None leaves it as it is."""
+    """Return an entry with another data set in the place of all that it names; None leaves it as it is.
+
+    What was photos to learn from, a gallery's too, are then those that the data set has for pretraining.
+    """
     if data is None or not isinstance(entry, Mapping):
         return entry
+    photos = read_config(find_config("data", data)).get("pretext", {}).get("data")
     if "train" in entry or "stage" in entry:
         own = {key: value for key, value in entry.items() if key not in ("data", "protocol", "config")}
+        words = own.get("overrides")
+        if isinstance(words, (list, tuple)):
+            own["overrides"] = [f"{_GALLERY}{photos}" if _is_gallery(word) else word for word in words]
         return own | {"on": data}
     if "initialize" in entry:
-        photos = read_config(find_config("data", data)).get("pretext", {}).get("data")
         return {**entry, "photos": photos}
     return entry
+
+
+def _is_gallery(word: Any) -> bool:
+    return isinstance(word, str) and word.startswith(_GALLERY)
 
 
 def named_rows(texts: Sequence[str]) -> list[str]:

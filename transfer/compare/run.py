@@ -246,7 +246,7 @@ def _headline(task: Task) -> str:
     # The last of several settings is the deepest.
     stage = STAGES[scores[0].stage]
     metric = stage.metric(headline_metrics(stage.name, scores[0].config)[0])
-    shown = [score for score in scores if score.metric == metric.name]
+    shown = [s for s in scores if s.metric == metric.name and stage.swept(s.setting) is None]
     if not shown:
         return "?"
     setting = f"{shown[-1].setting} " if len(shown) > 1 else ""

@@ -2,6 +2,7 @@
 
 import os
 import re
+from collections import Counter
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path, PurePosixPath
@@ -115,7 +116,7 @@ class ColoredFiles:
         photos: The true photos.
 
     Raises:
-        InputError: A photo has no file, or several.
+        InputError: A photo has no file, or several; or a file may be of several photos.
     """
 
     def __init__(self, folder: Path, photos: TruePhotos):
@@ -130,6 +131,14 @@ class ColoredFiles:
                 f"{folder} lacks {len(missing)} of {len(stems)} photos",
                 received=f"no {missing[0]}.*",
                 allowed="the coloured files have the paths of the true photos, with any ending",
+            )
+        shared, times = Counter(stems).most_common(1)[0]
+        if times > 1:
+            alike = (name for name, stem in zip(photos.names, stems, strict=True) if stem == shared)
+            raise InputError(
+                "true photos differ only in their ending, so that a coloured file may be of either",
+                received=", ".join(alike),
+                allowed="rename one of them, and its coloured file",
             )
         double = [stem for stem in stems if len(found[stem]) > 1]
         if double:

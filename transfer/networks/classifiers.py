@@ -87,12 +87,17 @@ def class_numbers(folders: Collection[str], classes: str | None) -> Mapping[str,
             known if all 1000 folders are there, or only classes of Imagenette.
 
     Raises:
-        InputError: The place of a WordNet id is not known.
+        InputError: The place of a WordNet id is not known, or the file does not list all classes.
     """
     if classes is not None:
-        numbers = {
-            line.split()[0]: number for number, line in enumerate(read_lines(Path(classes))) if line.strip()
-        }
+        listed = [line.split()[0] for line in read_lines(Path(classes)) if line.strip()]
+        numbers = {name: number for number, name in enumerate(listed)}
+        if not len(numbers) == len(listed) == _NUM_CLASSES:
+            raise InputError(
+                f"{classes} does not list the classes of a classifier of ImageNet",
+                received=f"{len(listed)} lines, {len(numbers)} of them different",
+                allowed=f"the WordNet ids of all its {_NUM_CLASSES} classes in its order, one a line",
+            )
     elif not all(map(_WORDNET_ID.fullmatch, folders)):
         return None
     elif len(folders) == _NUM_CLASSES:

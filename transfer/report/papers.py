@@ -142,6 +142,8 @@ _GRAYSCALE = (
 
 
 _COLORIZATION = "colorization"
+#: Metrics of classifiers that the user trained or has the weights of: the setting names each.
+_GIVEN_CLASSIFIERS = ("top1_classifier", "top1_own_classifier")
 
 
 #: Tasks of published colours of small photos, with the names that their data sets go by.
@@ -215,6 +217,19 @@ def _colors_of(data: str) -> tuple[str, Sequence[PaperColumn]]:
     return f"Colours on {data}; published: a student study ({task.removeprefix('Colorization ')})", columns
 
 
+def _by_given_classifiers(results: Results, data: str) -> list[PaperColumn]:
+    """Return a column for each classifier of the user's that classified the coloured photos of a data set."""
+    found = dict.fromkeys(
+        (column.metric, column.setting)
+        for column in results.columns
+        if column.benchmark.data == data and column.metric in _GIVEN_CLASSIFIERS
+    )
+    return [
+        PaperColumn(f"{setting} top-1", None, _COLORIZATION, setting, _fixed(metric))
+        for metric, setting in found
+    ]
+
+
 def paper_tables(results: Results) -> list[PaperTable]:
     """Return figure 7 for each data set that was probed, and the other tables of which anything was measured.
 
@@ -236,7 +251,7 @@ def paper_tables(results: Results) -> list[PaperTable]:
             tables.append(_table(results, title, of_paper, None))
     for data in sorted({b.data for b in results.benchmarks if b.stage == _COLORIZATION}):
         title, colors = _colors_of(data)
-        tables.append(_table(results, title, colors, data))
+        tables.append(_table(results, title, [*colors, *_by_given_classifiers(results, data)], data))
         if any(
             column.benchmark.data == data and column.metric == "rmse_alphabeta" for column in results.columns
         ):

@@ -38,6 +38,8 @@ from transfer.stage import STAGES, Metric
 
 #: Temperatures of a sheet between the mean, T = 1, and the mode, of rows whose run has no sweep of its own.
 TEMPERATURES = (0.8, 0.6, 0.38, 0.25, 0.1)
+#: Best, or worst, photos that stand beside each other, at most: more would be too small to see.
+_MOST_IN_A_LINE = 24
 _STAGE = STAGES["colorization"]
 
 
@@ -141,7 +143,7 @@ def _run(name: str, score: Score, folders: Mapping[str, Path], measured: tuple[s
     # Scores of before a setting came about have its default.
     config = {**load_stage_config(_STAGE.name).config(), **score.config}
     settings = ColorizationSettings.from_config(config)
-    if identify(_STAGE, colors, seed).sha256 != score.backbone_sha256:
+    if identify(_STAGE, colors, seed, settings).sha256 != score.backbone_sha256:
         raise InputError("it has changed since it was judged", received=colors)
     lean = replace(settings, temperatures=(), samples=0)
     job = Job(lean, colors, data, seed, folder, torch.device("cpu"))
@@ -204,7 +206,7 @@ def _own_sheets(painter: Painter, run: _Run, shown: _Shown, count: int) -> Itera
     """Draw the best and worst photos of a row, and its temperatures, as far as there are any."""
     if run.values is not None:
         order = np.argsort(-run.values if shown.metric.higher_is_better else run.values, kind="stable")
-        most = min(count, len(order) // 2)
+        most = min(count, len(order) // 2, _MOST_IN_A_LINE)
         strips: list[Strip] = []
         for word, indices in (("best", order[:most]), ("worst", order[::-1][:most])):
             true = [Tile(shown.photos[index], shown.name(index)) for index in indices.tolist()]

@@ -69,7 +69,7 @@ def study_app(
         exception_handlers={
             NoSuchParticipantError: lambda request, error: JSONResponse({"error": "unknown link"}, 404),
             OutOfTurnError: lambda request, error: JSONResponse({"error": "not the turn of this pair"}, 409),
-            FullError: lambda request, error: JSONResponse({"error": "the study is full"}, 503),
+            FullError: lambda request, error: JSONResponse({"error": "the study is full"}, 403),
             HTTPException: lambda request, error: JSONResponse(
                 {"error": error.detail}, error.status_code, error.headers
             ),
@@ -136,11 +136,10 @@ class _Held:
 
     async def start(self, request: Request) -> Response:
         body = await _body(request)
-        if not isinstance(body, Mapping) or not re.fullmatch(r"[0-9a-f]{32}", str(body.get("key"))):
+        key = body.get("key") if isinstance(body, Mapping) else None
+        if not isinstance(key, str) or not re.fullmatch(r"[0-9a-f]{32}", key):
             raise HTTPException(400, "who starts sends a key of 32 hexadecimal digits")
-        return JSONResponse(
-            {"token": await run_in_threadpool(self._store.enter, body["key"], self._study.draw)}, 201
-        )
+        return JSONResponse({"token": await run_in_threadpool(self._store.enter, key, self._study.draw)}, 201)
 
     def plan(self, request: Request) -> Response:
         return JSONResponse(self._told(0))
@@ -151,6 +150,8 @@ class _Held:
     def pair(self, request: Request) -> Response:
         token, position = _token(request), request.path_params["position"]
         trials = self._store.trials(token)
+        if position >= len(trials):  # SQLite has no number as large as a path may name
+            raise OutOfTurnError
         self._store.see(token, position)
         trial = trials[position]
         photo = self._study.photos[trial.photo]

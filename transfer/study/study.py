@@ -23,6 +23,8 @@ PICTURES_NAME = "pictures"
 ANSWERS_NAME = "answers.sqlite"
 #: What the form of the record is called.
 FORM = "pretext-transfer study 1"
+#: How long a pair may show. Browsers' clocks do not wait for a month, and JSON has no infinity.
+MAX_SECONDS = 3600.0
 #: What a picture may be called.
 PICTURE_NAME = re.compile(r"[0-9a-f]{32}\.png")
 
@@ -55,6 +57,12 @@ class StudySettings:
         check_at_least("tests", self.tests, 1)
         check_share("vigilance", self.vigilance, below_one=True)
         check_at_least("seconds", self.seconds, 0.0)
+        if self.seconds > MAX_SECONDS:
+            raise InputError(
+                "seconds is too large",
+                received=self.seconds,
+                allowed=f"allowed are numbers from 0 to {MAX_SECONDS:g}",
+            )
         check_at_least("size", self.size, 16)
         check_choice("design", self.design, DESIGNS)
         check_seed(self.seed)

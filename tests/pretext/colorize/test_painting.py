@@ -1,3 +1,4 @@
+import copy
 import math
 
 import pytest
@@ -248,6 +249,21 @@ def test_values_leave_nothing_to_choose(decoding):
         decode(made, colors, decoding)
     with refused("regression", received="decode_at photo"):
         paint_decoded(made, lightness_of(photo), colors, Decoding(), decode_at="photo")
+
+
+def test_colours_that_are_no_numbers_are_told_and_never_painted(any_colorizer):
+    """A byte of NaN is 0, and the photo would be black."""
+    photo = smooth_photos(1)[0]
+    lightness, colors = lightness_of(photo), predict(any_colorizer, photo, 64)
+    for decode_at in ("map", "photo"):
+        with refused("not finite", allowed="temperature"):
+            paint_decoded(any_colorizer, lightness, colors, Decoding(temperature=1e-60), decode_at=decode_at)
+    with refused("not finite"):
+        paint(lightness, torch.full((2, 3, 3), math.nan))
+    broken = copy.deepcopy(any_colorizer)
+    broken.head[0].bias.data[0] = math.nan
+    with refused("not finite", allowed="another colorizer"):
+        predict(broken, photo, 64)
 
 
 @pytest.mark.parametrize(

@@ -137,6 +137,7 @@ def test_each_kind_of_row_has_the_stages_that_judge_it(grid, data_set, photo_fol
             {"truth", "gray", "regression", "classification", "annealed", "transfer"},
         ),
         ("small_photos", {"truth", "gray", "random-photo", "l2", "class", "rebalanced"}),
+        ("small_photos_classes", {"truth", "gray", "random-photo", "l2", "class", "rebalanced"}),
         (
             "zhang2016_table1",
             {
@@ -193,6 +194,16 @@ def test_another_data_set_takes_the_place_of_all_that_the_grid_names(grid, photo
         assert task.words[-1] == place
     with refused("says nothing about cifar10_classifier", received="voc256"):
         plan(grid, tmp_path / "work", "voc256")
+
+
+def test_another_data_set_also_lends_its_colours(tmp_path, monkeypatch):
+    for module in ("rows", "grid"):
+        monkeypatch.setattr(f"transfer.compare.{module}.place_of", lambda name: name)
+    for data, gallery in ((None, "imagenette128/train"), ("imagenette32", "tiny64-unlabeled")):
+        cells = by_name(plan(find_config("compare", "zhang2016_table1"), tmp_path, data))
+        words = cells["retrieval", "colors"].words
+        assert [word for word in words if word.startswith("gallery=")] == [f"gallery={gallery}"]
+        assert "count=1000" in words
 
 
 @pytest.mark.parametrize(

@@ -387,6 +387,15 @@ def test_the_live_table_says_what_waits_runs_failed_and_scored(grid, fake, tmp_p
     assert not waiting.done
 
 
+def test_of_a_sweep_of_temperatures_the_runs_own_decoding_is_shown(grid, tmp_path):
+    (task,) = (task for task in plan(grid, tmp_path / "work") if task.name == "random probe seed 0")
+    swept = {"photos": 90.0, "T=0.1": 88.0, "T=1": 91.0}
+    scores = [score(stage="colorization", metric="auc", setting=s, value=v) for s, v in swept.items()]
+    append_scores(task.folder / "results.jsonl", scores)
+    table = status_table([task], [], [])
+    assert [list(column.cells) for column in table.columns] == [["random"], ["0"], ["[green]90.0[/]"]]
+
+
 def test_of_several_layers_the_deepest_is_shown_with_its_name(grid, tmp_path):
     work = tmp_path / "work"
     (task,) = (task for task in plan(grid, work) if task.name == "random probe seed 0")

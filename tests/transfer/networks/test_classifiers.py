@@ -23,10 +23,19 @@ class TestClassNumbers:
             class_numbers(["n00000001", "n01440764"], None)
 
     def test_a_file_gives_the_places(self, tmp_path):
-        (tmp_path / "classes.txt").write_text("bars\nn01440764 tench\nplain\n")
-        assert class_numbers(["plain", "bars"], str(tmp_path / "classes.txt"))["plain"] == 2
+        listed = ["bars", "n01440764 tench", "", "plain", *(f"n{number:08d}" for number in range(997))]
+        path = tmp_path / "classes.txt"
+        path.write_text("\n".join(listed))
+        numbers = class_numbers(["plain", "bars"], str(path))
+        assert (numbers["plain"], numbers["n00000996"]) == (2, 999)
         with refused(received="other"):
-            class_numbers(["other"], str(tmp_path / "classes.txt"))
+            class_numbers(["other"], str(path))
+
+    @pytest.mark.parametrize("names", [["bars", "plain"], [*"ab" * 500]])
+    def test_a_file_of_other_classes_than_the_classifiers_is_refused(self, names, tmp_path):
+        (tmp_path / "classes.txt").write_text("\n".join(names))
+        with refused("classes.txt", received=f"{len(names)} lines, 2 of them different", allowed="1000"):
+            class_numbers(["bars"], str(tmp_path / "classes.txt"))
 
 
 def test_photos_are_normalised_within():

@@ -217,6 +217,15 @@ class TestSheets:
         for index, strip in zip((0, 2, 5), sheets[-1], strict=True):
             assert torch.equal(strip.tiles[1].photo, model(index, photos[index]).rgb)
 
+    def test_a_row_whose_colours_another_photo_lends_is_painted_again(self, photo_folder, tmp_path, headings):
+        shutil.copy(photo_folder / "01.jpg", tmp_path / "lender.jpg")
+        settings = replace(SETTINGS, reference=str(tmp_path / "lender.jpg"))
+        score("colorization", "welsh2002", settings=settings, data=photo_folder, work_dir=tmp_path)
+        assert "gray, welsh2002, truth" in drawn(tmp_path)[0].title
+        shutil.copy(photo_folder / "00.jpg", tmp_path / "lender.jpg")
+        with pytest.warns(UserWarning, match="welsh2002: left out .*changed"):
+            assert drawn(tmp_path) == []
+
     def test_the_best_and_the_worst_are_those_of_the_outcomes(self, judged, headings):
         _, _, sheet, _ = sorted(drawn(judged, 2, "ciede2000"), key=lambda each: each.title)
         assert sheet.description.endswith(
@@ -300,9 +309,15 @@ class TestReport:
         [
             (["--photo-metric", "psnr"], "--photos N"),
             (["--photos", "1", "--photo-metric", "best"], "best"),
+            (["--photos", "400"], "0 to 100"),
         ],
     )
     def test_wrong_options_are_refused(self, words, named, judged, tmp_path, capsys):
-        assert main(["report", "--work-dir", str(judged), "--out", str(tmp_path / "out"), *words]) == 2
+        arguments = ["report", "--work-dir", str(judged), "--out", str(tmp_path / "out"), *words]
+        try:
+            code = main(arguments)
+        except SystemExit as exit:
+            code = exit.code
+        assert code == 2
         assert named in capsys.readouterr().err
         assert not (tmp_path / "out").exists()

@@ -330,6 +330,26 @@ def test_colours_stand_beside_table_1(tmp_path):
     assert table.units[at["PSNR (dB)"]] == "dB"
 
 
+@pytest.mark.parametrize("data", ["cifar-10-batches-py", "imagenette128"])
+def test_each_classifier_that_was_given_has_a_column_of_its_own(data):
+    """In a study of CIFAR-10 it is what the study measures."""
+    usual = {"stage": "colorization", "data": data, "backbone": "none"}
+    judges = {"cifar10_judge colornet 01234567": "top1_own_classifier", "vgg16 89abcdef": "top1_classifier"}
+    scores = [
+        score(method, metric=metric, value=value, setting=setting, **usual)
+        for method, value in (("gray", 22.0), ("truth", 80.0))
+        for setting, metric in (("photos", "auc"), *judges.items())
+    ]
+    (table,) = paper_tables(
+        collect_results([*scores, score("gray", **usual | {"data": "other"}, metric="auc", setting="photos")])
+    )[:1]
+    at = {heading: number for number, heading in enumerate(table.headings)}
+    cells = {line.method.partition(" ")[0]: line.cells for line in table.measured}
+    for setting in judges:
+        assert [cells[row][at[f"{setting} top-1"]] for row in ("gray", "truth")] == ["22.0", "80.0"]
+        assert {line.cells[at[f"{setting} top-1"]] for line in table.published} == {"—"}
+
+
 def test_colours_stand_beside_tables_1_to_5_of_larsson_and_never_in_their_alpha_beta():
     numbers = (("rmse_alphabeta", 0.36, "alpha-beta"), ("psnr", 23.5, "dB"), ("auc", 88.0, "percent"))
     usual = {"stage": "colorization", "setting": "photos"}

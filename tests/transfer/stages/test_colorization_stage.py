@@ -247,6 +247,18 @@ def test_a_folder_that_does_not_match_is_refused(measure, photo_folder, tmp_path
     assert not (tmp_path / "results.jsonl").exists()
 
 
+def test_a_coloured_file_that_may_be_of_two_photos_is_refused(measure, photo_folder, tmp_path):
+    true, theirs = tmp_path / "true", tmp_path / "theirs"
+    for folder in (true, theirs):
+        folder.mkdir()
+    for name, number in (("a.jpg", 0), ("b.jpg", 1), ("b.jpeg", 2)):
+        shutil.copy(photo_folder / f"{number:02d}.jpg", true / name)
+    for name in ("a.jpg", "b.jpg"):
+        shutil.copy(true / name, theirs / name)
+    with refused("ending", received="b.jpeg, b.jpg"):
+        measure(str(theirs), true)
+
+
 def test_random_photos_follow_the_seed(photo_folder, tmp_path):
     for seed in (0, 0, 1):
         score(

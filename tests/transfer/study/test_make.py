@@ -1,4 +1,5 @@
 import json
+import math
 import shutil
 from itertools import pairwise
 
@@ -185,7 +186,7 @@ class TestErrors:
         ("name", "value"),
         [
             *(("practice", -1), ("tests", 0), ("vigilance", 1.0), ("seconds", -0.1), ("size", 8)),
-            ("seed", 2**32),
+            *(("seconds", math.inf), ("seed", 2**32)),
         ],
     )
     def test_settings_out_of_range(self, make, name, value):

@@ -151,8 +151,15 @@ class TestSession:
         assert answer(client, token, 99).status_code == 409
         answer(client, token, 0)
         assert client.get(f"/s/{token}/pair/0").status_code == 409
-        assert client.get(f"/s/{token}/pair/23").status_code == 409
+        for beyond in (23, 10**30):
+            assert client.get(f"/s/{token}/pair/{beyond}").status_code == 409
         assert len(store.answers()) == 1
+
+    def test_a_full_study_says_so_and_does_not_let_the_page_try_for_ever(self, client, token, monkeypatch):
+        monkeypatch.setattr("transfer.study.store.MAX_PARTICIPANTS", 1)
+        refused = client.post("/start", json={"key": "f" * 32})
+        assert (refused.status_code, refused.json()) == (403, {"error": "the study is full"})
+        assert client.post("/start", json={"key": KEY}).json() == {"token": token}
 
     def test_an_unknown_link(self, client):
         for path in ("/s/gone", "/s/gone/state", "/s/gone/pair/0"):
@@ -234,7 +241,7 @@ class TestAttacks:
             assert not store.answers()
 
     def test_not_a_key(self, client, store):
-        for key in ("", "x" * 32, 7, None, ["0" * 32]):
+        for key in ("", "x" * 32, 7, None, ["0" * 32], 10**31):
             assert client.post("/start", json={"key": key}).status_code == 400, key
         assert store.participants() == {}
 
