@@ -22,7 +22,7 @@ backbone = dict(
 method = dict(
     type="hypercolumn",
     loss="hue_chroma",
-    space=dict(hue_weight=5.0, chroma_weight="paper"),
+    space=dict(hue_weight=5.0, chroma_weight="paper"),  # of hue_chroma; other losses take method.space={}
     layers=None,  # data, conv1_1 to conv5_3, fc6 and fc7: 12,417 channels
     hidden_channels=1024,
     dropout=0.5,

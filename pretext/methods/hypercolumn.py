@@ -105,6 +105,12 @@ class Hypercolumn(Method):
                 received=window,
                 allowed="choose window=1, or a loss over bins",
             )
+        if isinstance(layers, str):
+            raise InputError(
+                "layers of hypercolumn must be a list",
+                received=layers,
+                allowed="write ('data', 'conv1'), for instance",
+            )
         chosen = column_layers(backbone, all_column_layers(backbone) if layers is None else layers)
         self.layer = chosen[-1]
         backbone.freeze_above(self.layer.name)

@@ -20,6 +20,8 @@ PHOTOS = 128
 #: What tables call a start, by a setting or by the method of a backbone file; others have their own names.
 LABELS = {"kmeans": "k-means"}
 
+#: Arguments of backbones that say how a photo is padded and its maps are pooled, and change no weight.
+_WEIGHTLESS = ("geometry", "conv1_padding", "pool5_stride")
 #: What tables call a backbone that was made gray, by what they call the one that saw RGB.
 MADE_GRAY = "{} made gray"
 
@@ -47,8 +49,8 @@ def start_from(backbone: Backbone, settings: PretrainingSettings) -> Start:
 
     Raises:
         InputError: The file is not a backbone file, or damaged; or its architecture or arguments, such as the colours
-            that it sees, are not those of the backbone; or a weight is not a finite number. How it is padded may
-            differ.
+            that it sees, are not those of the backbone; or a weight is not a finite number. How it is padded and
+            pooled may differ.
     """
     if settings.init_file is None:
         return Start(None if settings.init == "he" else LABELS.get(settings.init, settings.init))
@@ -66,7 +68,7 @@ def start_from(backbone: Backbone, settings: PretrainingSettings) -> Start:
     differing = [
         key
         for key in sorted(wanted.keys() | found.keys())
-        if key != "geometry" and wanted.get(key) != found.get(key)
+        if key not in _WEIGHTLESS and wanted.get(key) != found.get(key)
     ]
     if "architecture" in differing:
         differing = ["architecture"]

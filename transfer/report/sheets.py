@@ -168,12 +168,12 @@ def _shown(runs: Sequence[_Run], benchmark: Benchmark, count: int, metric: str) 
 
 
 def _sheets(runs: Sequence[_Run], shown: _Shown, count: int) -> Iterator[Picture]:
-    without = {run.job.backbone: run for run in runs if run.job.backbone in BASELINES}
+    gray_run = next((run for run in runs if _is_plain(run, GRAY_ROW)), None)
     gray = baseline(ColorSource("baseline", GRAY_ROW), shown.photos, imagenet_prior(), 0)
-    columns = {GRAY_ROW: _tiles(gray, without.get(GRAY_ROW), shown)}
+    columns = {GRAY_ROW: _tiles(gray, gray_run, shown)}
     own: list[Picture] = []
     for run in runs:
-        if run.job.backbone in (GRAY_ROW, TRUTH):
+        if _is_plain(run, GRAY_ROW, TRUTH):
             continue
         try:
             painter = painter_of(run.job, shown.photos, load_prior(run.job.settings.prior))
@@ -192,6 +192,11 @@ def _sheets(runs: Sequence[_Run], shown: _Shown, count: int) -> Iterator[Picture
         title, _described(title, shown, shown.chosen), contact_sheet(list(columns), strips), wide=True
     )
     yield from own
+
+
+def _is_plain(run: _Run, *names: str) -> bool:
+    """Return whether a run judged one of these rows without training, as it is."""
+    return run.job.backbone in names and run.job.settings.true_histogram is None
 
 
 def _tiles(painter: Painter, run: _Run | None, shown: _Shown) -> list[Tile]:

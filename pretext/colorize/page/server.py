@@ -192,7 +192,10 @@ class _Page:
 
     def _steering(self, request: Request) -> Steering:
         query = request.query_params
-        reference = self._photos.reference(query["reference"]) if "reference" in query else None
+        try:
+            reference = self._photos.reference(query["reference"]) if "reference" in query else None
+        except KeyError:
+            raise _RefusedError(404, "this reference is no longer kept; choose it again") from None
         return Steering(reference, query.get("transfer"), _number(query.get("bias", "0")))
 
 

@@ -100,7 +100,9 @@ class ColorLoss:
             self.space = make_space(centers, neighbors, sigma, **space)
         except TypeError as error:
             raise InputError(
-                f"the output space of loss={loss} does not take its arguments: {error}", received=dict(space)
+                f"the output space of loss={loss} does not take its arguments: {error}",
+                received=dict(space),
+                allowed="method.space={} leaves all of them as they are by default",
             ) from error
 
     def balance(self, photos: Photos, folder: Path) -> None:

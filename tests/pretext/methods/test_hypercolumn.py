@@ -215,6 +215,7 @@ def test_photos_without_colour_are_refused(method, tmp_path):
     [
         ({"loss": "hue"}, ["hypercolumn loss"], "hue"),
         ({"layers": ("conv9",)}, ["alexnet"], "conv9"),
+        ({"layers": "conv1,conv2"}, ["layers"], "conv1,conv2"),
         ({"places": 0}, ["places"], 0),
         ({"border": -1}, ["border"], -1),
         ({"window": 4}, ["window"], 4),

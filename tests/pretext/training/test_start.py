@@ -14,7 +14,7 @@ from pretraining_runs import SMALL_WORDS, command, losses
 from refusals import refused
 
 from pretext.backbones import AlexNet
-from pretext.backbones.checkpoint import load_backbone, save_backbone
+from pretext.backbones.checkpoint import Provenance, build, load_backbone, save_backbone
 from pretext.backbones.data_dependent import initialize_from_data
 from pretext.backbones.header import read_header
 from pretext.backbones.initializers import he_normal_
@@ -25,6 +25,8 @@ from pretext.data.crops import center_crop
 from pretext.data.sources import open_photos
 from pretext.training import engine
 from pretext.training.engine import pretrain
+from pretext.training.settings import PretrainingSettings
+from pretext.training.start import start_from
 from transfer.judged import recipe_id
 
 #: Overrides of runs that leave the weights as they are.
@@ -187,6 +189,29 @@ def test_fully_connected_layers_are_left_out_where_the_run_has_none(start, capsy
     assert kept.keys() == convolutions(made).keys()
     with refused(made, received="fully_connected=False", allowed="fully_connected=True"):
         start(str(made), "backbone.fully_connected=True", name="with")
+
+
+@pytest.mark.parametrize(
+    ("architecture", "arguments"),
+    [
+        ("vgg16", {"width": 1 / 64, "pool5_stride": 2}),
+        ("alexnet", {"channels": (8,) * 5, "conv1_padding": 2}),
+    ],
+)
+def test_how_photos_are_padded_and_pooled_may_differ(architecture, arguments, tiny_config, tmp_path):
+    """As those of a published VGG-16 and of Larsson et al., whose pool5 strides in pretraining."""
+    path, weights = (
+        tmp_path / "published.safetensors",
+        {"norm": "none", "fully_connected": architecture == "vgg16"},
+    )
+    narrow = {key: value for key, value in arguments.items() if key in ("width", "channels")}
+    published = build(architecture, {"input_space": "rgb", "geometry": "evaluation", **weights, **narrow})
+    he_normal_(published, 0)
+    save_backbone(published, path, Provenance("published"))
+    run = build(architecture, {"input_space": "lightness", **weights, **arguments})
+    start_from(run, PretrainingSettings.from_config(tiny_config("colorization", f"init={path}")))
+    assert equal(make_gray(published).state_dict(), run.state_dict())
+    assert run.arguments["geometry"] == "pretrain"
 
 
 def test_what_else_differs_is_told_of_a_backbone_that_sees_rgb(start):

@@ -226,6 +226,20 @@ class TestSheets:
         with pytest.warns(UserWarning, match="welsh2002: left out .*changed"):
             assert drawn(tmp_path) == []
 
+    def test_gray_with_the_true_histogram_is_a_row_of_its_own(self, work, photo_folder, monkeypatch):
+        settings = replace(SETTINGS, true_histogram="quantile")
+        score("colorization", "gray", settings=settings, data=photo_folder, work_dir=work)
+        sheets = []
+        monkeypatch.setattr(
+            "transfer.report.sheets.contact_sheet", lambda headings, strips: sheets.append(strips) or ""
+        )
+        row = "gray true_histogram=quantile"
+        assert f"colours of gray, {row}, class, l2, truth." in drawn(work, 1)[0].title
+        gray, matched = sheets[-1][0].tiles[:2]
+        assert (gray.photo.int().amax(0) - gray.photo.int().amin(0)).max() <= 1
+        assert not torch.equal(matched.photo, gray.photo)
+        assert matched.note != gray.note
+
     def test_the_best_and_the_worst_are_those_of_the_outcomes(self, judged, headings):
         _, _, sheet, _ = sorted(drawn(judged, 2, "ciede2000"), key=lambda each: each.title)
         assert sheet.description.endswith(

@@ -220,7 +220,10 @@ def test_the_energy_of_a_reference_is_lowered_once_for_a_photo(client, photo, mo
     client.get(f"/photos/{key}/colors?{words[1]}")
     assert len(found) == 2
     referred(client, encoded(photo.rotate(180)))
-    assert client.get(f"/photos/{key}/colors?{words[0]}").status_code == 404
+    gone = client.get(f"/photos/{key}/colors?{words[0]}")
+    assert gone.status_code == 404
+    assert "reference" in gone.json()["error"]
+    assert "reference" not in client.get(f"/photos/gone/colors?{words[1]}").json()["error"]
     assert client.get(f"/photos/{key}/colors?{words[1]}").status_code == 200
 
 
