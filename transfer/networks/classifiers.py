@@ -83,7 +83,7 @@ def class_numbers(folders: Collection[str], classes: str | None) -> Mapping[str,
 
     Args:
         folders: Names of all folders of the data.
-        classes: File of the classifier's WordNet ids in its order, one a line; None for ImageNet's order: it is
+        classes: File of the classifier's WordNet ids in its order, one per line; None for ImageNet's order: it is
             known if all 1000 folders are there, or only classes of Imagenette.
 
     Raises:
@@ -96,7 +96,7 @@ def class_numbers(folders: Collection[str], classes: str | None) -> Mapping[str,
             raise InputError(
                 f"{classes} does not list the classes of a classifier of ImageNet",
                 received=f"{len(listed)} lines, {len(numbers)} of them different",
-                allowed=f"the WordNet ids of all its {_NUM_CLASSES} classes in its order, one a line",
+                allowed=f"the WordNet ids of all its {_NUM_CLASSES} classes in its order, one per line",
             )
     elif not all(map(_WORDNET_ID.fullmatch, folders)):
         return None
@@ -109,6 +109,6 @@ def class_numbers(folders: Collection[str], classes: str | None) -> Mapping[str,
         raise InputError(
             "the classifier's number of a class is not known",
             received=", ".join(unknown[:5]),
-            allowed="classes=FILE, the WordNet ids of all its classes in its order, one a line; or classifier=None",
+            allowed="classes=FILE, the WordNet ids of all its classes in its order, one per line; or classifier=None",
         )
     return numbers

@@ -44,7 +44,7 @@ def painter_of(job: Job[ColorizationSettings], photos: TruePhotos, prior: ColorP
 def _untrained(
     job: Job[ColorizationSettings], source: ColorSource, photos: TruePhotos, prior: ColorPrior
 ) -> Painter:
-    """Return the painter of a source of colours that is no colorizer."""
+    """Return the painter of a source of colours that is not a colorizer."""
     if source.name in LENT:
         return lent_colors(source, photos, job.settings, job.seed, job.device)
     if source.kind == "baseline":

@@ -438,7 +438,7 @@ class ColorizationSettings(StageSettings):
         classifier: Who classifies the coloured photos: ``efficientnet_lite0``, a classifier of torchvision, the file of
             a classifier that `pretext` trained (.safetensors), or None.
         classifier_weights: Its weights, of one of torchvision.
-        classes: File of the classifier's WordNet ids, one a line; None for ImageNet's 1000.
+        classes: File of the classifier's WordNet ids, one per line; None for ImageNet's 1000.
         fid_weights: File of the weights of Inception-v3, for FID; None leaves it out. See
             `transfer.networks.perceptual.load_inception`.
         lpips_weights: File of the weights of torchvision's AlexNet, for LPIPS; None leaves it out.
