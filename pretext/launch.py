@@ -49,11 +49,16 @@ def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
         failures = list(error.failures.values())
         told = [one for one in failures if isinstance(one.error_file_data["message"], dict)]
         failure = min(told or failures, key=lambda one: one.timestamp)
-        reason = f"process {failure.local_rank} ended with exit code {failure.exitcode}"
         if told:
-            reason = failure.error_file_data["message"]["message"].partition(": ")[2]
+            # Not the process's own exit code: torchrun's SIGTERM may have reached it after it had told.
+            kind, _, reason = failure.error_file_data["message"]["message"].partition(": ")
+            code = 2 if kind == InputError.__name__ else 1
+        else:
+            # Ended by a signal, which subprocess gives as a negative number and shells as 128 and more.
+            code = failure.exitcode if failure.exitcode >= 0 else 128 - failure.exitcode
+            reason = f"process {failure.local_rank} ended with exit code {code}"
         print(f"error: {reason}", file=sys.stderr)
-        return int(failure.exitcode)
+        return code
     return 0
 
 
