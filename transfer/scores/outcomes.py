@@ -159,21 +159,23 @@ class AveragePrecision(Outcomes):
 
     @cached_property
     def _sorted(self) -> list[tuple[np.ndarray, np.ndarray, np.ndarray]]:
-        """For each class: its judged images by falling score, which of them are positive, and where ties end."""
+        """For each class: its judged images by falling score, which are positive, and ends of ties with a positive."""
         classes = []
         for scores, labels in zip(self.scores.T, self.labels.T, strict=True):
             order = np.argsort(-scores, kind="stable")
             order = order[labels[order] != VOID]
-            ends = np.append(np.diff(scores[order]) != 0, True) if len(order) else np.zeros(0, dtype=bool)
-            classes.append((order, labels[order] == 1, ends))
+            positive = labels[order] == 1
+            ends = np.flatnonzero(np.diff(scores[order], append=-np.inf))
+            found = np.cumsum(positive)[ends]
+            classes.append((order, positive, ends[np.diff(found, prepend=0) > 0]))
         return classes
 
     def metrics(self, times: Int[np.ndarray, "draws n"]) -> Float[np.ndarray, " draws"]:
         """See `Outcomes.metrics`."""
         area = AVERAGE_PRECISIONS[str(self.definition[0])]
-        by_image = np.ascontiguousarray(times.T)
+        by_image = np.ascontiguousarray(times.T, dtype=np.int32)
         precisions = [
-            _area(area, *(counts[ends].T for counts in _running_counts(by_image[order], positive)))
+            _area(area, *(counts.T for counts in _counts_at(ends, by_image[order], positive)))
             for order, positive, ends in self._sorted
         ]
         return 100 * _mean_over_classes(precisions, len(times))
@@ -226,21 +228,30 @@ class DetectionPrecision(Outcomes):
         positives = times @ self.positives
         definition = str(self.definition[0])
         area = AVERAGE_PRECISIONS[EARLIER_DEFINITIONS.get(definition, definition)]
-        by_image = np.ascontiguousarray(times.T)
+        by_image = np.ascontiguousarray(times.T, dtype=np.int32)
         precisions = []
         for label in range(1, self.positives.shape[1] + 1):
             counted = (self.label == label) & (self.hit >= 0)
-            true, false = _running_counts(by_image[self.image[counted]], self.hit[counted] == 1)
+            hit = self.hit[counted] == 1
+            true, false = _counts_at(np.flatnonzero(hit), by_image[self.image[counted]], hit)
             precisions.append(_area(area, true.T, false.T, positives[:, label - 1]))
         return precisions
 
 
-def _running_counts(
-    times: Int[np.ndarray, "k draws"], positive: Bool[np.ndarray, " k"]
-) -> tuple[Int[np.ndarray, "k draws"], Int[np.ndarray, "k draws"]]:
-    """Return how many of the first k that were drawn are true and how many are false, for each k."""
-    true = np.cumsum(times * positive[:, None], axis=0)
-    return true, np.cumsum(times, axis=0) - true
+def _counts_at(
+    points: Int[np.ndarray, " p"], times: Integer[np.ndarray, "k draws"], positive: Bool[np.ndarray, " k"]
+) -> tuple[Integer[np.ndarray, "p draws"], Integer[np.ndarray, "p draws"]]:
+    """Return how many that were drawn are true and how many are false, up to each of the points.
+
+    An area needs only the points where recall rises. They come in rising order, with a true one among those behind the
+    point before and up to it.
+    """
+    if not len(points):
+        return times[:0], times[:0]
+    found = np.flatnonzero(positive)
+    true = np.cumsum(times[found], axis=0)[np.searchsorted(found, points, side="right") - 1]
+    starts = np.append(0, points[:-1] + 1)
+    return true, np.cumsum(np.add.reduceat(times[: points[-1] + 1], starts, axis=0), axis=0) - true
 
 
 def _area(
