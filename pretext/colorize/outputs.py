@@ -48,7 +48,7 @@ class Job:
 
 @dataclass
 class Plan:
-    """What is to be coloured, and the photos that cannot be, with the reasons."""
+    """What is to be coloured, and the photos and folders that cannot be, with the reasons."""
 
     jobs: list[Job] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
@@ -67,8 +67,8 @@ def plan(places: Sequence[str], out: Path, settings: PaintingSettings) -> Plan:
         settings: Decide on formats and numbers of results.
 
     Raises:
-        InputError: A place does not exist, a list or a folder cannot be read, a folder holds no photos, or its results
-            would go where its photos are.
+        InputError: A place does not exist or cannot be read, a folder holds no photos, or its results would go where
+            its photos are.
     """
     found: dict[Path, Path] = {}
     made = Plan()
@@ -110,16 +110,17 @@ def _photos_below(folder: Path, out: Path, failed: dict[str, str]) -> Iterator[t
         raise InputError(
             "the results would go where the photos are", received=str(out), allowed="name another --out"
         )
-    walked = walk_files(folder, PHOTO_SUFFIXES)
+    walked = walk_files(folder, PHOTO_SUFFIXES, skip_unreadable=True)
     tell_left_out(folder, walked.left_out)
     failed |= {str(link): "it is a link to nothing" for link in walked.broken_links}
+    failed |= {str(path): f"the folder cannot be read: {why}" for path, why in walked.unreadable.items()}
     within = Path(results).is_relative_to(real)
     photos = [
         photo
         for photo in walked.files
         if not (within and Path(os.path.realpath(photo)).is_relative_to(results))
     ]
-    if not photos and not walked.broken_links:
+    if not (photos or walked.broken_links or walked.unreadable):
         raise InputError(
             f"no photos in {folder}",
             allowed=f"photos end in {', '.join(sorted(PHOTO_SUFFIXES))}, in subfolders too",

@@ -45,14 +45,16 @@ class Walked:
         files: The files in the order of their paths.
         left_out: How many files and folders were left out, by what they are.
         broken_links: The links to nothing among them.
+        unreadable: The folders that could not be read, and why.
     """
 
     files: list[Path] = field(default_factory=list)
     left_out: Counter[str] = field(default_factory=Counter)
     broken_links: list[Path] = field(default_factory=list)
+    unreadable: dict[Path, str] = field(default_factory=dict)
 
 
-def walk_files(folder: Path, suffixes: Collection[str]) -> Walked:
+def walk_files(folder: Path, suffixes: Collection[str], skip_unreadable: bool = False) -> Walked:
     """Find all files below a folder that end in one of ``suffixes``.
 
     Links to folders are followed, each real folder once: by its own path if it lies below ``folder``, and else by the
@@ -62,9 +64,10 @@ def walk_files(folder: Path, suffixes: Collection[str]) -> Walked:
     Args:
         folder: Where to look; it may itself be hidden, or a link.
         suffixes: Endings in lower case, with the dot; they match in any case.
+        skip_unreadable: Leave out folders below ``folder`` that cannot be read.
 
     Raises:
-        InputError: A folder cannot be read.
+        InputError: ``folder``, or one below it that is not left out, cannot be read.
     """
     walked = Walked()
     root = os.path.realpath(folder)
@@ -85,6 +88,12 @@ def walk_files(folder: Path, suffixes: Collection[str]) -> Walked:
                 walked.left_out[LINKS] += 1
             else:
                 links.append((path, target))
+    for unread, reason in walked.unreadable.items():
+        if unread == folder or not skip_unreadable:
+            raise InputError(
+                f"cannot read the folder {unread}: {reason}",
+                allowed="make it readable, or take it away from there",
+            )
     walked.files.sort()
     return walked
 
@@ -140,7 +149,7 @@ def _walk_tree(
         if real in seen:
             continue
         seen.add(real)
-        for entry in _entries(path):
+        for entry in _entries(path, walked):
             is_folder = _is_folder(entry)
             wanted = not is_folder and Path(entry.name).suffix.lower() in suffixes
             if is_hidden(entry.name):
@@ -159,15 +168,13 @@ def _walk_tree(
     return links
 
 
-def _entries(folder: str) -> list[os.DirEntry[str]]:
+def _entries(folder: str, walked: Walked) -> list[os.DirEntry[str]]:
     try:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
-        raise InputError(
-            f"cannot read the folder {folder}: {error.strerror or error}",
-            allowed="make it readable, or take it away from there",
-        ) from error
+        walked.unreadable[Path(folder)] = error.strerror or str(error)
+        return []
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:

@@ -95,6 +95,11 @@ def test_a_folder_that_cannot_be_read_is_an_error_that_names_it(tmp_path, monkey
     monkeypatch.setattr(os, "scandir", scandir)
     with refused(tmp_path / "b"):
         walk_files(tmp_path, {".jpg"})
+    walked = walk_files(tmp_path, {".jpg"}, skip_unreadable=True)
+    assert walked.files == [tmp_path / "a/1.jpg"]
+    assert walked.unreadable == {tmp_path / "b": "Permission denied"}
+    with refused(tmp_path / "b"):
+        walk_files(tmp_path / "b", {".jpg"}, skip_unreadable=True)
 
 
 def test_names_that_are_not_utf8_are_found(tmp_path):
