@@ -5,22 +5,27 @@ import os
 from collections.abc import Iterable
 from pathlib import Path
 
-#: Folders that many data sets have, so that they do not name one.
-PARTS_OF_DATA = ("VOCdevkit", "VOC2007", "VOC2011", "VOC2012", "labeled", "unlabeled", "train", "val", "test")
+#: Folders that many data sets have, in lower case, so that they do not name one.
+PARTS_OF_DATA = frozenset(
+    {
+        *("vocdevkit", "voc2007", "voc2011", "voc2012", "labeled", "unlabeled"),
+        *("train", "training", "val", "validation", "test"),
+    }
+)
 
 
 def data_name(given: str) -> str:
-    """Return the name a data set is filed under: the last folder of ``given`` that is not in `PARTS_OF_DATA`.
+    """Return the name a data set is filed under: the last folder of ``given`` that `PARTS_OF_DATA` lacks in any case.
 
     Args:
         given: The path or name that the user or the config gave. PRETEXT_DATA in front of it does not count. If
-            all its folders are in `PARTS_OF_DATA`, the first of them is the name.
+            `PARTS_OF_DATA` has all its folders, the first of them is the name.
     """
     path, root = Path(given), os.environ.get("PRETEXT_DATA")
     if root and path.is_relative_to(root):
         path = path.relative_to(root)
     parts = [part for part in path.parts if part not in (path.anchor, "..")]
-    names = [part for part in parts if part not in PARTS_OF_DATA]
+    names = [part for part in parts if part.lower() not in PARTS_OF_DATA]
     return (names[-1:] or parts[:1] or [Path(given).resolve().name])[0]
 
 

@@ -12,6 +12,8 @@ from transfer.data.identity import data_name, names_fingerprint
         ("toyworld/labeled", "toyworld"),
         ("imagenette128/val", "imagenette128"),
         ("cifar-10-batches-py/test", "cifar-10-batches-py"),
+        ("fruits-360/Training", "fruits-360"),
+        ("fruits-360/Test", "fruits-360"),
         ("work_dirs/toyworld/VOCdevkit", "toyworld"),
         ("voc256/VOCdevkit/VOC2007", "voc256"),
         ("VOCdevkit", "VOCdevkit"),
