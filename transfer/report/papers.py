@@ -14,7 +14,7 @@ from dataclasses import dataclass, replace
 from transfer.protocols.table import PROTOCOLS, departures
 from transfer.report.tables import MISSING, Benchmark, Column, Results, Row, headline_metrics
 from transfer.scores.published import MARKS, Published, published_metrics, published_table, task_by_layer
-from transfer.stage import STAGES
+from transfer.stage import STUDIES, scored_stages
 
 LAYERS = ("conv1", "conv2", "conv3", "conv4", "conv5")
 #: The stage of figure 7.
@@ -174,11 +174,15 @@ _COLORS = (
     # Another classifier than the paper's never shares a column with it.
     _colors("VGG-16 top-1", "top1_classifier", "VGG-16 top-1 %", lambda protocol: False),
     _colors("EfficientNet-Lite0 top-1", "top1_efficientnet_lite0", None),
+    PaperColumn(
+        "labeled real", "Colorization ImageNet ctest10k", "perceptual-study", "all", _fixed("fooling_rate"),
+        published="labeled real %",
+    ),
     # Nor does another alpha-beta than Larsson's, whose formula is not known.
     _colors("RMSE (Larsson's alpha-beta)", "rmse_alphabeta", "RMSE (alpha-beta)", lambda protocol: False),
     _colors("RMSE (alpha-beta)", "rmse_alphabeta", None),
     _colors("PSNR (dB)", "psnr", "PSNR dB"),
-)
+)  # fmt: skip
 
 
 #: Tables 1, 2 and 5 of Larsson et al. are of one set of photos, tables 3 and 4 of another.
@@ -275,7 +279,9 @@ def _table(results: Results, title: str, columns: Sequence[PaperColumn], data: s
     notes = [_note(results, benchmark) for benchmark in used]
     shown = " ".join(line.method for line in measured)
     stages = dict.fromkeys(column.stage for column in columns)
-    notes += [note for stage in stages for key, note in STAGES[stage].row_notes if f" {key}=" in shown]
+    notes += [
+        note for stage in stages for key, note in scored_stages()[stage].row_notes if f" {key}=" in shown
+    ]
     published = _published(columns)
     if any(mark and mark in cell for line in published for cell in line.cells for mark in MARKS.values()):
         notes.append(
@@ -284,7 +290,7 @@ def _table(results: Results, title: str, columns: Sequence[PaperColumn], data: s
         )
     if not published:
         notes.append(f"There are no published numbers for data named {data}.")
-    units = tuple(STAGES[column.stage].metric(column.metric({})).unit.name for column in columns)
+    units = tuple(scored_stages()[column.stage].metric(column.metric({})).unit.name for column in columns)
     return PaperTable(title, tuple(c.heading for c in columns), published, measured, units, tuple(notes))
 
 
@@ -342,6 +348,8 @@ def _cell(results: Results, row: Row, column: PaperColumn, benchmark: Benchmark)
 def _note(results: Results, benchmark: Benchmark) -> str:
     config = results.configs[benchmark.config_id]
     where = f"[{results.number(benchmark)}] {benchmark.protocol} on {benchmark.data}, {benchmark.split}"
+    if benchmark.stage in STUDIES:
+        return f"{where}: people judged, and others than those whose answers are published."
     if config.get("protocol") not in PROTOCOLS:
         return f"{where}: not a protocol of a paper."
     odd = departures(config, benchmark.processes)

@@ -330,6 +330,30 @@ def test_colours_stand_beside_table_1(tmp_path):
     assert table.units[at["PSNR (dB)"]] == "dB"
 
 
+def test_what_people_judged_of_the_same_photos_stands_in_table_1():
+    usual = {"data": "imagenette128", "backbone": "none"}
+    (table,) = paper_tables(
+        collect_results(
+            [
+                score("full", metric="auc", value=90.0, stage="colorization", setting="photos", **usual),
+                score(
+                    "full",
+                    metric="fooling_rate",
+                    value=31.9,
+                    stage="perceptual-study",
+                    setting="all",
+                    **usual,
+                ),
+            ]
+        )
+    )
+    at = table.headings.index("labeled real")
+    assert {line.method: line.cells[at] for line in table.published}["Zhang full"] == "32.3"
+    assert [line.cells[at] for line in table.measured if line.cells[at] != "—"] == ["31.9"]
+    assert table.units[at] == "percent"
+    assert sum("others than those whose answers are published" in note for note in table.notes) == 1
+
+
 @pytest.mark.parametrize("data", ["cifar-10-batches-py", "imagenette128"])
 def test_each_classifier_that_was_given_has_a_column_of_its_own(data):
     """In a study of CIFAR-10 it is what the study measures."""
