@@ -77,8 +77,8 @@ def run_command(command: Callable[[], None]) -> int:
     """Run a command and turn what it raises into an exit code.
 
     Returns:
-        0; 2 for bad input; 1 for a run that diverged; 130 when interrupted. The messages go to stderr; with several
-        processes, the one that started them prints the first message.
+        0; 2 for bad input; 1 for a run that diverged; 130 when interrupted. The messages go to stderr; of several
+        processes (`pretext.launch`), the one that started them prints the first message, once.
 
     Raises:
         SystemExit: With code 143, for SIGTERM: what the command opened is closed, and what it started ends.
@@ -87,7 +87,7 @@ def run_command(command: Callable[[], None]) -> int:
         with _exit_on_sigterm(), _refusals_told():
             command()
     except (InputError, TrainingDivergedError) as error:
-        if "TORCHELASTIC_ERROR_FILE" in os.environ:
+        if _is_one_of_several():
             from torch.distributed.elastic.multiprocessing.errors import get_error_handler
 
             get_error_handler().record_exception(error)
@@ -99,9 +99,15 @@ def run_command(command: Callable[[], None]) -> int:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0
     except KeyboardInterrupt:
-        print(INTERRUPTED, file=sys.stderr)
+        if not _is_one_of_several():
+            print(INTERRUPTED, file=sys.stderr)
         return 130
     return 0
+
+
+def _is_one_of_several() -> bool:
+    """Return True if torchrun started this process."""
+    return "TORCHELASTIC_ERROR_FILE" in os.environ
 
 
 @contextmanager
@@ -114,7 +120,10 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 
 def _leave(number: int, frame: object) -> NoReturn:
-    os.write(2, f"{INTERRUPTED}\n".encode())  # print may be what was interrupted
+    # What ends whole process groups ends DataLoader workers, too; torch would raise an error for each.
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    if not _is_one_of_several():
+        os.write(2, f"{INTERRUPTED}\n".encode())  # print may be what was interrupted
     sys.exit(128 + number)
 
 

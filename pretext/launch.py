@@ -5,6 +5,7 @@ import os
 import sys
 from collections.abc import Sequence
 
+from pretext.command_line import INTERRUPTED
 from pretext.errors import InputError
 
 
@@ -16,8 +17,8 @@ def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
         arguments: Its arguments, the command's name first.
 
     Returns:
-        The exit code, or None if this process is to do the work itself: GPUS and NNODES are 1 or not set, or
-        torchrun has started it already.
+        The exit code, 128 and the signal's number if one ended the processes; or None if this process is to do the
+        work itself: GPUS and NNODES are 1 or not set, or torchrun has started it already.
 
     Raises:
         InputError: GPUS, NNODES, NODE_RANK or MASTER_PORT is not a whole number, or GPUS or NNODES is 0.
@@ -26,11 +27,14 @@ def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
     if "LOCAL_RANK" in os.environ or gpus * nodes == 1:
         return None
     # Imported here: it takes a second that a single process does not need.
+    from torch.distributed.elastic.multiprocessing.api import SignalException
     from torch.distributed.elastic.multiprocessing.errors import ChildFailedError
     from torch.distributed.run import get_args_parser, run
 
-    # The processes' own errors say what torch's log would say around them.
-    logging.getLogger("torch.distributed").setLevel(logging.CRITICAL)
+    # The processes' own errors say what torch's log would say around them. torch sets the levels of its loggers anew.
+    logging.disable(logging.ERROR)
+    # Each process of mmengine would warn that it sets this to 1.
+    os.environ.setdefault("MKL_NUM_THREADS", os.environ.get("OMP_NUM_THREADS", "1"))
     options = [f"--nproc-per-node={gpus}", f"--nnodes={nodes}"]
     if nodes == 1:
         options.append("--standalone")
@@ -44,6 +48,10 @@ def spawn_processes(module: str, arguments: Sequence[str]) -> int | None:
         run(  # type: ignore[no-untyped-call]
             get_args_parser().parse_args([*options, "--module", module, *arguments])
         )
+    except SignalException as error:
+        # torchrun has passed it on, and waited until all had left.
+        print(INTERRUPTED, file=sys.stderr)
+        return 128 + int(error.sigval)
     except ChildFailedError as error:
         # An error on one process makes the others fail too, of which only the first has told why.
         failures = list(error.failures.values())
