@@ -6,11 +6,13 @@ Nothing heavy is imported here or at the top of a command's file: ``--help`` and
 import argparse
 import errno
 import os
+import re
 import signal
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from difflib import get_close_matches
 from importlib import import_module
 from pathlib import Path
 from typing import NoReturn
@@ -59,7 +61,7 @@ def run_commands(
         The exit code, see :func:`run_command`.
     """
     arguments = sys.argv[1:] if arguments is None else list(arguments)
-    parser = argparse.ArgumentParser(prog=program, description=about)
+    parser = _Parser(prog=program, description=about)
     parser.add_argument("--version", action="version", version=f"pretext-transfer {__version__}")
     choices = parser.add_subparsers(required=True, metavar="COMMAND", dest="command")
     for name, command in commands.items():
@@ -68,7 +70,7 @@ def run_commands(
         )
         if arguments[:1] == [name]:
             import_module(command.module).add_options(below, name)
-    options = parse(parser, arguments)
+    options = _parse(parser, choices.choices, arguments)
     module = import_module(commands[options.command].module)
     return run_command(lambda: module.run(options, arguments))
 
@@ -139,12 +141,30 @@ def _refusals_told() -> Iterator[None]:
         raise InputError(f"cannot use {path}: {error.strerror}", allowed="name another path") from error
 
 
-def parse(parser: argparse.ArgumentParser, arguments: Sequence[str]) -> argparse.Namespace:
-    """Parse options, with words (names and overrides) before, between and behind them."""
+class _Parser(argparse.ArgumentParser):
+    """Says what is wrong in one line, as `run_command` does."""
+
+    def error(self, message: str) -> NoReturn:
+        self.exit(2, f"error: {message}{'' if message.endswith('?') else ';'} --help lists what is allowed\n")
+
+
+def _parse(parser: _Parser, below: Mapping[str, _Parser], arguments: Sequence[str]) -> argparse.Namespace:
+    """Parse options, with words (names and overrides) before, between and behind them.
+
+    Args:
+        parser: Parses all.
+        below: The parsers of the commands, by their names.
+        arguments: The words of the command line.
+    """
     options, rest = parser.parse_known_args(arguments)
-    if not hasattr(options, "words") or any(word.startswith("-") for word in rest):
-        # Without such words, or with an unknown option, the parser's own message is the right one.
-        return parser.parse_args(arguments)
+    unknown = [word for word in rest if word.startswith("-")]
+    if unknown:
+        known = re.findall(r"--[\w-]+", below[options.command].format_help())
+        close = get_close_matches(unknown[0].partition("=")[0], known, 1)
+        hint = f"; did you mean {close[0]}?" if close else ""
+        parser.error(f"unknown options: received {' '.join(unknown)}{hint}")
+    if not hasattr(options, "words"):
+        return parser.parse_args(arguments)  # which refuses other words
     options.words += rest
     return options
 

@@ -93,6 +93,7 @@ def wrong_words():
     yield (*train, "backbone={}"), ["backbone", "architecture"]
     yield (*train, "short.py"), ["without", "data"]
     yield (*train, "--gone"), ["--gone"]
+    yield (*train, "--dta", "photos"), ["--dta", "did you mean --data?"]
     yield ("pretext", "prior", "gone", "--out", "prior.json"), ["gone", "PRETEXT_DATA"]
     yield ("pretext", "prior", "gone"), ["--out"]
     yield ("pretext", "initialize", "kmeans", "gone", "--out", "a.safetensors"), ["gone", "PRETEXT_DATA"]
@@ -102,7 +103,10 @@ def wrong_words():
     yield ("pretext", "colorize", "gone"), ["gone", "PRETEXT_DATA"]
     yield ("pretext", "colorize"), ["PHOTOS"]
     yield (*colorize, "--model", "gone"), ["gone", "colorizer.safetensors"]
-    yield (*colorize, "--model", "made.safetensors"), ["made.safetensors", "pretext_colorizer"]
+    yield (
+        (*colorize, "--model", "made.safetensors"),
+        ["made.safetensors", "a backbone file", "colorizer.safetensors"],
+    )
     yield (*colorize, "--out", ""), ["--out"]
     yield (*colorize, "--decode", "vivid"), ["vivid", "annealed", "coherent"]
     yield (*colorize, "--temperature", "0"), ["temperature", "0"]
@@ -175,7 +179,7 @@ def wrong_words_of_a_stage(name, before):
         yield (*before, "gone.safetensors"), ["gone.safetensors", "random-photo"]
         yield (*before, "random:alexnet"), ["random:alexnet", "colorizer.safetensors"]
         yield (*before, "made.safetensors"), ["made.safetensors", "colorizer"]
-    yield (*before, "pickled.pth"), ["pickled.pth", "Pickled"]
+    yield (*before, "pickled.pth"), ["pickled.pth", "pickled checkpoints"]
     yield (*known, "rest", "more"), ["rest", "more"]
     yield (*known, "protokol=1"), ["protokol", "protocol"]
     yield (*known, "workers=many"), ["workers", "many"]

@@ -283,7 +283,7 @@ def pickled():
     ("make", "names"),
     [
         (missing_key, ["bad.safetensors", "conv4.conv.weight"]),
-        (pickled, ["bad.safetensors", "Pickled"]),
+        (pickled, ["bad.safetensors", "pickled checkpoints"]),
         (lambda: None, ["bad.safetensors"]),
     ],
     ids=["missing key", "pickle", "missing file"],

@@ -126,7 +126,7 @@ def load_classifier(path: Path | str) -> PhotoClassifier:
             received=str(path),
             allowed=f"name the {CLASSIFIER_NAME} that pretraining by labels (supervised) leaves",
         )
-    header = read_file_header(path, "a classifier file", HEADER_KEY, FORMAT_VERSION, REQUIRED)
+    header = read_file_header(path, HEADER_KEY, FORMAT_VERSION, REQUIRED)
     backbone = build(header["architecture"], header["arguments"])
     sizes = {"in_channels": backbone.layer(header["layer"]).channels, "out_features": len(header["classes"])}
     head = build_from_header("head", MapHead, {**sizes, **header["head"]})

@@ -15,6 +15,10 @@ from pretext.old_names import renamed
 
 FORMAT_VERSION = 1
 HEADER_KEY = "pretext_transfer"
+#: Files that a run leaves, by the key of their header.
+FILES = MappingProxyType(
+    {HEADER_KEY: "backbone", "pretext_colorizer": "colorizer", "pretext_classifier": "classifier"}
+)
 #: Keys that a header must have, and the types of their values.
 REQUIRED = {"architecture": str, "arguments": dict, "layers": list, "provenance": dict, "sha256": str}
 #: Longest header of safetensors in bytes, as its own reader allows.
@@ -46,35 +50,41 @@ def read_header(path: Path) -> dict[str, Any]:
             allowed="name the path of a backbone.safetensors; where a backbone is judged, random:NAME with NAME one"
             f" of {', '.join(LAYERS)} is allowed, too",
         )
-    return read_file_header(path, "a backbone file", HEADER_KEY, FORMAT_VERSION, REQUIRED)
+    return read_file_header(path, HEADER_KEY, FORMAT_VERSION, REQUIRED)
 
 
-def read_file_header(
-    path: Path, kind: str, key: str, version: int, required: Mapping[str, type]
-) -> dict[str, Any]:
+def read_file_header(path: Path, key: str, version: int, required: Mapping[str, type]) -> dict[str, Any]:
     """Read the header of a file of safetensors that pretraining wrote.
 
     Args:
         path: An existing file.
-        kind: What the file should be, for errors.
-        key: Key of the header in the metadata.
+        key: Key of the header in the metadata, one of `FILES`.
         version: Version of the format that can be read.
         required: Keys that the header must have, and the types of their values.
 
     Raises:
         InputError: The file is of another kind, its header is damaged, or its format is another version's.
     """
+    kind = FILES[key]
     try:
         metadata = read_metadata(path)
-        if key not in metadata:
-            raise ValueError(f"it has the header {', '.join(sorted(metadata)) or 'of nothing'}, not {key}")
+    except (ValueError, OSError, RecursionError) as error:
+        raise InputError(
+            f"{path} is not a {kind} file: {error}",
+            allowed=f"name a {kind}.safetensors, as pretraining leaves it; pickled checkpoints are never opened",
+        ) from error
+    if key not in metadata:
+        raise InputError(
+            f"{path} is not a {kind} file",
+            received=f"a {next((FILES[k] for k in metadata if k in FILES), 'safetensors')} file",
+            allowed=f"name a {kind}.safetensors, as pretraining leaves it",
+        )
+    try:
         header = renamed(json.loads(metadata[key]))
         found_version = header["format_version"]
-    except (ValueError, KeyError, TypeError, OSError, RecursionError) as error:
+    except (ValueError, KeyError, TypeError, RecursionError) as error:
         raise InputError(
-            f"{path} is not {kind} ({type(error).__name__}: {error})",
-            allowed=f"name a file of safetensors with a {key} header, as `pretext train` writes it. Pickled"
-            " checkpoints are never opened",
+            f"{path} has a damaged header: {type(error).__name__}: {error}", allowed="copy the file again"
         ) from error
     if found_version != version:
         raise InputError(

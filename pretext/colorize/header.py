@@ -38,7 +38,7 @@ def read_colorizer_header(path: Path) -> dict[str, Any]:
         raise InputError(
             "no colorizer file", received=str(path), allowed="name the path of a colorizer.safetensors"
         )
-    return read_file_header(path, "a colorizer file", HEADER_KEY, FORMAT_VERSION, REQUIRED)
+    return read_file_header(path, HEADER_KEY, FORMAT_VERSION, REQUIRED)
 
 
 def find_colorizer(model: str | None) -> Path:

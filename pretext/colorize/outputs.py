@@ -171,7 +171,10 @@ class Record:
             if earlier["format_version"] != FORMAT_VERSION:
                 raise ValueError(f"format_version {earlier['format_version']}")
             before = {key: value for key, value in _BEFORE.items() if key in settings}
-            _check_same(out, {**before, **earlier["settings"]}, settings)
+            if claims:
+                _check_same(out, {**before, **earlier["settings"]}, settings)
+            else:  # nothing could be coloured
+                write_whole(self._path, f"{json.dumps(first)}\n")
             for claim in claims:
                 self._claimed |= dict.fromkeys(claim["names"], claim["sha256"])
         except (ValueError, TypeError, KeyError) as error:

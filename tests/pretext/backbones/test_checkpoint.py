@@ -192,8 +192,12 @@ def test_a_pickle_is_refused_and_never_opened(tmp_path):
 def test_other_safetensors_missing_files_and_formats_are_refused(tmp_path, saved):
     other = tmp_path / "other.safetensors"
     save_file({"a": torch.zeros(1)}, other)
-    with refused(other, "metadata", allowed="pretext_transfer"):
+    with refused(other, "metadata", allowed="backbone.safetensors"):
         load_backbone(other)
+    for key, kind in (("format", "safetensors"), ("pretext_colorizer", "colorizer")):
+        save_file({"a": torch.zeros(1)}, other, {key: "pt"})
+        with refused(other, "backbone file", received=f"a {kind} file", allowed="backbone.safetensors"):
+            load_backbone(other)
     with refused(received=str(tmp_path / "gone.safetensors"), allowed="alexnet"):
         load_backbone(tmp_path / "gone.safetensors")
     with refused(received="random:resnet", allowed="alexnet"):

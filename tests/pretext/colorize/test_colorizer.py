@@ -297,12 +297,12 @@ def test_other_files_are_refused_and_pickles_never_opened(saved, tmp_path):
         load_colorizer(tmp_path / "gone.safetensors")
     other = tmp_path / "other.safetensors"
     other.write_bytes(pickle.dumps(Bomb()))
-    with refused(other, allowed="pretext_colorizer"):
+    with refused(other, allowed="colorizer.safetensors"):
         load_colorizer(other)
     save_backbone(saved[0].backbone, other, PROVENANCE)
-    with refused(other, "the header pretext_transfer", "not pretext_colorizer"):
+    with refused(other, "not a colorizer file", received="a backbone file"):
         load_colorizer(other)
-    with refused(saved[1], "the header pretext_colorizer", "not pretext_transfer"):
+    with refused(saved[1], "not a backbone file", received="a colorizer file"):
         load_backbone(saved[1])
 
 

@@ -128,13 +128,14 @@ def test_a_record_tells_results_from_other_files(tmp_path):
 
 
 def test_a_record_of_other_settings_names_the_difference(tmp_path):
-    Record(tmp_path, {"colorizer": "1", "seed": 0, "size": 64})
+    Record(tmp_path, {"colorizer": "0"})  # by which nothing could be coloured
+    Record(tmp_path, {"colorizer": "1", "seed": 0, "size": 64}).claim(["a.jpg"], "1")
     with refused(tmp_path, received="seed=1, size=32", allowed="seed=0, size=64"):
         Record(tmp_path, {"colorizer": "1", "seed": 1, "size": 32})
 
 
 def test_a_record_of_before_colours_were_chosen_at_the_photo_goes_on(tmp_path):
-    Record(tmp_path, {"seed": 0})
+    Record(tmp_path, {"seed": 0}).claim(["a.jpg"], "1")
     Record(tmp_path, {"seed": 0, "decode_at": "map"})
     with refused(tmp_path, received="decode_at=photo", allowed="decode_at=map"):
         Record(tmp_path, {"seed": 0, "decode_at": "photo"})
@@ -144,7 +145,7 @@ def test_a_record_of_before_colours_were_steered_goes_on(tmp_path):
     values = SETTINGS.as_json()
     steered = PaintingSettings(steering=Steering(Reference("f" * 64, b""), "energy", 30.0)).as_json()
     before = {key: value for key, value in values.items() if key not in ("reference", "transfer", "bias")}
-    Record(tmp_path, before)
+    Record(tmp_path, before).claim(["a.jpg"], "1")
     Record(tmp_path, values)
     with refused(
         tmp_path,
