@@ -122,8 +122,9 @@ def _exit_on_sigterm() -> Iterator[None]:
 
 
 def _leave(number: int, frame: object) -> NoReturn:
-    # What ends whole process groups ends DataLoader workers, too; torch would raise an error for each.
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    # What ends a process group ends DataLoader workers, too, and torch would raise an error for each. Not SIG_DFL: of
+    # a signal that is under way, Python would say that it ignores it.
+    signal.signal(signal.SIGCHLD, lambda number, frame: None)
     if not _is_one_of_several():
         os.write(2, f"{INTERRUPTED}\n".encode())  # print may be what was interrupted
     sys.exit(128 + number)
