@@ -1,5 +1,6 @@
 """Fixtures for pretraining runs of networks with few channels on photos of 32 pixels."""
 
+import os
 import shutil
 
 import pytest
@@ -88,3 +89,20 @@ def photo_list(photo_folder, tmp_path):
 def narrow(monkeypatch):
     """The architectures by name, narrow for the length of a test: few channels, all else as in the real ones."""
     return narrow_backbones(monkeypatch)
+
+
+@pytest.fixture
+def refuse_folder(monkeypatch):
+    """Call it with a name: folders of that name can no longer be read, as by another user."""
+
+    def refuse(name):
+        scan = os.scandir
+
+        def scandir(path):
+            if os.path.basename(path) == name:  # noqa: PTH119
+                raise PermissionError(13, "Permission denied", path)
+            return scan(path)
+
+        monkeypatch.setattr(os, "scandir", scandir)
+
+    return refuse

@@ -88,15 +88,8 @@ def test_links_to_nothing_are_named(album):
     assert len(planned.jobs) == 3
 
 
-def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_coloured(album, monkeypatch):
-    scan = os.scandir
-
-    def scandir(path):
-        if str(path).endswith("sub"):
-            raise PermissionError(13, "Permission denied", path)
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
+def test_a_folder_that_cannot_be_read_is_named_and_the_others_are_coloured(album, refuse_folder):
+    refuse_folder("sub")
     planned = plan(["album"], Path("out"), SETTINGS)
     assert [str(job.photo) for job in planned.jobs] == ["album/a.jpg"]
     assert planned.failed == {"album/sub": "the folder cannot be read: Permission denied"}

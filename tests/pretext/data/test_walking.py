@@ -83,16 +83,9 @@ def test_the_pictures_of_a_run_are_left_out(tmp_path):
     assert found(tmp_path) == (expected, Counter({PICTURES: 1}))
 
 
-def test_a_folder_that_cannot_be_read_is_an_error_that_names_it(tmp_path, monkeypatch):
+def test_a_folder_that_cannot_be_read_is_an_error_that_names_it(tmp_path, refuse_folder):
     make(tmp_path, "a/1.jpg", "b/2.jpg")
-    scan = os.scandir
-
-    def scandir(path):
-        if str(path).endswith("b"):
-            raise PermissionError(13, "Permission denied", path)
-        return scan(path)
-
-    monkeypatch.setattr(os, "scandir", scandir)
+    refuse_folder("b")
     with refused(tmp_path / "b"):
         walk_files(tmp_path, {".jpg"})
     walked = walk_files(tmp_path, {".jpg"}, skip_unreadable=True)
