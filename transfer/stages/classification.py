@@ -23,6 +23,7 @@ from pretext.data.crops import VIEWS, RandomCrop, RandomResizedCrop, RandomWindo
 from pretext.data.sampling import Draw, draw_rng
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
+from transfer.data.overlap import tell_overlap
 from transfer.data.voc import (
     VOID,
     VocPhoto,
@@ -147,6 +148,7 @@ def voc_classification(job: Job[ClassificationSettings]) -> list[Measurement]:
     settings = job.settings
     year = open_voc(job.data, settings.year)
     train, test = year.photos(settings.train_split), year.photos(settings.test_split)
+    tell_overlap([photo.path for photo in train], [photo.path for photo in test])
     view = build(settings.view, VIEWS)
     views = [
         ClassificationViews(

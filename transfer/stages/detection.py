@@ -25,6 +25,7 @@ from pretext.distributed import rank_and_world_size
 from pretext.progress import LOG
 from transfer.data.identity import names_fingerprint
 from transfer.data.orientation import tell_assumed
+from transfer.data.overlap import tell_overlap
 from transfer.data.proposals import Boxes, check_inside, read_proposals
 from transfer.data.voc import VocPhoto, open_voc, read_image, split_fingerprint
 from transfer.job import Job, Measurement
@@ -179,6 +180,7 @@ def voc_detection(job: Job[DetectionSettings]) -> list[Measurement]:
     settings = job.settings
     year = open_voc(job.data, settings.year)
     train, test = year.photos(settings.train_split), year.photos(settings.test_split)
+    tell_overlap([photo.path for photo in train], [photo.path for photo in test])
     tell_assumed(photo.header for photo in (*train, *test))
     proposals, hashes = _read_proposals(settings, (train, test))
     loaded = prepare_backbone(job, [photo.path for photo in train])

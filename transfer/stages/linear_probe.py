@@ -27,6 +27,7 @@ from pretext.distributed import data_parallel, rank_and_world_size
 from pretext.precision import mixed_precision
 from pretext.progress import ProgressDisplay, say
 from transfer.data.folders import LabeledViews, read_splits
+from transfer.data.overlap import tell_overlap
 from transfer.job import Job, Measurement
 from transfer.networks.reductions import REDUCTIONS
 from transfer.protocols.settings import ProbeSettings
@@ -123,6 +124,7 @@ def linear_probe(job: Job[ProbeSettings]) -> list[Measurement]:
     """
     settings = job.settings
     train, test, fingerprint = read_splits(job.data, settings.train_split, settings.test_split)
+    tell_overlap(train.paths, test.paths)
     view = build(settings.view, VIEWS)
     loaded = job.load_backbone(settings.geometry, "keep")
     backbone = loaded.backbone.requires_grad_(False).to(memory_format=torch.channels_last)

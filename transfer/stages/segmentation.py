@@ -35,6 +35,7 @@ from pretext.training.optimizers import make_optimizer
 from pretext.training.runner import WholeCheckpointRunner, norm_limit
 from transfer.data.identity import names_fingerprint
 from transfer.data.masks import MaskedPhotos, ScaledCrop, collate, read_masks
+from transfer.data.overlap import tell_overlap
 from transfer.data.voc import VOID
 from transfer.job import Job, Measurement
 from transfer.networks.hypercolumn import HypercolumnClassifier
@@ -192,6 +193,7 @@ def _prepare(job: Job[SegmentationSettings]) -> Segmentation:
         view = ScaledCrop(settings.crop, settings.scales, settings.flip)
     splits = (settings.train_split, settings.test_split)
     train, test = read_masks(job.data, settings.year, splits, view, job.seed, settings.check_counts)
+    tell_overlap(*([entry.path for entry in split.entries] for split in (train, test)))
     fingerprint = names_fingerprint([splits[0], *train.names(), splits[1], *test.names()])
     rank, world_size = rank_and_world_size()
     sampler = EpochSampler(len(train), settings.batch_size, job.seed, rank, world_size)

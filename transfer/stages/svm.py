@@ -28,6 +28,7 @@ from pretext.errors import InputError
 from pretext.precision import mixed_precision
 from pretext.progress import LOG, ProgressDisplay, say
 from pretext.training.schedules import run_length
+from transfer.data.overlap import tell_overlap
 from transfer.data.voc import VocPhoto, classification_labels, open_voc, read_image, split_fingerprint
 from transfer.job import Job, Measurement
 from transfer.networks.reductions import REDUCTIONS
@@ -100,6 +101,7 @@ def voc_svm(job: Job[SvmSettings]) -> list[Measurement]:
         )
     year = open_voc(job.data, settings.year)
     train, test = year.photos(settings.train_split), year.photos(settings.test_split)
+    tell_overlap([photo.path for photo in train], [photo.path for photo in test])
     labels = [classification_labels(photos, len(year.classes)) for photos in (train, test)]
     _check_folds(labels[0], year.classes, settings)
     backbone = job.load_backbone(settings.geometry, "keep").backbone
