@@ -1,5 +1,6 @@
 """What gives colours to judge, told by its name alone. Nothing heavy is imported here."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -51,3 +52,29 @@ def color_source(spec: str) -> ColorSource:
     path = find_colorizer(spec)
     read_colorizer_header(path)
     return ColorSource("model", str(path))
+
+
+def check_needs_no_distribution(
+    source: ColorSource, temperatures: Sequence[float], true_histogram: str | None
+) -> None:
+    """Raise InputError where settings are for distributions, and the source is not a colorizer, which predicts them.
+
+    Args:
+        source: From `color_source`.
+        temperatures: Those of the settings.
+        true_histogram: That of the settings.
+    """
+    if source.kind == "model":
+        return
+    if temperatures:
+        raise InputError(
+            "only a colorizer has temperatures",
+            received=f"temperatures={tuple(temperatures)} of {source.name}",
+            allowed="leave them out; a grid gives them to rows: decoding=['temperatures=0.1,0.38,1']",
+        )
+    if true_histogram == "energy":
+        raise InputError(
+            "only a colorizer predicts distributions, whose energy could be lowered",
+            received=f"true_histogram=energy of {source.name}",
+            allowed="true_histogram=quantile, or leave it out",
+        )

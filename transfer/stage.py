@@ -136,6 +136,7 @@ class Stage:
         judges: What the command takes.
         by_row: Settings that say how what is judged is used, with the values that go without saying: other values make
             another row of a table, not another column.
+        beside_row: Settings that say what else is measured of what is judged, and change no other number.
         row_notes: Sentences for the legend of rows in which a setting of ``by_row`` has another value.
         settings_name: What its config and its section in data sets are called, if not like the stage itself.
         sweep: What settings begin with that are values of a number, such as ``T=0.38``. Reports plot them; summaries
@@ -154,6 +155,7 @@ class Stage:
     layers: Literal["argument", "override"] | None = None
     judges: Literal["backbone", "colorizer"] = "backbone"
     by_row: tuple[tuple[str, Any], ...] = ()
+    beside_row: tuple[str, ...] = ()
     row_notes: tuple[tuple[str, str], ...] = ()
     settings_name: str = ""
     sweep: str = ""
@@ -346,6 +348,7 @@ STAGES: Mapping[str, Stage] = {
                 ("network_size", None), ("decode", "annealed"), ("temperature", None), ("upsampling", "bilinear"),
                 ("decode_at", "map"), ("true_histogram", None),
             ),
+            beside_row=("temperatures",),
             row_notes=(("true_histogram", _TRUE_HISTOGRAM),),
             # A section of this name changes the method.
             settings_name="colors",

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, runtime_checkable
 
 import torch
 from jaxtyping import Float, Shaped
@@ -23,9 +23,22 @@ INPUT_STATISTICS: dict[str, tuple[tuple[float, ...], tuple[float, ...]]] = {
 FC_CHANNELS = 4096
 
 
+@runtime_checkable
+class Positions(Protocol):
+    """Where the positions of a map are centred in a photo: position j on pixel ``offset + j * stride``, from 0."""
+
+    @property
+    def stride(self) -> int:
+        """Pixels of the photo between two positions."""
+
+    @property
+    def offset(self) -> float:
+        """Pixel, counted from 0, on which position 0 is centred."""
+
+
 @dataclass(frozen=True)
 class Layer:
-    """A layer whose features a backbone can return.
+    """A layer whose features a backbone can return; its map has `Positions`.
 
     Attributes:
         name: Its name in the papers.

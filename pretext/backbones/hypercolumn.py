@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Shaped
 from torch import Tensor
 
-from pretext.backbones.base import Backbone, Layer
+from pretext.backbones.base import Backbone, Layer, Positions
 from pretext.checks import check_choice
 from pretext.errors import InputError
 
@@ -100,20 +100,20 @@ def sample(
 
 def sample_grid(
     features: Float[Tensor, "n c h w"],
-    layer: Layer,
+    positions: Positions,
     rows: Shaped[Tensor, " height"],
     columns: Shaped[Tensor, " width"],
 ) -> Float[Tensor, "n c height width"]:
     """Return the features of one layer at every place of a grid, the same as `sample` gives there.
 
     Args:
-        features: The layer's map.
-        layer: Says where its positions are centred.
+        features: The layer's map, or another.
+        positions: Says where the map's positions are centred.
         rows: Rows of the grid in pixels of the photo.
         columns: Its columns.
     """
-    above, below, down = _neighbors(rows, layer, features.shape[2])
-    left, right, across = _neighbors(columns, layer, features.shape[3])
+    above, below, down = _neighbors(rows, positions, features.shape[2])
+    left, right, across = _neighbors(columns, positions, features.shape[3])
     table = features.permute(0, 2, 3, 1).to(torch.promote_types(features.dtype, torch.float32))
     down, across = down.to(table.dtype).view(-1, 1, 1), across.to(table.dtype).view(-1, 1)
     between = torch.lerp(table.index_select(1, above), table.index_select(1, below), down)
@@ -143,9 +143,9 @@ def hypercolumns(
     return torch.cat(parts, 1)
 
 
-def _neighbors(places: Tensor, layer: Layer, length: int) -> tuple[Tensor, Tensor, Tensor]:
+def _neighbors(places: Tensor, positions: Positions, length: int) -> tuple[Tensor, Tensor, Tensor]:
     """Return the positions before and after each place on a side of a map, and the share of the one after."""
     exact = places.to(torch.promote_types(places.dtype, torch.float32))
-    at = ((exact - layer.offset) / layer.stride).clamp(0, length - 1)
+    at = ((exact - positions.offset) / positions.stride).clamp(0, length - 1)
     before = at.long()
     return before, (before + 1).clamp_max(length - 1), at - before

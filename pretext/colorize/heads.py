@@ -38,6 +38,15 @@ class Grid:
     multiple: int
 
 
+def grid_over(layer: Layer) -> Grid:
+    """Return where a head over one layer predicts, in training as in painting: where the layer's positions are centred.
+
+    Those of the colorization net start before the photo's first pixel. They learn the colours of the pixels at
+    multiples of their stride, as in the released code of Zhang et al. (ECCV 2016), and so these are where they predict.
+    """
+    return Grid(layer.stride, max(layer.offset, 0.0), layer.stride)
+
+
 class ColorHead(nn.Sequential):
     """Convolutions that predict in an output space from a layer's features.
 
@@ -71,7 +80,7 @@ class ColorHead(nn.Sequential):
                 received=(self.in_channels, self.out_channels),
                 allowed=f"allowed are up to {layer.channels} channels in",
             )
-        return Grid(layer.stride, layer.offset, layer.stride)
+        return grid_over(layer)
 
     def predict(
         self, backbone: Backbone, inputs: Float[Tensor, "n c h w"], layer: Layer

@@ -15,7 +15,7 @@ from pretext.color.lab import rgb_to_lab, rgb_to_lightness
 from pretext.color.rebalance import gray_mask
 from pretext.color.spaces import RebalancedAbBins
 from pretext.colorize.colorizer import Colorizer
-from pretext.colorize.heads import ColorHead
+from pretext.colorize.heads import ColorHead, grid_over
 from pretext.data.photos import Photos
 from pretext.methods.base import Method, Scalars
 from pretext.methods.parts.color_losses import ColorLoss, colors_beside
@@ -128,7 +128,7 @@ class Colorization(Method):
         prediction = self.predict(rgb_to_lightness(image))
         # The loss is in single precision, whatever the backbone ran in.
         with torch.autocast(image.device.type, enabled=False):
-            prediction = at_targets(prediction.float(), target.shape[-2:], self.layer.stride // stride)
+            prediction = at_targets(prediction.float(), target.shape[-2:], grid_over(self.layer), stride)
             colorful = gray_mask(target[:, 1:], self.gray_threshold)
             return Scalars({self.color_loss.logged_as: self.space.loss(prediction, target, colorful)})
 

@@ -18,7 +18,7 @@ from pretext.color.bins import ab_bins
 from pretext.color.lab import lab_to_rgb, rgb_to_lab
 from pretext.color.spaces import AB, LIGHTNESS, AbBins, LightnessBins, OutputSpace, Regression
 from pretext.colorize.colorizer import Colorizer
-from pretext.colorize.heads import ColorHead
+from pretext.colorize.heads import ColorHead, grid_over
 from pretext.data.photos import Photos
 from pretext.methods.base import Method, Scalars
 from pretext.methods.parts.colorful import check_colorful
@@ -135,7 +135,7 @@ class SplitBrain(Method):
         # The losses are in single precision, whatever the backbone ran in.
         with torch.autocast(image.device.type, enabled=False):
             ab, lightness = (
-                at_targets(prediction.float(), target.shape[-2:], self.layer.stride // stride)
+                at_targets(prediction.float(), target.shape[-2:], grid_over(self.layer), stride)
                 for prediction in predictions
             )
             loss_ab = self.ab_space.loss(ab, target)

@@ -13,6 +13,7 @@ from pretext.colorize.header import COLORIZER_NAME
 from pretext.config import read_config
 from pretext.errors import InputError
 from pretext.old_names import spelled_for_hash
+from transfer.color_sources import check_needs_no_distribution, color_source
 from transfer.compare.rows import (
     STAGE,
     Row,
@@ -23,7 +24,7 @@ from transfer.compare.rows import (
     values_of,
     with_folders,
 )
-from transfer.protocols.settings import StageSettings
+from transfer.protocols.settings import ColorizationSettings, StageSettings
 from transfer.protocols.table import load_stage_config
 from transfer.scores.score import RESULTS_NAME
 from transfer.stage import STAGES, Stage
@@ -92,7 +93,7 @@ def plan(path: Path, work_dir: Path, data: str | None = None) -> list[Task]:
             A colorizer is what `transfer.color_sources.color_source` takes, or a dict: ``dict(train=...)`` as for a
             backbone, by a method that learns to colour, or ``dict(colorizer=...)``, which names such a row above it or
             again what `color_source` takes. Both may have ``decoding``: overrides of the stage's settings that say how
-            it colours (`Stage.by_row`).
+            it colours (`Stage.by_row`) or what else is measured of it (`Stage.beside_row`).
 
             A stage is ``dict(stage="linear-probe")`` with optional ``layers``, ``data`` and ``overrides``, and one of
             ``on`` (a data set's config), ``protocol`` and ``config``.
@@ -261,11 +262,14 @@ def _cell(row: Row, column: _Column, seed: int, makers: Mapping[str, Task], work
 
 def _check_decoding(row: Row, column: _Column) -> None:
     """Raise InputError unless the stage takes a row's decoding, which may change nothing of how rows are judged."""
+    stage = column.stage
     for word in row.decoding:
-        keys = [key for key, _ in column.stage.by_row]
+        keys = [*(key for key, _ in stage.by_row), *stage.beside_row]
         check_choice(f"key of the decoding of {row.name}", word.partition("=")[0], keys)
-    if row.decoding:
-        _settings(column.values, row.decoding)
+    settings = _settings(column.values, row.decoding)
+    if isinstance(settings, ColorizationSettings) and row.given:
+        source = color_source(row.given)
+        check_needs_no_distribution(source, settings.temperatures, settings.true_histogram)
 
 
 def _chosen_layers(column: _Column, names: Sequence[str]) -> str:

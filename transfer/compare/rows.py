@@ -57,7 +57,7 @@ class Row:
         identity: What tells it from others.
         source: Name of the row that makes what is judged; empty if it is given.
         colors: Whether what it makes is a colorizer, too.
-        decoding: Overrides of the stage's settings that say how a colorizer is used.
+        decoding: Overrides of the stage's settings that say how a colorizer is used, or what else is measured of it.
     """
 
     name: str

@@ -2,8 +2,7 @@
 
 from pretext.color.prior import ColorPrior
 from pretext.colorize.colorizer import load_colorizer
-from pretext.errors import InputError
-from transfer.color_sources import LENT, ColorSource, color_source
+from transfer.color_sources import LENT, ColorSource, check_needs_no_distribution, color_source
 from transfer.data.colored import TruePhotos
 from transfer.job import Job
 from transfer.networks.painters import Matched, Model, Painter, baseline, folder
@@ -25,18 +24,7 @@ def painter_of(job: Job[ColorizationSettings], photos: TruePhotos, prior: ColorP
     source = color_source(job.backbone)
     if source.kind == "model":
         return Model(load_colorizer(source.name).to(job.device), job.settings, job.seed)
-    if job.settings.temperatures:
-        raise InputError(
-            "only a colorizer has temperatures",
-            received=f"temperatures={job.settings.temperatures} of {source.name}",
-            allowed="leave them out",
-        )
-    if job.settings.true_histogram == "energy":
-        raise InputError(
-            "only a colorizer predicts distributions, whose energy could be lowered",
-            received=f"true_histogram=energy of {source.name}",
-            allowed="true_histogram=quantile, or leave it out",
-        )
+    check_needs_no_distribution(source, job.settings.temperatures, job.settings.true_histogram)
     painter = _untrained(job, source, photos, prior)
     return Matched(painter) if job.settings.true_histogram == "quantile" else painter
 

@@ -8,7 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from pretext.backbones.base import Layer
+from pretext.backbones.hypercolumn import sample_grid
 from pretext.checks import check_at_least
+from pretext.colorize.heads import Grid
 from pretext.errors import InputError
 
 
@@ -24,26 +26,28 @@ def check_target_stride(layer: Layer, target_stride: int) -> None:
 
 
 def at_targets(
-    prediction: Float[Tensor, "n q h w"], size: torch.Size, factor: int
+    prediction: Float[Tensor, "n q h w"], size: torch.Size, grid: Grid, target_stride: int
 ) -> Float[Tensor, "n q height width"]:
-    """Upsample predictions to the ``size`` of the targets, ``factor`` times as dense.
+    """Interpolate predictions at the targets, the pixels at multiples of their stride from the photo's first on.
 
-    Targets are the pixels at multiples of their stride, starting with the photo's first. Position j of a padded
-    AlexNet is centred on pixel j * stride too, and in the colorization net two pixels before it, so corners are
-    aligned: 12 positions give 23, as in Zhang et al.'s code, and the rest beyond the last target is cut off. If that
-    does not cover the targets, the map is spread evenly over the photo instead.
+    A padded AlexNet and the colorization net predict at multiples of their own stride, so corners are aligned: 12
+    positions give 23, as in Zhang et al.'s code, and what lies beyond the last target is cut off. Of other grids,
+    targets before the first position and beyond the last have the prediction of these.
 
     Args:
         prediction: Predictions of a whole map, (N, Q, H, W).
         size: Height and width of the targets.
-        factor: Stride of the map divided by that of the targets.
+        grid: Where the positions of the map predict.
+        target_stride: Pixels between two targets; see `check_target_stride`.
 
     Returns:
         Predictions, (N, Q, height, width); a view of ``prediction`` if it only had to be cut.
     """
+    factor = grid.stride // target_stride
     reach = [factor * (side - 1) + 1 for side in prediction.shape[-2:]]
-    if reach[0] < size[0] or reach[1] < size[1]:
-        return F.interpolate(prediction, size=tuple(size), mode="bilinear", align_corners=False)
+    if grid.offset or reach[0] < size[0] or reach[1] < size[1]:
+        rows, columns = (target_stride * torch.arange(side, device=prediction.device) for side in size)
+        return sample_grid(prediction, grid, rows, columns)
     if factor > 1:
         prediction = F.interpolate(prediction, size=reach, mode="bilinear", align_corners=True)
     return prediction if prediction.shape[-2:] == size else prediction[..., : size[0], : size[1]]

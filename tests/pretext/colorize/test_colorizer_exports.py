@@ -43,7 +43,7 @@ def test_the_command_writes_an_onnx_file_that_computes_the_same(narrow, tmp_path
     session = check_onnx(tmp_path / "c.onnx", colorizer)
     assert [output.name for output in session.get_outputs()] == ["ab", "distribution"]
     told = session.get_modelmeta().custom_metadata_map
-    assert (told["layer"], told["stride"], told["offset"]) == ("conv8", "4", "-2.0")
+    assert (told["layer"], told["stride"], told["offset"]) == ("conv8", "4", "0.0")
     assert (told["space"], told["temperature"]) == ("ab_bins", "0.5")
     assert torch.equal(torch.tensor(json.loads(told["bins"])), space.bins)
 

@@ -15,6 +15,7 @@ from pretext.color.lab import rgb_to_lab
 from pretext.color.prior import imagenet_prior
 from pretext.color.rebalance import rebalance_weights
 from pretext.color.spaces import AbBins, RebalancedAbBins
+from pretext.colorize.heads import grid_over
 from pretext.config import load_config
 from pretext.data.sources import open_photos
 from pretext.methods import Colorization
@@ -54,7 +55,7 @@ def test_the_rebalanced_loss_is_that_of_the_equations(method, image):
     # Equations 2 to 4, pixel by pixel and bin by bin.
     ab = rgb_to_lab(image)[:, 1:, ::8, ::8]
     lightness = rgb_to_lab(image)[:, :1]
-    logits = at_targets(colorization.predict(lightness), ab.shape[-2:], 2)
+    logits = at_targets(colorization.predict(lightness), ab.shape[-2:], grid_over(colorization.layer), 8)
     log_p = F.log_softmax(logits.double(), 1)
     bins, weights = ab_bins(), rebalance_weights(imagenet_prior().probabilities)
     total = 0.0
@@ -85,7 +86,8 @@ def test_l_to_ab_is_plain_cross_entropy_with_the_nearest_bin(data, image, photos
     colorization = build_method(settings, 0).eval()
     colorization.setup(photos, tmp_path)
     lab = rgb_to_lab(image)
-    logits = at_targets(colorization.predict(lab[:, :1]), torch.Size([8, 8]), 2)
+    prediction = colorization.predict(lab[:, :1])
+    logits = at_targets(prediction, torch.Size([8, 8]), grid_over(colorization.layer), 8)
     ab = lab[:, 1:, ::8, ::8].permute(0, 2, 3, 1)
     labels = torch.cdist(ab.flatten(0, 2), ab_bins()).argmin(1).view(3, 8, 8)
     loss = colorization(image, INDEX).losses["loss_color"]
@@ -106,7 +108,8 @@ def test_histograms_of_larsson_are_losses_too(loss, method, image):
     colorization = method(loss=loss)
     assert colorization.space.name == loss
     target = rgb_to_lab(image[:, :, ::8, ::8].contiguous())
-    prediction = at_targets(colorization.predict(rgb_to_lab(image)[:, :1]), target.shape[-2:], 2)
+    prediction = colorization.predict(rgb_to_lab(image)[:, :1])
+    prediction = at_targets(prediction, target.shape[-2:], grid_over(colorization.layer), 8)
     expected = colorization.space.loss(prediction, target)
     assert colorization(image, INDEX).losses["loss_color"].item() == pytest.approx(expected.item(), rel=1e-5)
     assert colorization.preview(image).shape == (3, 3, 64, 192)

@@ -10,6 +10,7 @@ from pretext.backbones.checkpoint import Provenance, load_backbone, save_backbon
 from pretext.backbones.initializers import he_normal_
 from pretext.color.bins import ab_bins
 from pretext.color.lab import rgb_to_lab
+from pretext.colorize.heads import grid_over
 from pretext.data.sources import open_photos
 from pretext.methods import SplitBrain
 from pretext.methods.parts.targets import at_targets
@@ -151,7 +152,8 @@ def test_targets_are_the_bins_of_every_eighth_pixel(stride, method, image):
     losses = built(image, INDEX).losses
     lab = rgb_to_lab(image)
     side = 64 // stride
-    ab, lightness = (at_targets(p, torch.Size([side, side]), 16 // stride) for p in built.predict(lab))
+    size, grid = torch.Size([side, side]), grid_over(built.layer)
+    ab, lightness = (at_targets(each, size, grid, stride) for each in built.predict(lab))
     assert (ab.shape[1], lightness.shape[1]) == (313, 50)
     log_ab, log_lightness = ab.double().log_softmax(1), lightness.double().log_softmax(1)
     total_ab = total_lightness = 0.0

@@ -222,6 +222,15 @@ def test_another_data_set_also_lends_its_colours(tmp_path, monkeypatch):
         ("{classifier}", "{nobody}", ["nobody"], {"received": "nobody", "allowed": "classes"}),
         ("decode=mode", "count=3", ["decoding of classes"], {"received": "count", "allowed": "temperature"}),
         ("decode=mode", "decode=vivid", ["vivid"], {"allowed": "mode"}),
+        ("decode=mode", "temperatures=0,1", ["temperatures"], {"received": (0, 1)}),
+        (
+            *("classifier=None", "temperatures=0.1,1", ["only a colorizer has temperatures"]),
+            {"received": "temperatures=(0.1, 1.0) of truth", "allowed": "a grid gives them to rows"},
+        ),
+        (
+            *("classifier=None", "true_histogram=energy", ["only a colorizer predicts distributions"]),
+            {"received": "true_histogram=energy of truth", "allowed": "true_histogram=quantile"},
+        ),
         ('["decode=mode"]', '"decode=mode"', ["decoding", "classes"], {"received": "decode=mode"}),
         ("truth=", "classifier=", ["one name"], {"received": "classifier"}),
         ("colorizers = dict", "colorizers = 3 or dict", ["colorizers"], {"received": 3}),
@@ -273,6 +282,45 @@ def test_a_grid_from_photos_to_the_table(grid, tmp_path, monkeypatch):
     assert len(results.benchmarks) == 1
 
 
+def run_short(name, data, *overrides):
+    """Run a grid of the project on stripes, at 32 pixels and for two steps, in the folder ``work``."""
+    values = read_config(find_config("compare", name))
+    for row in (*values.get("backbones", {}).values(), *values["colorizers"].values()):
+        if "train" in row:
+            short = ["view.size=32", "view.resize=32", *TINY[3:], *overrides]
+            row["overrides"] = [*row.get("overrides", ()), *short]
+    values["stages"]["colors"]["overrides"] += ["classifier=None", "count=8"]
+    grid = Path(f"{name}.py")
+    grid.write_text("".join(f"{key} = {value!r}\n" for key, value in values.items()))
+    for task in plan(grid, Path("work"), str(data)):
+        main = pretext_main if task.module == "pretext" else transfer_main
+        assert task.done or main(task.command()[3:]) == 0
+
+
+@pytest.mark.slow
+@pytest.mark.usefixtures("one_thread")
+def test_the_table_of_zhang_is_made(data_set, tmp_path, monkeypatch):
+    """Every row has its scores, and those that predict a distribution have those of the sweep."""
+    monkeypatch.chdir(tmp_path)
+    run_short("zhang2016_table1", data_set, "backbone.width=0.05")
+    scores = collect_scores(Path("work"))
+    results = collect_results(scores)
+    starts = {
+        "full": "k-means",
+        "class": "k-means",
+        "l2": "k-means",
+        "l2_finetuned": "colornet_full, from k-means",
+    }
+    lenders = {f"{name} by features of random" for name in ("retrieval", "welsh2002")}
+    assert {row.label for row in results.rows} == {
+        *("truth", "gray", "random-photo", "mean-color", *lenders),
+        *(f"colornet_{name}, from {start}" for name, start in starts.items()),
+    }
+    assert len(results.benchmarks) == 1
+    swept = {score.method for score in scores if score.setting == "T=0.38"}
+    assert swept == {f"colornet_{name}, from k-means" for name in ("full", "class")}
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("one_thread")
 def test_the_tables_of_larsson_are_made(data_set, tmp_path, monkeypatch):
@@ -280,18 +328,8 @@ def test_the_tables_of_larsson_are_made(data_set, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     data = tmp_path / "stripes.py"
     data.write_text(Path(data_set).read_text() + "supervised = dict(method=dict(num_classes=2))\n")
-    short = ["view.size=32", "view.resize=32", *TINY[3:]]
     for number in (1, 4, 5):
-        values = read_config(find_config("compare", f"larsson2016_table{number}"))
-        for row in (*values.get("backbones", {}).values(), *values["colorizers"].values()):
-            if "train" in row:
-                row["overrides"] = [*row.get("overrides", ()), *short]
-        values["stages"]["colors"]["overrides"] += ["classifier=None", "count=8"]
-        grid = tmp_path / f"table{number}.py"
-        grid.write_text("".join(f"{key} = {value!r}\n" for key, value in values.items()))
-        for task in plan(grid, Path("work"), str(data)):
-            main = pretext_main if task.module == "pretext" else transfer_main
-            assert task.done or main(task.command()[3:]) == 0
+        run_short(f"larsson2016_table{number}", data)
     results = collect_results(collect_scores(Path("work")))
     found = {row.label: cell.mean for (row, column), cell in results.cells.items() if column.metric == "psnr"}
     hues = "hypercolumn decode_at=photo"
