@@ -262,6 +262,8 @@ def _cell(row: Row, column: _Column, seed: int, makers: Mapping[str, Task], work
 
 def _check_decoding(row: Row, column: _Column) -> None:
     """Raise InputError unless the stage takes a row's decoding, which may change nothing of how rows are judged."""
+    if row.judges != "colorizer":
+        return
     stage = column.stage
     for word in row.decoding:
         keys = [*(key for key, _ in stage.by_row), *stage.beside_row]
