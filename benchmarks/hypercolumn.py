@@ -10,8 +10,8 @@ map      a prediction for one photo of `MAP_SIDE` x `MAP_SIDE` pixels at every f
 
 Both ways of each must give the same numbers. Each runs in a process of its own; memory is the most that the process
 takes in the rounds, less what it has before: libraries, network and photos. It is read from Linux's /proc. The side of
-the photos of a step is the largest multiple of 32, up to `LARGEST`, whose dense hypercolumn takes no more than
-`DENSE_GB` twice over, for itself and its gradient.
+the photos of a step is the largest multiple of 32, up to `LARGEST`, whose dense step fits into `FREE_SHARE` of the
+free memory.
 
     python benchmarks/hypercolumn.py              # a VGG-16 with all its channels
     python benchmarks/hypercolumn.py 0.25         # with a quarter of them
@@ -47,7 +47,9 @@ ROUNDS = 5
 WIDTH = 1.0
 BATCH, PLACES, OUTPUTS = 1, 128, 64
 LARGEST = 256
-DENSE_GB = 4.0
+#: A dense step takes about four times its hypercolumns: each layer's and all joined, and the gradients of both.
+DENSE_COPIES = 4
+FREE_SHARE = 0.8
 MAP_SIDE = 512
 STRIDE, TILE = 4, 1024
 #: Greatest difference of two ways, as a share of the greatest number.
@@ -137,8 +139,10 @@ WAYS: dict[str, Way] = {"sparse": sparse, "dense": dense, "ours": ours, "tiles":
 
 
 def step_side(channels: int) -> int:
-    """Return the largest side of photos whose dense hypercolumn and its gradient fit."""
-    most = int((DENSE_GB * 1e9 / (2 * 4 * BATCH * channels)) ** 0.5)
+    """Return the largest side of photos whose dense step fits."""
+    lines = Path("/proc/meminfo").read_text().splitlines()
+    free = next(int(line.split()[1]) * 1024 for line in lines if line.startswith("MemAvailable:"))
+    most = int((FREE_SHARE * free / (DENSE_COPIES * 4 * BATCH * channels)) ** 0.5)
     return max(32, min(LARGEST, most // 32 * 32))
 
 
