@@ -106,7 +106,7 @@ class TruePhotos(Dataset[Tensor]):
         return names_fingerprint(self.names)
 
 
-class ColoredFiles:
+class ColoredFiles(Dataset[Tensor]):
     """The files of a folder that hold photos as others coloured them.
 
     A photo's file has its path below the folder of the true photos, with any ending that photos have.
@@ -148,6 +148,9 @@ class ColoredFiles:
                 allowed="keep one",
             )
         self._paths = [found[stem][0] for stem in stems]
+
+    def __len__(self) -> int:
+        return len(self._paths)
 
     def __getitem__(self, index: int) -> UInt8[Tensor, "3 height width"]:
         """Return the coloured photo, fitted as the true one.

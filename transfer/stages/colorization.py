@@ -21,11 +21,11 @@ from pretext.color.prior import ColorPrior, load_prior
 from pretext.distributed import rank_and_world_size
 from pretext.errors import InputError
 from pretext.progress import ProgressDisplay
-from transfer.data.colored import TruePhotos
+from transfer.data.colored import ColoredFiles, TruePhotos
 from transfer.job import Job, Measurement
 from transfer.networks.critics import critics
 from transfer.networks.judged_colors import painter_of
-from transfer.networks.painters import Model
+from transfer.networks.painters import Folder, Matched, Model
 from transfer.protocols.settings import ColorizationSettings
 from transfer.scores import colors
 from transfer.scores.outcomes import Mean, Outcomes, RootMean, Share
@@ -52,9 +52,13 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
     settings = job.settings
     photos = TruePhotos(job.data, settings.photos, settings.count, settings.fit, settings.size)
     prior = load_prior(settings.prior)
-    # First what is told at once: a gallery takes long.
+    # First what is told at once: photos take long, and a gallery longer.
     lookers = critics(settings, photos, job.device)
+    _read_all("photos", photos, settings.workers)
     painter = painter_of(job, photos, prior)
+    source = painter.painter if isinstance(painter, Matched) else painter
+    if isinstance(source, Folder):
+        _read_all("coloured files", source.files, settings.workers)
     rarity = _Rarity(prior)
     judge, sweep = _Judge(rarity), _Sweep(rarity)
     loader = DataLoader(photos, batch_size=None, num_workers=settings.workers)
@@ -84,6 +88,13 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
         ),
         *(Measurement(SETTING, metric, value, split, fingerprint) for metric, value in numbers.items()),
     ]
+
+
+def _read_all(kind: str, photos: TruePhotos | ColoredFiles, workers: int) -> None:
+    """Decode all photos once: InputError for a bad one now, not when hours of scoring would go with it."""
+    with ProgressDisplay(f"reading {kind}", len(photos)) as progress:
+        for _ in DataLoader(photos, batch_size=None, num_workers=workers):
+            progress.step(1)
 
 
 def _sizes(model: Model, photo: UInt8[Tensor, "3 h w"]) -> dict[str, float]:

@@ -247,6 +247,23 @@ def test_a_folder_that_does_not_match_is_refused(measure, photo_folder, tmp_path
     assert not (tmp_path / "results.jsonl").exists()
 
 
+@pytest.mark.parametrize("changes", [{}, {"true_histogram": "quantile"}])
+def test_a_bad_file_is_told_before_any_photo_is_judged(changes, measure, photo_folder, tmp_path, monkeypatch):
+    def judged(*arguments):
+        pytest.fail("judged a photo")
+
+    monkeypatch.setattr("transfer.stages.colorization._Judge.add", judged)
+    theirs, true = tmp_path / "theirs", tmp_path / "true"
+    for folder in (theirs, true):
+        shutil.copytree(photo_folder, folder)
+    (theirs / "47.jpg").write_bytes((photo_folder / "47.jpg").read_bytes()[:200])
+    with refused(f"cannot read {theirs / '47.jpg'}"):
+        measure(str(theirs), count=None, **changes)
+    shutil.copy(theirs / "47.jpg", true)
+    with refused(f"cannot read {true / '47.jpg'}"):
+        measure("gray", true, count=None, **changes)
+
+
 def test_a_coloured_file_that_may_be_of_two_photos_is_refused(measure, photo_folder, tmp_path):
     true, theirs = tmp_path / "true", tmp_path / "theirs"
     for folder in (true, theirs):
