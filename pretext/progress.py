@@ -67,7 +67,8 @@ class ProgressDisplay:
         self._images += images
         now = time.monotonic()
         rate = self._images / max(now - self._began, 1e-9)
-        status = " ".join([*(f"{key} {value:.4g}" for key, value in values.items()), f"{rate:.0f} images/s"])
+        speed = f"{rate:.0f} images/s" if rate >= 10 else f"{rate:.2g} images/s"
+        status = " ".join([*(f"{key} {value:.4g}" for key, value in values.items()), speed])
         self._bar.update(self._task, advance=1, status=status)
         ended = self.steps == self.total
         left = (self.total - self.steps) * (now - self._began) / max(self.steps - self._first, 1)

@@ -133,3 +133,16 @@ def test_a_run_that_is_stopped_shows_the_cursor_again(
     os.close(ours)
     assert process.wait() == code
     assert cursor_is_shown(screen)
+
+
+@pytest.mark.parametrize(
+    ("images", "seconds", "shown"),
+    [(1, 2, " 0.5 images/s"), (47, 10, " 4.7 images/s"), (123, 1, " 123 images/s")],
+)
+def test_a_slow_run_has_a_speed_above_zero(images, seconds, shown, capsys, monkeypatch):
+    clock = [0.0]
+    monkeypatch.setattr(progress.time, "monotonic", lambda: clock[0])
+    with ProgressDisplay("run", 1) as display:
+        clock[0] = seconds
+        display.step(images)
+    assert shown in capsys.readouterr().err
