@@ -129,8 +129,9 @@ def _lines(results: Results, row: Row, columns: Sequence[Column]) -> list[Line]:
         for cell, column in zip(cells, columns, strict=True)
     ]
     lines = [Line(row.label, row.backbone, seeds, hashes, tuple(texts))]
-    # Colours have no random row to gain over.
-    if row.method != RANDOM and any(_judges_backbones(column) for column in columns):
+    # Without a random row there is nothing to gain over; colours never have one.
+    has_random = any(each.method == RANDOM for each in results.rows)
+    if row.method != RANDOM and has_random and any(_judges_backbones(column) for column in columns):
         gains = [gain_text(results.gain(row, column), column) for column in columns]
         lines.append(Line(row.label, row.backbone, seeds, hashes, tuple(gains), differences_in(columns)))
     return lines

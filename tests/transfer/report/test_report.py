@@ -170,6 +170,11 @@ class TestNothingIsMixed:
 
 
 class TestMissing:
+    def test_without_a_random_row_no_gains(self, tmp_path):
+        markdown, _, html = report(tmp_path, [score(value=20.0), score("supervised", value=30.0)])
+        assert set(lines_of(markdown)[1]) == {"colorization", "supervised"}
+        assert "gain over random" not in html
+
     def scores(self):
         return [score("random", setting="conv1", value=10.0), score(setting="conv2", value=20.0)]
 
