@@ -1,5 +1,6 @@
 """Checks of options and settings, each an `InputError` with the parts what, received and allowed."""
 
+import math
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -22,6 +23,8 @@ def check_at_least(name: str, received: Any, least: int | float) -> None:
         raise InputError(f"{name} has a wrong type", received=repr(received), allowed=allowed)
     if not received >= least:
         raise InputError(f"{name} is too small", received=received, allowed=allowed)
+    if received == math.inf:
+        raise InputError(f"{name} is infinite", received=received, allowed=allowed)
 
 
 def check_seed(received: Any) -> None:

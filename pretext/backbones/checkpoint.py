@@ -129,7 +129,7 @@ def load_backbone(spec: str | Path, *, geometry: str | None = None, seed: int = 
 
     Raises:
         InputError: The architecture is unknown; or the file is missing, not a backbone file, of another format
-            version, damaged, or its weights differ from its architecture in any key or shape.
+            version, damaged, or its weights differ from its architecture in any key or shape or are not finite.
     """
     spec = str(spec)
     if spec.startswith("random:"):
@@ -191,7 +191,8 @@ def load_weights(module: nn.Module, path: Path, name: str) -> None:
         name: What has these weights, for errors.
 
     Raises:
-        InputError: The file is damaged, or its weights differ from the module's in any key or shape.
+        InputError: The file is damaged, its weights differ from the module's in any key or shape, or one is not a
+            finite number.
     """
     try:
         weights = load(path.read_bytes())
@@ -211,6 +212,13 @@ def load_weights(module: nn.Module, path: Path, name: str) -> None:
             f"{path} does not hold the weights of {name}",
             received=wrong,
             allowed="every key and shape must match",
+        )
+    not_finite = [name for name, weight in weights.items() if not bool(weight.isfinite().all())]
+    if not_finite:
+        raise InputError(
+            f"{path} has weights that are not finite numbers",
+            received=_listed(not_finite),
+            allowed="name another file",
         )
     module.load_state_dict(weights, strict=True)
 

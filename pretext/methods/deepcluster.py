@@ -19,7 +19,7 @@ from pretext.backbones.base import Backbone
 from pretext.checks import check_at_least, check_choice
 from pretext.data.photos import Photos
 from pretext.distributed import rank_and_world_size
-from pretext.errors import InputError
+from pretext.errors import InputError, TrainingDivergedError
 from pretext.methods.base import Method, Scalars
 from pretext.methods.parts.heads import MapHead, accuracy
 from pretext.methods.parts.patches import normalize_each
@@ -133,6 +133,10 @@ class DeepCluster(Method):
         # Drawn first, because reading the photos draws random numbers too.
         rng = np.random.default_rng(int(torch.randint(2**31, ())))
         features, index = self._features(batches)
+        if not bool(features.isfinite().all()):
+            raise TrainingDivergedError(
+                "the features that photos are clustered by are not finite; lower optimizer.lr"
+            )
         found = cluster(whiten(features, self.components), self.clusters, rng)
         before = self.labels[index].cpu().numpy()
         labels = torch.from_numpy(keep_numbers(found, before, self.clusters)).to(self.labels.device)
@@ -179,6 +183,9 @@ class DeepCluster(Method):
 def whiten(features: Float[Tensor, "m d"], components: int) -> Float[Tensor, "m c"]:
     """Reduce features to their first principal components, each of variance 1; then scale each sample to length 1."""
     centered = features - features.mean(0)
+    # By a power of two, which changes no digit: squares of very small or large features are no numbers.
+    exponent = torch.frexp(centered.abs().max()).exponent.clamp(min=-100)
+    centered = torch.ldexp(centered, -exponent)
     variances, axes = torch.linalg.eigh(centered.T @ centered / len(features))
     variances, axes = variances[-components:], axes[:, -components:]
     # Components that are rounding errors stay small.

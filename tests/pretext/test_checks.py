@@ -53,7 +53,8 @@ def test_numbers_large_enough(number):
 
 
 @pytest.mark.parametrize(
-    ("number", "least"), [(2, 3), (2.9, 3.0), (math.nan, 0.0), (3.5, 3), ("4", 3), (None, 0), (True, 0)]
+    ("number", "least"),
+    [(2, 3), (2.9, 3.0), (math.nan, 0.0), (3.5, 3), ("4", 3), (None, 0), (True, 0), (math.inf, 0.0)],
 )
 def test_numbers_too_small_or_of_another_type(number, least):
     with refused("steps"):

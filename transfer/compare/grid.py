@@ -17,6 +17,7 @@ from transfer.color_sources import check_needs_no_distribution, color_source
 from transfer.compare.rows import (
     STAGE,
     Row,
+    check_name,
     elsewhere,
     named_rows,
     place_of,
@@ -206,6 +207,7 @@ class _Column:
 
 
 def _column(name: str, entry: Any) -> _Column:
+    check_name("stage", name)
     values = values_of(f"stage {name}", entry, STAGE)
     check_choice(f"stage of {name}", values["stage"], STAGES)
     settings = _settings(values)

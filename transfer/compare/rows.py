@@ -79,7 +79,7 @@ def rows_of(grid: Mapping[str, Any], data: str | None) -> list[Row]:
         data: A data set's config that takes the place of all that entries name; None leaves them as they are.
 
     Raises:
-        InputError: An entry is not one, or names something that does not exist; or two rows have one name.
+        InputError: An entry is not one, or names something that does not exist; or a name names no folder, or two rows.
     """
     backbones, colorizers = grid.get("backbones", {}), grid.get("colorizers", {})
     both = sorted(set(backbones) & set(colorizers))
@@ -89,10 +89,22 @@ def rows_of(grid: Mapping[str, Any], data: str | None) -> list[Row]:
             received=both[0],
             allowed=f"call one otherwise, such as colors=dict(colorizer={both[0]!r})",
         )
+    for name in (*backbones, *colorizers):
+        check_name("row", name)
     rows = [_backbone(row, elsewhere(entry, data)) for row, entry in backbones.items()]
     for row, entry in colorizers.items():
         rows.append(_colorizer(row, elsewhere(entry, data), [each.name for each in rows if each.colors]))
     return rows
+
+
+def check_name(kind: str, name: Any) -> None:
+    """Raise InputError unless ``name`` may name a row or a stage of a grid, and so a part of a folder's name."""
+    if not isinstance(name, str) or not re.fullmatch(r"[\w-]{1,100}", name):
+        raise InputError(
+            f"a {kind} of the grid has a name that names no folder",
+            received=repr(name),
+            allowed="letters, digits, - and _, at most 100 of them",
+        )
 
 
 def elsewhere(entry: Any, data: str | None) -> Any:

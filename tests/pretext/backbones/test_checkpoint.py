@@ -177,6 +177,14 @@ def test_changed_weights_are_noticed(saved):
         load_backbone(path)
 
 
+def test_weights_that_are_not_numbers_are_named(saved):
+    backbone, path, _ = saved
+    torch.nn.init.constant_(backbone.get_parameter("conv1.conv.weight")[0], torch.nan)
+    save_backbone(backbone, path, load_backbone(path).provenance)
+    with refused(path, "finite", received="conv1.conv.weight"):
+        load_backbone(path)
+
+
 class Bomb:
     def __reduce__(self):
         return (pytest.fail, ("a pickle was opened",))

@@ -1,5 +1,6 @@
 import itertools
 import json
+import math
 import os
 import random
 import subprocess
@@ -17,6 +18,7 @@ from small_alexnet import CHANNELS, small_alexnet
 from pretext.backbones.checkpoint import load_backbone
 from pretext.backbones.initializers import he_normal_
 from pretext.data.sources import open_photos
+from pretext.errors import TrainingDivergedError
 from pretext.methods import DeepCluster
 from pretext.methods.deepcluster import NONE, cluster, fill_empty, keep_numbers, uniform_over_clusters, whiten
 from pretext.training.engine import pretrain
@@ -61,6 +63,20 @@ def test_components_without_variance_are_not_blown_up():
     directions = whiten(features, 6)
     assert directions[:, :4].abs().max() < 0.1
     assert torch.isfinite(whiten(torch.ones(4, 6), 6)).all()
+
+
+@pytest.mark.parametrize("scale", [1e-25, 1e-8, 1e18])
+def test_the_scale_of_features_changes_nothing(scale):
+    features = torch.randn(50, 6, generator=torch.Generator().manual_seed(0))
+    torch.testing.assert_close(
+        whiten(features * scale, 4).abs(), whiten(features, 4).abs(), rtol=1e-3, atol=1e-4
+    )
+
+
+def test_features_that_are_not_numbers_end_the_run(method, batches):
+    torch.nn.init.constant_(method.backbone.get_parameter("conv5.conv.weight"), math.nan)
+    with pytest.raises(TrainingDivergedError, match="features"):
+        method.begin_epoch(0, batches)
 
 
 def test_k_means_finds_clouds_the_same_each_time(rng):

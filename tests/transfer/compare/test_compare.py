@@ -211,6 +211,21 @@ class TestPlan:
         ("old", "new", "names", "fields"),
         [
             ("seeds = (0, 1)", "seeds = ()", ["grid.py", "seeds"], {"received": ()}),
+            *(
+                (
+                    "seeds = (0, 1)",
+                    f"backbones[{name!r}] = 'random:alexnet'\nseeds = (0, 1)",
+                    ["row"],
+                    {"received": repr(name), "allowed": "letters, digits"},
+                )
+                for name in ("../../escaped", "/escaped", "s.1", "", 7, "a" * 101)
+            ),
+            (
+                "seeds = (0, 1)",
+                "stages['a/b'] = stages['seg']\nseeds = (0, 1)",
+                ["stage"],
+                {"received": "'a/b'", "allowed": "letters, digits"},
+            ),
             (
                 "backbones =",
                 "backbones = 3\n_ =",
