@@ -183,7 +183,7 @@ class DeepCluster(Method):
 def whiten(features: Float[Tensor, "m d"], components: int) -> Float[Tensor, "m c"]:
     """Reduce features to their first principal components, each of variance 1; then scale each sample to length 1."""
     centered = features - features.mean(0)
-    # By a power of two, which changes no digit: squares of very small or large features are no numbers.
+    # By a power of two, which changes no digit. The squares of very small or large features are not numbers.
     exponent = torch.frexp(centered.abs().max()).exponent.clamp(min=-100)
     centered = torch.ldexp(centered, -exponent)
     variances, axes = torch.linalg.eigh(centered.T @ centered / len(features))

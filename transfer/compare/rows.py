@@ -79,7 +79,8 @@ def rows_of(grid: Mapping[str, Any], data: str | None) -> list[Row]:
         data: A data set's config that takes the place of all that entries name; None leaves them as they are.
 
     Raises:
-        InputError: An entry is not one, or names something that does not exist; or a name names no folder, or two rows.
+        InputError: An entry is not one, or names something that does not exist; a name cannot be part of a folder's
+            name; or two rows have one name.
     """
     backbones, colorizers = grid.get("backbones", {}), grid.get("colorizers", {})
     both = sorted(set(backbones) & set(colorizers))
@@ -101,7 +102,7 @@ def check_name(kind: str, name: Any) -> None:
     """Raise InputError unless ``name`` may name a row or a stage of a grid, and so a part of a folder's name."""
     if not isinstance(name, str) or not re.fullmatch(r"[\w-]{1,100}", name):
         raise InputError(
-            f"a {kind} of the grid has a name that names no folder",
+            f"a {kind} of the grid has a name that cannot be part of a folder's",
             received=repr(name),
             allowed="letters, digits, - and _, at most 100 of them",
         )
