@@ -52,10 +52,10 @@ def colorization(job: Job[ColorizationSettings]) -> list[Measurement]:
     settings = job.settings
     photos = TruePhotos(job.data, settings.photos, settings.count, settings.fit, settings.size)
     prior = load_prior(settings.prior)
-    # First what is told at once: photos take long, and a gallery longer.
+    # First what is told at once: a gallery takes long, and so do many photos.
     lookers = critics(settings, photos, job.device)
-    _read_all("photos", photos, settings.workers)
     painter = painter_of(job, photos, prior)
+    _read_all("photos", photos, settings.workers)
     source = painter.painter if isinstance(painter, Matched) else painter
     if isinstance(source, Folder):
         _read_all("coloured files", source.files, settings.workers)
