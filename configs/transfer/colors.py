@@ -44,5 +44,6 @@ retriever = "random:alexnet"
 retriever_layer = None
 reference = None
 
-batch_size = 32
+# Of a classifier and of a gallery. The maps of few photos stay in the cache of a CPU.
+batch_size = 4
 workers = 0

@@ -32,7 +32,7 @@ COLORS = ColorizationSettings(
     retriever="random:alexnet",
     retriever_layer=None,
     reference=None,
-    batch_size=32,
+    batch_size=4,
     workers=8,
 )
 _CHOICES = frozenset(
