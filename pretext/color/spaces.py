@@ -38,7 +38,7 @@ from pretext.errors import InputError
 
 __all__ = [
     "AB",
-    "AB_NORM",
+    "AB_STD",
     "LIGHTNESS",
     "SPACES",
     "AbBins",
@@ -54,8 +54,8 @@ __all__ = [
     "ab_regression",
 ]
 
-#: `ab_regression` predicts ab divided by this, in CIE units, as the code of Zhang et al. (ECCV 2016) does.
-AB_NORM = 110.0
+#: `ab_regression` predicts ab divided by this, in CIE units: about the deviation of colours, as of the input space lab.
+AB_STD = 20.0
 
 #: Bin centres of ab, as a tensor or as lists.
 Centers = Float[Tensor, "q 2"] | Sequence[Sequence[float]]
@@ -289,5 +289,9 @@ SPACES: Mapping[str, type[OutputSpace]] = MappingProxyType(
 
 
 def ab_regression() -> Regression:
-    """Return the regression of ab as the code of Zhang et al. (ECCV 2016) has it: ab / 110."""
-    return Regression((AB.start, AB.stop), (0.0, 0.0), (AB_NORM, AB_NORM))
+    """Return the regression of ab, as multiples of `AB_STD`.
+
+    The network's first predictions then are about as large as the colours. Zhang et al. (ECCV 2016) do not say what
+    theirs predicts for equation 1.
+    """
+    return Regression((AB.start, AB.stop), (0.0, 0.0), (AB_STD, AB_STD))

@@ -15,7 +15,7 @@ from torch import Tensor
 from pretext.backbones.imports import KINDS, Source
 from pretext.checks import check_choice
 from pretext.color.bins import ab_bins
-from pretext.color.spaces import AB_NORM, AbBins
+from pretext.color.spaces import AbBins
 from pretext.colorize.colorizer import Colorizer
 from pretext.colorize.heads import ColorHead
 from pretext.errors import InputError
@@ -24,6 +24,8 @@ from pretext.errors import InputError
 CAFFE_SCALE = 2.606
 #: Colours of the file within this distance of the official bins, in CIE units, are these.
 SAME_COLOR = 0.01
+#: The torch file's colours are multiples of this, in CIE units.
+AB_NORM = 110.0
 LAYER = "conv8"
 
 

@@ -112,7 +112,7 @@ class Colorization(Method):
         return Colorizer(self.backbone, self.head, self.space, self.layer.name)
 
     def predict(self, lightness: Float[Tensor, "n 1 h w"]) -> Float[Tensor, "n q h2 w2"]:
-        """Return logits over the bins (for L2, ab / 110) at the stride of the head's layer.
+        """Return logits over the bins (for L2, ab / 20) at the stride of the head's layer.
 
         Args:
             lightness: CIE L, 0..100.

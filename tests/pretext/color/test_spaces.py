@@ -337,11 +337,11 @@ def test_all_of_a_space_follows_the_device(space):
     assert {buffer.device.type for buffer in space.to("meta").buffers()} <= {"meta"}
 
 
-def test_ab_regression_is_the_colours_over_110():
+def test_ab_regression_is_the_colours_over_20():
     space, target = ab_regression(), target_of()
     assert (space.channels, space.lab_channels) == (2, slice(1, 3))
-    assert space.loss(target[:, 1:] / 110, target).item() == pytest.approx(0, abs=1e-12)
-    torch.testing.assert_close(space.decode(target[:, 1:] / 110), target[:, 1:])
+    assert space.loss(target[:, 1:] / 20, target).item() == pytest.approx(0, abs=1e-12)
+    torch.testing.assert_close(space.decode(target[:, 1:] / 20), target[:, 1:])
 
 
 def test_weights_are_one_until_there_is_a_prior_and_then_equation_4s():
