@@ -283,6 +283,24 @@ def test_the_last_backbone_may_lie_in_a_folder_of_any_name(tmp_path):
     assert "conv9; allowed are conv1" in done.stderr.splitlines()[-1]
 
 
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["transfer", "linear-probe", "conv9", "run"],
+        ["pretext", "export", "run", "--format", "onnx", "--layers", "conv9", "--out", "b.onnx"],
+    ],
+    ids=["stage", "export"],
+)
+def test_the_folder_of_a_run_stands_for_its_backbone(words, tmp_path):
+    backbone = build("alexnet", {"channels": (8, 8, 8, 8, 8)})
+    save_backbone(backbone, tmp_path / "run" / "backbone.safetensors", Provenance("random"))
+    done = subprocess.run(
+        [sys.executable, "-m", *words], cwd=tmp_path, capture_output=True, text=True, check=False
+    )
+    assert done.returncode == 2
+    assert "conv9; allowed are conv1" in done.stderr.splitlines()[-1]
+
+
 def test_the_last_colorizer_is_noted_if_the_run_made_one(monkeypatch, photo_folder, tmp_path, capsys):
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("pretext.training.engine.pretrain", lambda *args, work_dir, **options: work_dir / "b")

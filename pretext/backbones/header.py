@@ -11,10 +11,13 @@ from typing import Any
 
 from pretext.checks import check_choice
 from pretext.errors import InputError
+from pretext.files import is_file
 from pretext.old_names import renamed
 
 FORMAT_VERSION = 1
 HEADER_KEY = "pretext_transfer"
+#: The file of the pretrained backbone, the last that a run writes.
+BACKBONE_NAME = "backbone.safetensors"
 #: Files that a run leaves, by the key of their header.
 FILES = MappingProxyType(
     {HEADER_KEY: "backbone", "pretext_colorizer": "colorizer", "pretext_classifier": "classifier"}
@@ -101,6 +104,12 @@ def read_file_header(path: Path, key: str, version: int, required: Mapping[str, 
         )
     found: dict[str, Any] = header
     return found
+
+
+def backbone_file(spec: str) -> str:
+    """Return the backbone file of a run whose folder is named, and any other name as it is."""
+    path = Path(spec) / BACKBONE_NAME
+    return str(path) if is_file(path) else spec
 
 
 def layers_of(spec: str) -> tuple[str, ...]:

@@ -81,7 +81,8 @@ class ColorPrior:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise InputError(f"cannot read the colour prior {path}: {error}", allowed=_MAKE_AGAIN) from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise InputError(f"cannot read the colour prior {path}: {reason}", allowed=_MAKE_AGAIN) from error
         return _parse(text, str(path))
 
 

@@ -4,7 +4,7 @@ import argparse
 from collections.abc import Sequence
 from pathlib import Path
 
-from pretext.backbones.header import layers_of
+from pretext.backbones.header import backbone_file, layers_of
 from pretext.checks import check_choice
 from pretext.colorize.header import is_colorizer, read_colorizer_header
 from pretext.errors import InputError
@@ -19,8 +19,8 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     )
     parser.add_argument(
         "--format",
-        default="torchvision",
-        help="torchvision (its names), openmmlab (a checkpoint of mmdetection and mmsegmentation) or onnx",
+        help="torchvision (its names; the default of a backbone), openmmlab (a checkpoint of mmdetection and"
+        " mmsegmentation) or onnx (the default of a colorizer)",
     )
     parser.add_argument("--layers", help="of a backbone as onnx: its outputs (default: conv5)")
     parser.add_argument("--size", type=int, help="of a backbone as onnx: side of the photos (default: 227)")
@@ -28,10 +28,13 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
 
 def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     """Write the file, and print its path."""
+    options.backbone = backbone_file(options.backbone)
+    of_colorizer = is_colorizer(Path(options.backbone))
+    options.format = options.format or ("onnx" if of_colorizer else "torchvision")
     check_choice("format", options.format, ("torchvision", "openmmlab", "onnx"))
     if options.format == "onnx":
         check_choice("ending of an ONNX file", options.out.suffix, (".onnx",))
-    if is_colorizer(Path(options.backbone)):
+    if of_colorizer:
         _export_colorizer(options)
     else:
         _export_backbone(options)

@@ -76,8 +76,9 @@ class EpochSampler(Sampler[Draw]):
         self._skipped_steps = 0
         if self.steps_per_epoch == 0:
             raise InputError(
-                f"the photos do not fill one batch of batch_size={batch_size} on each of {world_size} processes",
-                received=f"{num_samples} photos",
+                f"the photos do not fill one batch of batch_size={batch_size}"
+                + (f" on each of {world_size} processes" if world_size > 1 else ""),
+                received=f"{num_samples} photos to train on",
                 allowed="use more photos or a smaller batch_size",
             )
 

@@ -21,6 +21,7 @@ from torch.utils.data import DataLoader, Subset
 from pretext.backbones.checkpoint import Provenance, save_backbone
 from pretext.backbones.checkpoint import build as build_backbone
 from pretext.backbones.classifier import CLASSIFIER_NAME, save_classifier
+from pretext.backbones.header import BACKBONE_NAME
 from pretext.backbones.initializers import he_normal_
 from pretext.checks import check_at_least, check_choice, check_seed
 from pretext.colorize.colorizer import save_colorizer
@@ -59,8 +60,6 @@ from pretext.training.start import PHOTOS as START_PHOTOS
 from pretext.training.start import Start, fit_filters, start_from
 from pretext.versions import versions
 
-#: Name of the file of the pretrained backbone, the last that a run writes.
-BACKBONE_NAME = "backbone.safetensors"
 #: Photos that are looked at before training starts.
 CHECKED_PHOTOS = 64
 #: Unreadable photos among them that stop the run: where 1 % of all photos are unreadable, chance gives so many in

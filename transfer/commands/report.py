@@ -68,7 +68,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
     out = options.out or options.work_dir / "_".join(["report", *chosen])
     paths = build_report([options.work_dir], out, where, options.photos, options.photo_metric or "auc")
     scores = latest_scores(select_scores(collect_scores(options.work_dir), where))
-    print(console_table(scores, work_dirs=[options.work_dir]))
+    print(console_table(scores, work_dirs=[options.work_dir], chosen=bool(where)))
     print(paths.html)
 
 

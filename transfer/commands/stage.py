@@ -6,7 +6,7 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from pretext.backbones.header import layers_of
+from pretext.backbones.header import backbone_file, layers_of
 from pretext.checks import check_choice
 from pretext.colorize.header import find_colorizer
 from pretext.command_line import LAST_BACKBONE, add_run_options, split_overrides, take_data
@@ -28,7 +28,7 @@ def add_options(parser: argparse.ArgumentParser, name: str) -> None:
     stage = STAGES[name]
     layers = "LAYERS " if stage.layers == "argument" else ""
     judged = (
-        "a backbone file, random:NAME or random:FILE (default: the last one pretrained)"
+        "a backbone file or the folder of its run, random:NAME or random:FILE (default: the last one pretrained)"
         if stage.judges == "backbone"
         else "a colorizer file, the folder of a run that made one, a folder of photos that were coloured before, or one"
         f" of {', '.join(BASELINES)} (default: the last colorizer trained)"
@@ -65,7 +65,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
         if data_set is None and not is_file(names[-1]):
             find_config("data", names[-1])  # tells of a misspelt data set
         raise InputError("too many words", received=" ".join(names), allowed=f"allowed are {expected}")
-    if by_layers and len(names) == 1 and (names[0].startswith("random:") or is_file(names[0])):
+    if by_layers and len(names) == 1 and (names[0].startswith("random:") or is_file(backbone_file(names[0]))):
         raise InputError(
             "LAYERS come first",
             received=names[0],
@@ -102,7 +102,7 @@ def run(options: argparse.Namespace, arguments: Sequence[str]) -> None:
 def _judged(stage: Stage, names: Sequence[str]) -> str:
     """Return what is judged: the word, or what was trained last."""
     if stage.judges == "backbone":
-        return names[0] if names else _last_backbone()
+        return backbone_file(names[0]) if names else _last_backbone()
     return color_source(names[0] if names else str(find_colorizer(None))).name
 
 

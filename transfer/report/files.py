@@ -97,6 +97,12 @@ def draw_figures(
     """
     sheets: Mapping[Benchmark, Sequence[Picture]] = {}
     if photos:
+        if "colorization" not in {benchmark.stage for benchmark in results.benchmarks}:
+            raise InputError(
+                "there are no coloured photos for sheets: no score is of the stage colorization",
+                received=f"--photos {photos}",
+                allowed="leave it out, or judge colours by tools/colorization.sh",
+            )
         # Imported here: it takes seconds, and few reports have sheets.
         from transfer.report.sheets import color_sheets
 
@@ -150,7 +156,7 @@ def build_report(
             allowed=f"make some with python -m transfer and one of {', '.join(STAGES)}, or name their folder with"
             " --work-dir",
         )
-    results = collect_results(select_scores(scores, where or {}))
+    results = replace(collect_results(select_scores(scores, where or {})), chosen=bool(where))
     drawn = drawn_cells(results, work_dirs)
     results = replace(results, intervals=intervals(drawn))
     grids = [grid for folder in work_dirs for grid in color_grids(folder)]

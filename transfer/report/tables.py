@@ -122,6 +122,7 @@ class Results:
         configs: Recipe of each config id.
         placed: Each score with its row and column.
         intervals: Ends of the 95 % interval over test images, of the cells that have one.
+        chosen: Whether these are some scores of more.
     """
 
     scores: tuple[Score, ...]
@@ -131,6 +132,7 @@ class Results:
     configs: Mapping[str, Mapping[str, Any]]
     placed: tuple[tuple[Row, Column, Score], ...]
     intervals: Mapping[tuple[Row, Column], tuple[float, float]] = field(default_factory=dict)
+    chosen: bool = False
 
     @cached_property
     def benchmarks(self) -> tuple[Benchmark, ...]:

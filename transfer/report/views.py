@@ -220,7 +220,7 @@ def legend(results: Results) -> list[str]:
         " run).",
         *(["↓ marks errors: lower is better, and a gain below zero is an improvement."] if arrow else []),
         f"{MISSING} means missing: there is no such score. It is neither zero nor a failure.",
-        *([f"Stages without any score: {', '.join(absent)}."] if absent else []),
+        *([f"Stages without any score: {', '.join(absent)}."] if absent and not results.chosen else []),
         "Seeds are those of the transfer runs; 1/0 means pretraining seed 1, transfer seed 0.",
         *([_INTERVALS] if results.intervals else []),
         *([" ".join(notes)] if notes else []),
@@ -269,15 +269,18 @@ def markdown_text(text: str) -> str:
     return escaped
 
 
-def console_table(scores: Sequence[Score], width: int = 100, work_dirs: Sequence[Path] = ()) -> str:
+def console_table(
+    scores: Sequence[Score], width: int = 100, work_dirs: Sequence[Path] = (), chosen: bool = False
+) -> str:
     """Return the main metrics as plain text: a table per benchmark with a row per method and a column per setting.
 
     Args:
         scores: Any scores; the latest of each cell and run counts.
         width: Width of the terminal in characters.
         work_dirs: Folders below which the runs left their outcomes, for intervals.
+        chosen: Whether these are some scores of more; then no stage is said to have none.
     """
-    results = collect_results(scores)
+    results = replace(collect_results(scores), chosen=chosen)
     drawn = drawn_cells(results, work_dirs, results.summary_columns())
     results = replace(results, intervals=intervals(drawn))
     output = io.StringIO()

@@ -90,8 +90,16 @@ def match_photos(folders: Mapping[str, Path], truth: Path) -> dict[str, dict[str
         For each photo the paths of its pictures by system; that of the true one under the empty name.
 
     Raises:
-        InputError: A folder has no photos, or two of one name; systems differ in their photos; a true one is missing.
+        InputError: A folder has no photos, or two of one name, or is named twice; systems differ in their photos; a
+            true one is missing.
     """
+    seen: dict[Path, str] = {}
+    for system, folder in folders.items():
+        other = seen.setdefault(folder.resolve(), system)
+        if other != system:
+            raise InputError(
+                f"{other} and {system} are one folder", received=folder, allowed="name each folder once"
+            )
     found = {system: _photos(folder) for system, folder in folders.items()}
     true = _photos(truth)
     first, *others = found

@@ -81,8 +81,8 @@ def test_onnx_of_values_has_no_distribution(narrow):
 @pytest.mark.parametrize(
     ("words", "received"),
     [
-        (["--out", "a.pth"], "torchvision"),
-        (["--format", "onnx", "--out", "a.pth"], ".pth"),
+        (["--format", "torchvision", "--out", "a.pth"], "torchvision"),
+        (["--out", "a.pth"], ".pth"),
         (["--format", "onnx", "--out", "a.onnx", "--layers", "conv5"], "--layers"),
         (["--format", "onnx", "--out", "a.onnx", "--size", "96"], "--size"),
     ],

@@ -121,5 +121,5 @@ def test_an_epochs_order_is_asked_for_after_the_epoch_before(workers):
 
 
 def test_batches_that_photos_do_not_fill_are_refused():
-    with refused("batch_size=16", "2 processes", received="24 photos"):
+    with refused("batch_size=16", "2 processes", received="24 photos to train on"):
         EpochSampler(24, 16, 0, 0, 2)

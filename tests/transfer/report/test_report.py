@@ -194,6 +194,18 @@ class TestMissing:
             absent = "VOC classification, VOC classification by SVM, VOC detection, VOC segmentation"
             assert f"Stages without any score: {absent}" in text
 
+    def test_no_stage_is_missing_where_scores_are_chosen(self, tmp_path):
+        append_scores(tmp_path / "results.jsonl", self.scores())
+        paths = build_report([tmp_path], tmp_path / "report", {"method": "random"})
+        assert "Stages without any score" not in paths.markdown.read_text()
+        assert "Stages without any score" not in console_table(self.scores(), chosen=True)
+
+    def test_sheets_of_photos_need_scores_of_colours(self, tmp_path):
+        append_scores(tmp_path / "results.jsonl", self.scores())
+        with refused("colorization", received="--photos 3"):
+            build_report([tmp_path], tmp_path / "report", photos=3)
+        assert not (tmp_path / "report").exists()
+
     def test_on_the_terminal(self):
         text = console_table(self.scores())
         assert re.search(r"random +10\.0 +—", text)

@@ -138,6 +138,11 @@ class TestErrors:
         with refused("faded", "turned", received="class0/000, class0/003, class0/006 and 1 more"):
             make()
 
+    def test_two_systems_are_one_folder(self, tmp_path, folders):
+        again = folders["faded"].parent / "." / folders["faded"].name
+        with refused("faded and again are one folder", received=again):
+            match_photos(folders | {"again": again}, tmp_path / "truth")
+
     def test_sizes_differ(self, make, folders, tmp_path):
         path = folders["faded"] / "class2/002.png"
         Image.new("RGB", (20, 16)).save(path)
