@@ -160,9 +160,12 @@ def _parse(parser: _Parser, below: Mapping[str, _Parser], arguments: Sequence[st
     options, rest = parser.parse_known_args(arguments)
     unknown = [word for word in rest if word.startswith("-")]
     if unknown:
-        known = re.findall(r"--[\w-]+", below[options.command].format_help())
-        close = get_close_matches(unknown[0].partition("=")[0], known, 1)
-        hint = f"; did you mean {close[0]}?" if close else ""
+        usage = below[options.command].format_help()
+        name = unknown[0].partition("=")[0]
+        meant = get_close_matches(name, re.findall(r"--[\w-]+", usage), 1)
+        if "key=value" in usage:
+            meant.append(f"the setting {name.lstrip('-')}=...")
+        hint = f"; did you mean {' or '.join(meant)}?" if meant else ""
         parser.error(f"unknown options: received {' '.join(unknown)}{hint}")
     if not hasattr(options, "words"):
         return parser.parse_args(arguments)  # which refuses other words

@@ -399,12 +399,12 @@ def test_photos_may_be_shown_once_each(tiny_config, photo_folder, tmp_path, monk
 def test_a_run_killed_at_any_step_goes_on_in_the_same_order(
     tiny_config, photo_folder, tmp_path, monkeypatch, interrupt_at
 ):
-    config = tiny_clusters(tiny_config, "steps=12", "checkpoint_interval=2")
+    config = tiny_clusters(tiny_config, "steps=8", "checkpoint_interval=2")
     seen = recorded(monkeypatch)
     whole = load_backbone(pretrain(config, work_dir=tmp_path / "whole", data=str(photo_folder))).sha256
     expected = list(seen)
-    assert len(expected) == 12
-    for step in range(1, 12):
+    assert len(expected) == 8
+    for step in range(1, 8):
         monkeypatch.undo()
         go_on = interrupt_at(step)
         with pytest.raises(KeyboardInterrupt):

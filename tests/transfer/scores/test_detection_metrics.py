@@ -46,9 +46,9 @@ def images_entry(boxes, labels, **more):
     return {"boxes": boxes, "labels": torch.as_tensor(np.asarray(labels, dtype=np.int64)), **more}
 
 
-def test_equals_the_devkit_on_1000_random_cases():
+def test_equals_the_devkit_on_300_random_cases():
     judged = 0
-    for seed in range(1000):
+    for seed in range(300):
         detections, truth = random_case(seed, tied=seed % 2 == 0)
         # The devkit's corners are 1-based and belong to the box.
         files = [[{**image, "boxes": image["boxes"] + ONE} for image in each] for each in (detections, truth)]
@@ -61,7 +61,7 @@ def test_equals_the_devkit_on_1000_random_cases():
             outcomes = dataclasses.replace(voc07, definition=np.array([definition]))
             np.testing.assert_allclose(outcomes.metric(), 100 * expected, rtol=0, atol=1e-10)
         judged += len(areas[0])
-    assert judged > 250
+    assert judged > 75
 
 
 def test_by_hand():
